@@ -1,0 +1,38 @@
+"""ELF turns a team of AI agents into a service.
+
+The public names load lazily, so that importing this package costs nothing and loads no agent framework.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from elf_sdk.adapters.crewai import CrewAIAdapter
+    from elf_sdk.adapters.function import FunctionAdapter
+    from elf_sdk.adapters.langgraph import LangGraphAdapter
+    from elf_sdk.errors import ElfError
+    from elf_sdk.server.team_server import TeamServer
+    from elf_sdk.team.spec import TeamSpec
+
+__all__ = ["CrewAIAdapter", "ElfError", "FunctionAdapter", "LangGraphAdapter", "TeamServer", "TeamSpec", "__version__"]
+
+_HOMES = {
+    "CrewAIAdapter": "elf_sdk.adapters.crewai",
+    "ElfError": "elf_sdk.errors",
+    "FunctionAdapter": "elf_sdk.adapters.function",
+    "LangGraphAdapter": "elf_sdk.adapters.langgraph",
+    "TeamServer": "elf_sdk.server.team_server",
+    "TeamSpec": "elf_sdk.team.spec",
+}
+
+
+def __getattr__(name: str) -> Any:
+    try:
+        home = _HOMES[name]
+    except KeyError:
+        raise AttributeError(f"module 'elf_sdk' has no attribute {name!r}") from None
+    return getattr(importlib.import_module(home), name)

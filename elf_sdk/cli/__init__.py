@@ -1,0 +1,100 @@
+"""The command line: one thin module a command, and the one place where errors become exit codes.
+
+A command's module is imported only when that command runs, so `elf --help` costs no more than click.
+Exit codes: 0, 1 (it failed), 2 (what was typed or written cannot be used).
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from dataclasses import dataclass
+from typing import Final
+
+import click
+
+from elf_sdk import __version__
+from elf_sdk.errors import BadInput, ElfError
+
+__all__ = ["EXIT_FAILURE", "EXIT_USAGE", "elf", "main"]
+
+EXIT_FAILURE: Final = 1
+EXIT_USAGE: Final = 2
+
+
+@dataclass(frozen=True, slots=True)
+class _Command:
+    module: str
+    summary: str
+
+
+_COMMANDS: Final = {
+    "check": _Command("check", "Check team.yaml and elf.yaml files, and the organisation they form."),
+    "dev": _Command("dev", "Serve teams on this machine, with a token and a command to try."),
+    "model": _Command("model", "Run the offline model, an OpenAI-compatible server for demos and tests."),
+    "org": _Command("org", "Show the organisation: who reports to whom."),
+    "package": _Command("package", "Write a Helm chart for each team, proven for every environment."),
+    "schema": _Command("schema", "Print the JSON Schema of team.yaml or elf.yaml."),
+    "serve": _Command("serve", "Serve one team, as its container does."),
+    "talk": _Command("talk", "Talk to a team in the terminal."),
+    "token": _Command("token", "Print a token for a team served by `elf dev`."),
+}
+
+
+class _Elf(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        entry = _COMMANDS.get(cmd_name)
+        if entry is None:
+            return None
+        module = importlib.import_module(f"elf_sdk.cli.{entry.module}")
+        command = getattr(module, entry.module)
+        assert isinstance(command, click.Command)  # noqa: S101 - a slip in the table above, not a user's error
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        # The summaries stand in the table, so that listing them imports no command.
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, entry.summary) for name, entry in sorted(_COMMANDS.items())])
+
+
+@click.group(cls=_Elf, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="elf")
+@click.option("--debug", is_flag=True, help="Show the traceback when something goes wrong.")
+def elf(debug: bool) -> None:
+    """ELF turns a team of AI agents into a service.
+
+    Example: elf dev, then elf talk executive-team
+    """
+
+
+def main() -> None:
+    """Run the command line and exit. Errors that ELF raises on purpose print their message alone."""
+    debug = "--debug" in sys.argv[1:2]
+    try:
+        elf.main(prog_name="elf", standalone_mode=False)
+    except click.exceptions.Exit as done:
+        sys.exit(done.exit_code)
+    except click.Abort:
+        click.echo("stopped", err=True)
+        sys.exit(130)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(EXIT_USAGE)
+    except ElfError as error:
+        if debug:
+            raise
+        click.echo(f"{click.style('error:', fg='red', bold=True)} {error}", err=True)
+        sys.exit(EXIT_USAGE if isinstance(error, BadInput) else EXIT_FAILURE)
+    except Exception as error:  # noqa: BLE001 - the last resort: a defect of ours is said in one line, the cause by --debug
+        if debug:
+            raise
+        click.echo(
+            f"{click.style('error:', fg='red', bold=True)} unexpected {type(error).__name__}: {error}; "
+            "run `elf --debug …` again for the traceback, and report it",
+            err=True,
+        )
+        sys.exit(EXIT_FAILURE)
+    sys.exit(0)

@@ -1,0 +1,1 @@
+"""Model settings, and the offline OpenAI-compatible server."""

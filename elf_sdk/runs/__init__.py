@@ -1,0 +1,1 @@
+"""A run and its durable log: the only way anything is executed."""

@@ -1,0 +1,118 @@
+"""The seam between the engine and whatever does the work.
+
+An adapter has one method, `run`. It gets a `RunContext` and yields events; the engine stores them. Closing the
+iterator is cancelling. An adapter never yields a terminal event: returning is success, raising is failure, and the
+engine writes the end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Literal, Protocol, runtime_checkable
+
+from elf_sdk.models.llm import Endpoint
+from elf_sdk.runs.events import Event
+from elf_sdk.team.spec import TeamSpec
+
+__all__ = ["Adapter", "AdapterCapabilities", "Delegate", "Owner", "RunContext", "TurnMessage"]
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """On whose behalf a run is. Everything stored is scoped by it.
+
+    Attributes:
+        issuer: who vouches for the subject.
+        subject: stable id at that issuer; for a workload its team.
+    """
+
+    issuer: str
+    subject: str
+
+    @property
+    def key(self) -> str:
+        """One string, distinct for distinct owners."""
+        return f"{len(self.issuer)}:{self.issuer}:{self.subject}"
+
+
+@dataclass(frozen=True, slots=True)
+class TurnMessage:
+    """One earlier message of the conversation."""
+
+    role: Literal["user", "team"]
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Delegate:
+    """A team that this one may propose work to, as its models see it."""
+
+    name: str
+    title: str
+    purpose: str
+
+
+async def _no_history() -> tuple[TurnMessage, ...]:
+    return ()
+
+
+@dataclass(frozen=True, slots=True)
+class RunContext:
+    """All that an adapter knows of the run.
+
+    Attributes:
+        run_id: for logs, and for keys of effects.
+        spec: the team, environment merged in.
+        owner: on whose behalf.
+        conversation: id of the conversation, scoped by owner and team already: safe as a framework's thread id.
+        text: what was asked.
+        endpoint: the model to talk to.
+        delegates: the teams that may be proposed for delegation.
+        history: earlier messages, oldest first, at most `chat.context_window_messages`; read only when called.
+    """
+
+    run_id: str
+    spec: TeamSpec
+    owner: Owner
+    conversation: str
+    text: str
+    endpoint: Endpoint
+    delegates: tuple[Delegate, ...] = ()
+    history: Callable[[], Awaitable[tuple[TurnMessage, ...]]] = field(default=_no_history)
+
+
+@dataclass(frozen=True, slots=True)
+class AdapterCapabilities:
+    """What the adapter really does; shown in the card and in /capabilities.
+
+    Attributes:
+        stream: text arrives while the model still writes.
+        human: questions to a person survive a restart.
+        cancel: `certain` stops the work, `cooperative` asks it to stop and frees the caller.
+        recover: continues after the process died, without repeating finished steps.
+    """
+
+    stream: bool
+    human: bool
+    cancel: Literal["certain", "cooperative"]
+    recover: bool
+
+
+@runtime_checkable
+class Adapter(Protocol):
+    """Runs a framework's work as a stream of events."""
+
+    name: str
+    capabilities: AdapterCapabilities
+
+    def run(self, ctx: RunContext) -> AsyncIterator[Event]:
+        """Do the work of one run.
+
+        Yields:
+            Neutral events, none of them terminal.
+
+        Raises:
+            Exception: whatever the team's own code raised; the engine ends the run as failed with it.
+        """
+        ...

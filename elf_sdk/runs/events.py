@@ -1,0 +1,313 @@
+"""What happens in a run: the neutral events between frameworks and protocols.
+
+A run *is* its append-only, numbered log of these events. Adapters yield them, the engine numbers and stores them,
+codecs turn them into A2A, chat or whatever the wire wants. An event is frozen, knows nothing of any framework or
+protocol, and has one canonical JSON form: sorted keys, UTF-8, at most `MAX_EVENT_BYTES`.
+
+The answer of a run is the concatenation of its `TextDelta`s after the last `Rewound`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, fields
+from datetime import datetime
+from typing import Any, ClassVar, Final
+
+import orjson
+
+__all__ = [
+    "KINDS",
+    "MAX_EVENT_BYTES",
+    "Answered",
+    "Artifact",
+    "Cancelled",
+    "DelegationProposed",
+    "Event",
+    "Failed",
+    "Finished",
+    "InputRequired",
+    "LoggedEvent",
+    "Rewound",
+    "Started",
+    "Step",
+    "TextDelta",
+    "ToolCall",
+    "ToolResult",
+    "UnknownEvent",
+    "Usage",
+    "answer_text",
+    "decode",
+    "encode",
+    "is_terminal",
+]
+
+MAX_EVENT_BYTES: Final = 256 * 1024
+"""Upper bound of one encoded event; the engine splits larger text and refuses larger data."""
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Base of all events. `kind` is the name under which it is stored."""
+
+    kind: ClassVar[str] = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Started(Event):
+    """The run has a holder and begins; written once by the engine, again after each takeover."""
+
+    kind: ClassVar[str] = "started"
+    attempt: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class TextDelta(Event):
+    """The next piece of the answer."""
+
+    kind: ClassVar[str] = "text_delta"
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Step(Event):
+    """A part of the work begins or ends: a graph's node, a crew's task."""
+
+    kind: ClassVar[str] = "step"
+    name: str
+    phase: str = "start"
+    """`start` or `end`."""
+    agent: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall(Event):
+    """The model asked for a tool."""
+
+    kind: ClassVar[str] = "tool_call"
+    call_id: str
+    name: str
+    arguments: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class ToolResult(Event):
+    """A tool answered, or failed."""
+
+    kind: ClassVar[str] = "tool_result"
+    call_id: str
+    output: str
+    is_error: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class DelegationProposed(Event):
+    """The team wants another team to do something. Nothing is sent by this: a person confirms first."""
+
+    kind: ClassVar[str] = "delegation_proposed"
+    proposal_id: str
+    target: str
+    title: str
+    description: str = ""
+    requirements: tuple[str, ...] = ()
+    priority: str = "normal"
+    deadline: str = ""
+    constraints: tuple[str, ...] = ()
+    success_criteria: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class InputRequired(Event):
+    """The run waits for an answer from whoever started it."""
+
+    kind: ClassVar[str] = "input_required"
+    question_id: str
+    prompt: str
+
+
+@dataclass(frozen=True, slots=True)
+class Answered(Event):
+    """The answer to a question; written by the engine."""
+
+    kind: ClassVar[str] = "answered"
+    question_id: str
+    answer: str
+
+
+@dataclass(frozen=True, slots=True)
+class Artifact(Event):
+    """A result beside the text: a document, data, a link. Exactly one of `text`, `data`, `url` is meant."""
+
+    kind: ClassVar[str] = "artifact"
+    artifact_id: str
+    name: str
+    media_type: str = "text/plain"
+    text: str | None = None
+    data: Any = None
+    url: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Usage(Event):
+    """What one call to a model used, in tokens."""
+
+    kind: ClassVar[str] = "usage"
+    model: str
+    input_tokens: int = 0
+    output_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Rewound(Event):
+    """A takeover repeats work: everything after `to_seq` is superseded by what follows."""
+
+    kind: ClassVar[str] = "rewound"
+    to_seq: int
+
+
+@dataclass(frozen=True, slots=True)
+class Finished(Event):
+    """The end: it worked."""
+
+    kind: ClassVar[str] = "finished"
+
+
+@dataclass(frozen=True, slots=True)
+class Failed(Event):
+    """The end: it did not work. `message` is for the caller and holds no secret."""
+
+    kind: ClassVar[str] = "failed"
+    code: str
+    """`internal`, `interrupted`, `deadline`, `model`, `team` or `input`."""
+    message: str
+    retryable: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Cancelled(Event):
+    """The end: somebody cancelled it."""
+
+    kind: ClassVar[str] = "cancelled"
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class UnknownEvent(Event):
+    """An event of a newer release. Readers skip it; nothing is lost by storing it again."""
+
+    kind: ClassVar[str] = "unknown"
+    name: str
+    data: Mapping[str, Any]
+
+
+KINDS: Final[Mapping[str, type[Event]]] = {
+    cls.kind: cls
+    for cls in (
+        Answered,
+        Artifact,
+        Cancelled,
+        DelegationProposed,
+        Failed,
+        Finished,
+        InputRequired,
+        Rewound,
+        Started,
+        Step,
+        TextDelta,
+        ToolCall,
+        ToolResult,
+        Usage,
+    )
+}
+"""Every kind that this release writes."""
+
+_FIELDS: Final = {kind: {field.name: field for field in fields(cls)} for kind, cls in KINDS.items()}
+_TUPLES: Final = {
+    kind: frozenset(name for name, field in by_name.items() if str(field.type).startswith("tuple"))
+    for kind, by_name in _FIELDS.items()
+}
+_TERMINAL: Final = (Finished, Failed, Cancelled)
+_UNSTORABLE: Final = re.compile("[\x00\ud800-\udfff]")
+
+
+@dataclass(frozen=True, slots=True)
+class LoggedEvent:
+    """An event with its place in the log.
+
+    Attributes:
+        run_id: whose log it is.
+        seq: 1-based, without gaps.
+        at: when it was stored, aware, by the store's clock.
+        event: what happened.
+    """
+
+    run_id: str
+    seq: int
+    at: datetime
+    event: Event
+
+
+def is_terminal(event: Event) -> bool:
+    """Whether this event ends its run. A log holds exactly one such event, the last."""
+    return isinstance(event, _TERMINAL)
+
+
+def answer_text(events: Iterable[LoggedEvent]) -> str:
+    """The answer so far: text deltas joined, what was rewound left out."""
+    pieces: list[tuple[int, str]] = []
+    for logged in events:
+        if isinstance(logged.event, TextDelta):
+            pieces.append((logged.seq, logged.event.text))
+        elif isinstance(logged.event, Rewound):
+            to_seq = logged.event.to_seq
+            pieces = [piece for piece in pieces if piece[0] <= to_seq]
+    return "".join(text for _, text in pieces)
+
+
+def encode(event: Event) -> bytes:
+    """The event's fields as canonical JSON.
+
+    U+0000 and lone surrogates, which no store and no wire takes, become U+FFFD.
+
+    Raises:
+        ValueError: the event is larger than `MAX_EVENT_BYTES`, or holds a value that JSON cannot.
+    """
+    data = dict(event.data) if isinstance(event, UnknownEvent) else asdict(event)
+    try:
+        encoded = orjson.dumps(data, option=orjson.OPT_SORT_KEYS)
+        clean = b"\\u0000" not in encoded
+    except (TypeError, orjson.JSONEncodeError):
+        clean = False
+    if not clean:
+        try:
+            encoded = orjson.dumps(_cleaned(data), option=orjson.OPT_SORT_KEYS)
+        except (TypeError, orjson.JSONEncodeError) as error:
+            raise ValueError(f"a {event.kind} event holds a value that JSON cannot: {error}") from None
+    if len(encoded) > MAX_EVENT_BYTES:
+        raise ValueError(f"a {event.kind} event has {len(encoded)} bytes; at most {MAX_EVENT_BYTES} are stored")
+    return encoded
+
+
+def decode(kind: str, data: bytes | str) -> Event:
+    """The event that `encode` wrote. An unknown kind becomes `UnknownEvent`; unknown fields are skipped."""
+    loaded: dict[str, Any] = orjson.loads(data)
+    cls = KINDS.get(kind)
+    if cls is None:
+        return UnknownEvent(name=kind, data=loaded)
+    known = _FIELDS[kind]
+    values = {name: value for name, value in loaded.items() if name in known}
+    for name in _TUPLES[kind]:
+        if name in values:
+            values[name] = tuple(values[name])
+    return cls(**values)
+
+
+def _cleaned(value: Any) -> Any:
+    if isinstance(value, str):
+        return _UNSTORABLE.sub("\ufffd", value)
+    if isinstance(value, Mapping):
+        return {_UNSTORABLE.sub("\ufffd", str(key)): _cleaned(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_cleaned(item) for item in value]
+    return value

@@ -1,0 +1,1 @@
+"""Chat: frames (pure), sessions, and the WebSocket endpoint."""

@@ -1,0 +1,95 @@
+"""The only reader of the environment: variables become one frozen object, once, at start.
+
+Every field says its unit and default. A value that is a secret can also be given as a file: `NAME_FILE` holds the
+path, and goes before `NAME`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import Final
+
+from elf_sdk.errors import BadInput
+
+__all__ = ["Settings", "load_settings"]
+
+_PROVIDERS: Final = ("openai", "anthropic", "openrouter", "ollama", "compatible")
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What a process was told by its environment.
+
+    Attributes:
+        environment: `ELF_ENVIRONMENT`, which environment this is; default `dev`.
+        organisation: `ELF_ORGANISATION`, the organisation's name in tokens; default `elf`.
+        store: `ELF_STORE`, a SQLite file, or `:memory:` for the volatile log; default `.elf/elf.db`.
+        jwt_secret: `JWT_SECRET_KEY`, shared secret of at least 32 bytes for HS256; empty means none.
+        team_url: `ELF_TEAM_URL`, how teams reach each other, with `{team}` in it.
+        public_url: `ELF_PUBLIC_URL`, the address of this team as others see it; default: from the request.
+        host: `ELF_HOST`, the address to listen on; default 127.0.0.1.
+        port: `ELF_PORT`, default 8000.
+        model_keys: `<PROVIDER>_API_KEY` by provider.
+        offline_url: `ELF_OFFLINE_URL`, a running offline model; default: the server starts its own.
+        log_level: `ELF_LOG_LEVEL`, default `info`.
+        debug: `ELF_DEBUG`, tracebacks for people; default off.
+    """
+
+    environment: str = "dev"
+    organisation: str = "elf"
+    store: str = ".elf/elf.db"
+    jwt_secret: str = field(default="", repr=False)
+    team_url: str = ""
+    public_url: str = ""
+    host: str = "127.0.0.1"
+    port: int = 8000
+    model_keys: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}), repr=False)
+    offline_url: str = ""
+    log_level: str = "info"
+    debug: bool = False
+
+
+def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
+    """Settings from `environ`, by default the process's own.
+
+    Raises:
+        BadInput: a variable holds what it cannot; the message names it.
+    """
+    source = os.environ if environ is None else environ
+    defaults = Settings()
+    port = source.get("ELF_PORT", str(defaults.port))
+    if not port.isdecimal() or not 0 <= int(port) <= 65535:
+        raise BadInput(f"ELF_PORT is {port!r}; set it to a port number from 0 to 65535")
+    secret = _secret(source, "JWT_SECRET_KEY")
+    if secret and len(secret.encode()) < 32:
+        raise BadInput(f"JWT_SECRET_KEY has {len(secret.encode())} bytes; HS256 needs at least 32")
+    return Settings(
+        environment=source.get("ELF_ENVIRONMENT", defaults.environment),
+        organisation=source.get("ELF_ORGANISATION", defaults.organisation),
+        store=source.get("ELF_STORE", defaults.store),
+        jwt_secret=secret,
+        team_url=source.get("ELF_TEAM_URL", ""),
+        public_url=source.get("ELF_PUBLIC_URL", "").rstrip("/"),
+        host=source.get("ELF_HOST", defaults.host),
+        port=int(port),
+        model_keys=MappingProxyType(
+            {name: key for name in _PROVIDERS if (key := _secret(source, f"{name.upper()}_API_KEY"))}
+        ),
+        offline_url=source.get("ELF_OFFLINE_URL", "").rstrip("/"),
+        log_level=source.get("ELF_LOG_LEVEL", defaults.log_level).lower(),
+        debug=source.get("ELF_DEBUG", "") not in ("", "0", "false"),
+    )
+
+
+def _secret(source: Mapping[str, str], name: str) -> str:
+    path = source.get(f"{name}_FILE", "")
+    if not path:
+        return source.get(name, "").strip()
+    try:
+        return Path(path).read_text(encoding="utf-8").strip()
+    except OSError as error:
+        raise BadInput(f"{name}_FILE names {path!r}, which cannot be read: {error.strerror}") from None

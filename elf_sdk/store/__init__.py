@@ -1,0 +1,1 @@
+"""One database engine a process, with the schema and all migrations; SQLite and PostgreSQL differ only here."""
