@@ -92,7 +92,7 @@ def test_a_broken_contract_is_found(package: Path, contract: str, module: str, l
     done = _lint(package, "--contract", contract)
     assert done.returncode == 1, done.stdout
     assert "0 kept, 1 broken" in done.stdout
-    assert f"elf_sdk.{module.removesuffix('/__init__').replace('/', '.')}" in done.stdout
+    assert f".{Path(module.removesuffix('/__init__')).name}" in done.stdout
 
 
 def _append(package: Path, module: str, line: str) -> None:

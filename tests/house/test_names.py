@@ -17,7 +17,17 @@ ROOT = Path(__file__).parents[2]
 
 PUBLIC = ["CrewAIAdapter", "ElfError", "FunctionAdapter", "LangGraphAdapter", "TeamServer", "TeamSpec", "__version__"]
 
-FRAMEWORKS = {"a2a", "autogen", "crewai", "langchain", "langchain_core", "langchain_openai", "langgraph", "litellm", "openai"}
+FRAMEWORKS = {
+    "a2a",
+    "autogen",
+    "crewai",
+    "langchain",
+    "langchain_core",
+    "langchain_openai",
+    "langgraph",
+    "litellm",
+    "openai",
+}
 
 
 def test_the_public_names_are_these_and_sorted() -> None:
@@ -64,7 +74,9 @@ def test_inside_the_package_names_come_from_their_homes() -> None:
     # The lazy names are for people who use the package: through them any module could reach any layer unseen.
     for path in sorted((ROOT / "elf_sdk").rglob("*.py")):
         taken = {name for module, name in _imports(path) if module == "elf_sdk"} & set(elf_sdk._HOMES)
-        assert not taken, f"{path.relative_to(ROOT)} takes {', '.join(sorted(taken))} from elf_sdk; import it from its home"
+        assert not taken, (
+            f"{path.relative_to(ROOT)} takes {', '.join(sorted(taken))} from elf_sdk; import it from its home"
+        )
 
 
 def test_example_teams_use_only_the_public_names() -> None:

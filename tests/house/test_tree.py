@@ -32,12 +32,18 @@ def test_no_file_names_a_package_registry() -> None:
 
 
 def test_no_file_is_larger_than_a_mebibyte() -> None:
-    large = [name for name in _git("ls-files", "-z").split("\0") if name and (ROOT / name).is_file() and (ROOT / name).stat().st_size > 1 << 20]
+    large = [
+        name
+        for name in _git("ls-files", "-z").split("\0")
+        if name and (ROOT / name).is_file() and (ROOT / name).stat().st_size > 1 << 20
+    ]
     assert not large
 
 
 def test_scripts_are_executable() -> None:
-    modes = {line.split("\t")[1]: line.split()[0] for line in _git("ls-files", "--stage", "scripts", ".ci").splitlines()}
+    modes = {
+        line.split("\t")[1]: line.split()[0] for line in _git("ls-files", "--stage", "scripts", ".ci").splitlines()
+    }
     assert [name for name in _scripts() if modes[name] != "100755"] == []
     assert {"scripts/check", "scripts/demo", "scripts/test", ".ci/run"} <= set(_scripts())
 
