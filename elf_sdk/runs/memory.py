@@ -7,14 +7,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 
+from typing_extensions import override
+
 from elf_sdk.errors import Conflict, NotFound
 from elf_sdk.runs.events import Event, LoggedEvent, decode, encode
-from elf_sdk.runs.log import IdempotencyKey, Run, RunFilter, RunRequest, RunState, Waiters, next_state
+from elf_sdk.runs.log import IdempotencyKey, Run, RunFilter, RunLog, RunRequest, RunState, Waiters, next_state
 
 __all__ = ["MemoryLog"]
 
 
-class MemoryLog:
+class MemoryLog(RunLog):
     """A `RunLog` that lives and dies with its process."""
 
     volatile = True
@@ -25,6 +27,7 @@ class MemoryLog:
         self._events: dict[str, list[LoggedEvent]] = {}
         self._keys: dict[tuple[str, str, IdempotencyKey], str] = {}
 
+    @override
     async def create(self, run_id: str, request: RunRequest, key: IdempotencyKey | None) -> tuple[Run, bool]:
         if key is not None:
             known = self._keys.get((request.team, request.owner.key, key))
@@ -40,6 +43,7 @@ class MemoryLog:
         self._events[run_id] = []
         return run, True
 
+    @override
     async def append(self, run_id: str, events: Sequence[Event]) -> tuple[LoggedEvent, ...]:
         run = self._runs.get(run_id)
         if run is None:
@@ -57,12 +61,15 @@ class MemoryLog:
         self.waiters.notify(run_id)
         return logged
 
+    @override
     async def read(self, run_id: str, after: int = 0, limit: int = 1000) -> tuple[LoggedEvent, ...]:
         return tuple(self._events.get(run_id, ())[after : after + limit])
 
+    @override
     async def get(self, run_id: str) -> Run | None:
         return self._runs.get(run_id)
 
+    @override
     async def list(self, which: RunFilter, limit: int = 100) -> tuple[Run, ...]:
         found: list[Run] = []
         for run in reversed(self._runs.values()):
@@ -78,5 +85,6 @@ class MemoryLog:
                     break
         return tuple(found)
 
+    @override
     async def count(self, team: str) -> Mapping[RunState, int]:
         return Counter(run.state for run in self._runs.values() if run.request.team == team)
