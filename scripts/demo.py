@@ -49,7 +49,7 @@ def heading(number: int, text: str) -> None:
 @contextmanager
 def served() -> Iterator[str]:
     """`elf dev` on a free port, for as long as the block runs; its address."""
-    server = subprocess.Popen([*ELF, "dev", "--port", "0"], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    server = subprocess.Popen([*ELF, "dev", "--port", "0", "--no-reload"], cwd=ROOT, stdout=subprocess.PIPE, text=True)
     try:
         yield address_of(server)
     finally:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+import sys
 from pathlib import Path
 
 import click
@@ -11,6 +13,7 @@ from elf_sdk import __version__
 from elf_sdk.server.dev import dev_app, dev_issuer, dev_settings, team_path
 from elf_sdk.server.listen import bind
 from elf_sdk.server.listen import serve as serve_app
+from elf_sdk.server.reload import snapshot, supervise
 from elf_sdk.settings import load_settings
 from elf_sdk.team.load import Project, find_project
 
@@ -21,24 +24,44 @@ __all__ = ["dev"]
 @click.argument("teams", nargs=-1)
 @click.option("--host", help="Address to listen on.  [default: ELF_HOST, or 127.0.0.1]")
 @click.option("--port", type=click.IntRange(0, 65535), help="Port; 0 takes a free one.  [default: ELF_PORT, or 8000]")
-def dev(teams: tuple[str, ...], host: str | None, port: int | None) -> None:
+@click.option("--reload/--no-reload", default=True, help="Serve again when a file changes.  [default: reload]")
+@click.option("--socket", "descriptor", type=int, hidden=True)
+def dev(teams: tuple[str, ...], host: str | None, port: int | None, reload: bool, descriptor: int | None) -> None:
     """Serve TEAMS of this project, or all of them, with a token and a command to try.
 
     Reads .env beside elf.yaml, keeps its database in .elf/, and lets teams reach each other.
     """
+    if descriptor is not None:
+        _serve(find_project(Path.cwd(), teams), teams, socket.socket(fileno=descriptor))
+        return
     project = find_project(Path.cwd(), teams)
     load_dotenv(project.root / ".env", override=False)
     settings = load_settings()
     sock = bind(host or settings.host, settings.port if port is None else port)
+    if not reload:
+        _serve(project, teams, sock)
+        return
+    sock.set_inheritable(True)
+    command = [sys.executable, "-m", "elf_sdk", "dev", *teams, "--socket"]
+    code = supervise(
+        command, sock, lambda: snapshot(project.root), lambda text: click.echo(click.style(text, dim=True))
+    )
+    if code:
+        sys.exit(code)
+
+
+def _serve(project: Project, teams: tuple[str, ...], sock: socket.socket) -> None:
+    load_dotenv(project.root / ".env", override=False)
     address = "http://{}:{}".format(*sock.getsockname()[:2])
-    settings = dev_settings(project, settings, address)
+    settings = dev_settings(project, load_settings(), address)
     names = teams or tuple(team.spec.name for team in project.teams)
     issuer = dev_issuer(project, settings)
     first = _first_to_talk_to(project, names)
-    app = dev_app(
-        project, names, settings, lambda: _announce(project, names, address, first, issuer.user_token("you", first))
-    )
-    serve_app(app, sock)
+
+    def announce() -> None:
+        _announce(project, names, address, first, issuer.user_token("you", first))
+
+    serve_app(dev_app(project, names, settings, announce), sock)
 
 
 def _first_to_talk_to(project: Project, names: tuple[str, ...]) -> str:

@@ -9,11 +9,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import aclosing
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 from elf_sdk.errors import Denied, ElfError, Retryable
 from elf_sdk.runs.adapter import Owner
+from elf_sdk.runs.log import RunState
 from elf_sdk.server.a2a.client import TeamClient
 from elf_sdk.server.preview import Preview, work_order
 from elf_sdk.store.delegations import Delegation, Delegations, DelegationState
@@ -152,16 +154,21 @@ class Courier:
         }
         client = self._client_for(row.target)
         answer: list[str] = []
-        async for update in client.send(work_order(preview), message_id=row.id, context_id=row.id, metadata=metadata):
-            answer.append(update.text_delta)
-            if update.final:
-                state = _END_STATES.get(update.state.value, DelegationState.FAILED)
-                if state is DelegationState.FINISHED:
-                    await self._end(row, state, result="".join(answer))
-                else:
-                    await self._end(row, state, error=update.error or f"{row.target} ended it as {update.state}")
-                return
-            await self._tell(row, DelegationState.WORKING, delta=update.text_delta, detail=update.step)
+        updates = client.send(work_order(preview), message_id=row.id, context_id=row.id, metadata=metadata)
+        async with aclosing(updates):
+            async for update in updates:
+                if update.replaces:
+                    answer.clear()
+                answer.append(update.text_delta)
+                if update.state is RunState.INPUT_REQUIRED:
+                    await self._end(row, DelegationState.FAILED, error=f"{row.target} asks: {update.question}")
+                    return
+                if update.final:
+                    state = _END_STATES[update.state]
+                    result = "".join(answer) if state is DelegationState.FINISHED else ""
+                    await self._end(row, state, result=result, error=update.error)
+                    return
+                await self._tell(row, DelegationState.WORKING, delta=update.text_delta, detail=update.step)
         raise Retryable(f"{row.target} closed the stream before the end")
 
     async def _end(self, row: Delegation, state: DelegationState, *, result: str = "", error: str = "") -> None:
@@ -175,9 +182,9 @@ class Courier:
 
 
 _END_STATES: Final = {
-    "finished": DelegationState.FINISHED,
-    "failed": DelegationState.FAILED,
-    "cancelled": DelegationState.CANCELLED,
+    RunState.FINISHED: DelegationState.FINISHED,
+    RunState.FAILED: DelegationState.FAILED,
+    RunState.CANCELLED: DelegationState.CANCELLED,
 }
 
 

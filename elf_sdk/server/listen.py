@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import errno
 import socket
-from typing import Final
+from typing import Final, Literal
 
 import uvicorn
 from starlette.types import ASGIApp
 
-from elf_sdk.errors import BadInput
+from elf_sdk.errors import BadInput, Failure
 
-__all__ = ["bind", "serve"]
+__all__ = ["bind", "serve", "server_for"]
 
 _PING: Final = 20.0
 """Seconds between WebSocket pings, and for their answer."""
 _MAX_FRAME: Final = 1024 * 1024 + 1
 """Bytes of one WebSocket message that the server below takes; teams set a smaller limit of their own."""
+
+_GRACE: Final = 30
+"""Seconds for open connections to end after SIGTERM."""
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -45,14 +48,14 @@ def bind(host: str, port: int) -> socket.socket:
     return sock
 
 
-def serve(app: ASGIApp, sock: socket.socket, *, log_level: str = "warning") -> None:
-    """Serve until SIGINT or SIGTERM.
+def server_for(app: ASGIApp, *, log_level: str = "warning", lifespan: Literal["on", "off"] = "on") -> uvicorn.Server:
+    """The ASGI server, set up for what a team does.
 
     Compression of WebSockets is off: it costs more time and memory than it saves for text in small pieces.
     """
     config = uvicorn.Config(
         app,
-        lifespan="on",
+        lifespan=lifespan,
         log_level=log_level,
         access_log=False,
         server_header=False,
@@ -61,6 +64,18 @@ def serve(app: ASGIApp, sock: socket.socket, *, log_level: str = "warning") -> N
         ws_ping_interval=_PING,
         ws_ping_timeout=_PING,
         ws_max_size=_MAX_FRAME,
-        timeout_graceful_shutdown=30,
+        timeout_graceful_shutdown=_GRACE,
     )
-    uvicorn.Server(config).run(sockets=[sock])
+    return uvicorn.Server(config)
+
+
+def serve(app: ASGIApp, sock: socket.socket, *, log_level: str = "warning") -> None:
+    """Serve until SIGINT or SIGTERM.
+
+    Raises:
+        Failure: the application did not start; its log says why.
+    """
+    server = server_for(app, log_level=log_level)
+    server.run(sockets=[sock])
+    if not server.started:
+        raise Failure("the server did not start; the message above says why")

@@ -7,11 +7,10 @@ from dataclasses import asdict, dataclass
 
 import orjson
 
-from elf_sdk.errors import Forbidden
 from elf_sdk.runs.events import DelegationProposed
 from elf_sdk.team.spec import TeamSpec
 
-__all__ = ["Preview", "check_route", "preview_of", "work_order"]
+__all__ = ["Preview", "preview_of", "work_order"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +73,6 @@ def preview_of(
     environment: str,
     run_id: str,
     target_title: str,
-    chain: tuple[str, ...] = (),
 ) -> Preview:
     """The preview of what a run proposed."""
     return Preview(
@@ -92,28 +90,9 @@ def preview_of(
         deadline=proposed.deadline,
         constraints=proposed.constraints,
         success_criteria=proposed.success_criteria,
-        route=(*chain, spec.name, proposed.target),
+        route=(spec.name, proposed.target),
         approval="confirmation" if spec.delegation.confirmation else "none",
     )
-
-
-def check_route(spec: TeamSpec, route: tuple[str, ...]) -> None:
-    """Refuse delegated work that comes back to a team, or goes too deep.
-
-    Args:
-        spec: the team that would do the work; `route` ends with it.
-        route: the chain of teams, the first one first.
-
-    Raises:
-        Forbidden: the chain visits a team twice, or is longer than `delegation.max_depth` allows.
-    """
-    if len(set(route)) < len(route):
-        raise Forbidden(f"this work would go in a circle: {' → '.join(route)}")
-    if len(route) - 1 > spec.delegation.max_depth:
-        raise Forbidden(
-            f"this work has been handed on {len(route) - 1} times ({' → '.join(route)}); "
-            f"{spec.name} takes at most {spec.delegation.max_depth} (delegation.max_depth)"
-        )
 
 
 def work_order(preview: Preview) -> str:

@@ -85,9 +85,7 @@ class Services:
         if "{team}" not in template:
             raise BadInput(f"{caller} cannot reach {team}: set ELF_TEAM_URL to an address with {{team}} in it")
         issuer = self.issuer
-        return TeamClient(
-            team, template.replace("{team}", team), token=lambda: issuer.team_token(caller, team), http=self.http
-        )
+        return TeamClient(template.replace("{team}", team), lambda: issuer.team_token(caller, team), self.http)
 
 
 def dev_secret(store: Path) -> str:

@@ -29,8 +29,8 @@ from elf_sdk.errors import BadInput, ElfError, Unauthenticated
 from elf_sdk.runs.adapter import Adapter, AdapterCapabilities, Delegate, RunContext
 from elf_sdk.runs.engine import Engine
 from elf_sdk.runs.events import Event
-from elf_sdk.server.a2a.card import a2a_interfaces
-from elf_sdk.server.a2a.routes import a2a_routes
+from elf_sdk.server.a2a.card import a2a_interfaces, agent_card
+from elf_sdk.server.a2a.routes import a2a_routes, base_url
 from elf_sdk.server.auth import Principal, Verifier, bearer_token
 from elf_sdk.server.capabilities import CHAT_PATH, CHAT_SCHEMA_PATH, Capabilities, describe
 from elf_sdk.server.chat.endpoint import ChatEndpoint
@@ -177,7 +177,8 @@ class TeamServer:
         routes = self._fixed_routes()
         routes += a2a_routes(
             engine,
-            self._verifier,
+            lambda base_url: agent_card(spec, adapter.capabilities, base_url),
+            self._authenticate,
             callers=_callers(spec, services),
             public_url=settings.public_url,
         )
@@ -313,9 +314,7 @@ class TeamServer:
         )
 
     def _base_url(self, request: Request) -> str:
-        if self._services is not None and self._services.settings.public_url:
-            return self._services.settings.public_url
-        return str(request.base_url).rstrip("/")
+        return base_url(request, self._services.settings.public_url if self._services is not None else "")
 
     def _may_see(self, request: Request) -> bool:
         try:
@@ -326,11 +325,13 @@ class TeamServer:
 
     def _require(self, request: Request) -> None:
         """Let in who is on this machine, and who has a token for this team."""
-        if _is_local(request):
-            return
+        if not _is_local(request):
+            self._authenticate(request)
+
+    def _authenticate(self, request: Request) -> Principal:
         if self._verifier is None:
             raise Unauthenticated("the team has not started yet")
-        self._verifier.verify(bearer_token(request.headers.get("authorization")))
+        return self._verifier.verify(bearer_token(request.headers.get("authorization")))
 
 
 class _Hooked:
