@@ -15,6 +15,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstra
 __all__ = [
     "DEFAULT_ENVIRONMENTS",
     "FORMAT",
+    "LLM",
     "AgentGateway",
     "Approval",
     "Autoscaling",
@@ -31,7 +32,6 @@ __all__ = [
     "Image",
     "Ingress",
     "Issuer",
-    "LLM",
     "McpServer",
     "Member",
     "Monitoring",
