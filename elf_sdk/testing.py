@@ -97,7 +97,7 @@ async def serve_app(app: ASGIApp, *, lifespan: Literal["on", "off"] = "on") -> A
     task = asyncio.create_task(server.serve(sockets=[sock]))
     try:
         async with asyncio.timeout(_START_TIMEOUT):
-            while not server.started and not task.done():
+            while not server.started and not task.done():  # noqa: ASYNC110 - uvicorn says so by this flag alone
                 await asyncio.sleep(0.01)
         if not server.started:
             raise Failure("the application did not start")
