@@ -42,15 +42,24 @@ def test_the_smaller_sets_are_parts_of_the_whole(name: str) -> None:
     assert _pins(name) <= _pins("dev.txt")
 
 
-def test_every_direct_dependency_is_locked_at_a_version_that_fits() -> None:
+def _direct() -> list[Requirement]:
     tables = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-    wanted = [*tables["project"]["dependencies"], *tables["build-system"]["requires"]]
+    lines = [*tables["project"]["dependencies"], *tables["build-system"]["requires"]]
     for group in (tables["project"]["optional-dependencies"], tables["dependency-groups"]):
-        wanted += [line for lines in group.values() for line in lines]
+        lines += [line for members in group.values() for line in members]
+    return [wanted for line in lines if (wanted := Requirement(line)).name != "elf-sdk"]
+
+
+def test_every_direct_dependency_is_locked_at_a_version_that_fits() -> None:
     locked = {name: version for name, version, _ in _pins("dev.txt")}
-    for requirement in map(Requirement, wanted):
-        if requirement.name == "elf-sdk":
-            continue
+    for requirement in _direct():
         version = locked.get(canonicalize_name(requirement.name))
         assert version, f"{requirement} is not locked; run scripts/lock"
         assert requirement.specifier.contains(version), f"{requirement} is locked at {version}; run scripts/lock"
+
+
+def test_every_direct_dependency_is_explained_and_no_other() -> None:
+    page = (ROOT / "docs" / "dependencies.md").read_text(encoding="utf-8")
+    tables = page[page.index("\n## Core\n") : page.index("\n## Refused\n")]
+    rows = re.findall(r"^\| ([a-z][a-z0-9-]*)(?:\[[a-z]+\])? \| ", tables, re.MULTILINE)
+    assert sorted(set(rows) - {"dependency"}) == sorted({requirement.name for requirement in _direct()})
