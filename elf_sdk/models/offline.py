@@ -145,7 +145,9 @@ class OfflineModel:
         self.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.stop()
 
     def _serve(self, server: uvicorn.Server) -> None:
@@ -185,7 +187,7 @@ def _parsed(raw: bytes) -> dict[str, Any] | str:
     if len(raw) > _MAX_REQUEST:
         return f"the request has {len(raw)} bytes; at most {_MAX_REQUEST} are read"
     try:
-        body = orjson.loads(raw)
+        body: Any = orjson.loads(raw)
     except orjson.JSONDecodeError as error:
         return f"the body is not JSON: {error}"
     messages = body.get("messages") if isinstance(body, dict) else None
@@ -195,7 +197,7 @@ def _parsed(raw: bytes) -> dict[str, Any] | str:
         Prompt.of(body)
     except (AttributeError, KeyError, TypeError) as error:
         return f"a tool or a tool call has not the shape of the API: {type(error).__name__} {error}"
-    return body
+    return dict(body)
 
 
 async def _models(request: Request) -> Response:
@@ -286,8 +288,8 @@ class _Completion(Response):
         if fault is not None:
             limit = fault.reset_after if fault.hang_after is None else fault.hang_after
         parts: list[tuple[Literal["text", "call"], str]] = [
-            *(("text", piece) for piece in self._text),  # type: ignore[misc]
-            *(("call", piece) for piece in self._arguments),  # type: ignore[misc]
+            *(("text", piece) for piece in self._text),
+            *(("call", piece) for piece in self._arguments),
         ]
         for kind, piece in parts[:limit]:
             await asyncio.sleep(self._record.reply.delay)

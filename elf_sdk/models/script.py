@@ -1,8 +1,8 @@
 """What the offline model says: a script of rules, and the pure matching of a request against it.
 
 A script is a YAML file. Its rules are tried in order, and the first that fits a request answers it. No rule fits:
-the model says that it is the offline model, and repeats what it was asked and as whom. `docs/reference/offline-model.md`
-describes the format for people.
+the model says that it is the offline model, and repeats what it was asked and as whom. The format is described for
+people in `docs/reference/offline-model.md`.
 """
 
 from __future__ import annotations
@@ -271,7 +271,8 @@ def _fits(rule: Rule, prompt: Prompt) -> dict[str, str] | None:
 
 def _generic(prompt: Prompt) -> str:
     role = role_of(prompt.system)
-    asked = _shortened(prompt.question)
+    # Frameworks put their own instructions below the question, after a blank line.
+    asked = _shortened(prompt.question.strip().partition("\n\n")[0].removeprefix("Current Task: "))
     if prompt.results:
         tool, output = prompt.results[-1]
         return f"[offline model] As {role}, I used {tool or 'a tool'} for “{asked}”. It answered: {_shortened(output)}"
@@ -344,7 +345,8 @@ def load_script(path: Path | str) -> OfflineScript:
         raise BadSpec([Problem(str(file), 0, "", f"a value is none that JSON knows: {error}; quote it")]) from None
     except ValidationError as error:
         problems = [
-            Problem(str(file), _line(node, found["loc"]), _dotted(found["loc"]), _said(found)) for found in error.errors()
+            Problem(str(file), _line(node, found["loc"]), _dotted(found["loc"]), _said(found))
+            for found in error.errors()
         ]
         raise BadSpec(sorted(problems, key=lambda problem: problem.line)) from None
 
