@@ -17,8 +17,7 @@ from elf_sdk.server.loading import load_server
 from elf_sdk.server.services import dev_secret, open_services
 from elf_sdk.server.team_server import TeamServer
 from elf_sdk.settings import Settings
-from elf_sdk.team.load import Project
-from elf_sdk.team.org import Org
+from elf_sdk.team.load import LoadedTeam, Project
 
 __all__ = ["dev_app", "dev_issuer", "dev_settings", "team_path"]
 
@@ -56,26 +55,26 @@ def dev_issuer(project: Project, settings: Settings) -> Issuer:
     return Issuer(secret, complete.organisation, complete.environment)
 
 
-def dev_app(project: Project, teams: tuple[str, ...], settings: Settings, on_ready: Callable[[], None]) -> Starlette:
+def dev_app(
+    project: Project, teams: tuple[LoadedTeam, ...], settings: Settings, on_ready: Callable[[], None]
+) -> Starlette:
     """An application that serves `teams`, each under `/teams/<name>`, and a single one at the root as well.
 
     Args:
-        project: where the teams are.
-        teams: their names.
+        project: the organisation to which they belong.
+        teams: to be served.
         settings: complete, as `dev_settings` makes them.
         on_ready: called once all of them serve.
 
     Raises:
         ElfError: a team cannot be loaded; the message says why.
     """
-    chosen = [team for team in project.teams if team.spec.name in teams]
-    servers = {team.spec.name: load_server(team.directory) for team in chosen}
-    org = Org(team.spec for team in project.teams)
+    servers = {team.spec.name: load_server(team.directory) for team in teams}
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncGenerator[None, None]:
         async with AsyncExitStack() as stack:
-            services = await stack.enter_async_context(open_services(settings, org))
+            services = await stack.enter_async_context(open_services(settings, project.org))
             for server in servers.values():
                 await stack.enter_async_context(server.running(services))
             on_ready()
