@@ -44,14 +44,16 @@ def talk(team: str, url: str | None, token: str | None, user: str, say: tuple[st
     settings = load_settings()
     address = url or f"http://{settings.host}:{settings.port}{team_path(team)}"
     if token is None:
-        token = dev_issuer(find_project(Path.cwd(), (team,)), settings).user_token(user, team)
+        project = find_project(Path.cwd())
+        project.select([team])
+        token = dev_issuer(project, settings).user_token(user, team)
     messages = iter(say)
 
     async def next_message() -> str | None:
         if say:
             message = next(messages, None)
             if message is not None:
-                click.echo(f"\n{style('you ›', 'you')} {message}\n")
+                click.echo(f"\n{style('you >', 'you')} {message}\n")
             return message
         click.echo()
         return await asyncio.to_thread(_prompt)
@@ -87,7 +89,7 @@ def style(text: str, role: str) -> str:
 def _prompt() -> str | None:
     while True:
         try:
-            message = input(style("you › ", "you")).strip()
+            message = input(style("you > ", "you")).strip()
         except EOFError:
             return None
         if message:

@@ -24,6 +24,7 @@ __all__ = ["token"]
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def token(team: str, user: str, roles: tuple[str, ...], minutes: int, as_json: bool) -> None:
     """Print a token with which a person may talk to TEAM, served by `elf dev` from this project."""
-    project = find_project(Path.cwd(), (team,))
+    project = find_project(Path.cwd())
+    project.select([team])
     signed = dev_issuer(project, load_settings()).user_token(user, team, roles, lifetime=minutes * 60)
     click.echo(json.dumps({"token": signed, "expires_in": minutes * 60}) if as_json else signed)

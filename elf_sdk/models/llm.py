@@ -70,7 +70,8 @@ def resolve(llm: LLM, settings: Settings, *, offline_url: str | None = None) -> 
     if not key and llm.provider not in _KEYLESS and llm.provider != "compatible":
         variable = f"{llm.provider.upper()}_API_KEY"
         raise Missing(
-            f"there is no key for the provider {llm.provider!r}; set {variable}, or mount it as a file and set {variable}_FILE"
+            f"there is no key for the provider {llm.provider!r}; "
+            f"set {variable}, or mount it as a file and set {variable}_FILE"
         )
     return Endpoint(
         provider=llm.provider,

@@ -18,7 +18,7 @@ from weakref import WeakValueDictionary
 
 from elf_sdk.errors import Conflict, ElfError, NotFound, Retryable
 from elf_sdk.models.llm import Endpoint
-from elf_sdk.runs.adapter import Adapter, Delegate, Owner, RunContext, TurnMessage
+from elf_sdk.runs.adapter import Adapter, Delegate, Owner, RunContext, RunError, TurnMessage
 from elf_sdk.runs.events import (
     Answered,
     Cancelled,
@@ -304,6 +304,9 @@ class Engine:
             return Failed("deadline", f"it took longer than {self.spec.runs.deadline}", retryable=True)
 
     def _failure(self, run: Run, error: Exception) -> Failed:
+        if isinstance(error, RunError):
+            log.warning("run %s failed: %s", run.id, error)
+            return Failed(error.code, str(error), error.retryable)
         if isinstance(error, ElfError):
             log.warning("run %s failed: %s", run.id, error)
             return Failed("team", str(error), retryable=isinstance(error, Retryable))

@@ -73,7 +73,7 @@ def describe(
                 "path": CHAT_PATH,
                 "subprotocols": [SUBPROTOCOL],
                 "frame_schema": base_url + CHAT_SCHEMA_PATH,
-                "authentication": "a bearer token as ?token=, as the subprotocol elf.bearer.<base64url>, or in the Authorization header",
+                "authentication": "a bearer token: Authorization header, ?token=, subprotocol elf.bearer.<base64url>",
             }
         )
     return Capabilities(

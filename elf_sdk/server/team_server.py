@@ -389,14 +389,15 @@ def _delegates(spec: TeamSpec, services: Services) -> tuple[Delegate, ...]:
     """The teams that this one manages, as far as both sides say so."""
     if services.org is None:
         return tuple(Delegate(name, name, "") for name in spec.manages)
-    return tuple(Delegate(child.name, child.title, child.purpose) for child in services.org.children(spec.name))
+    teams = services.org.teams
+    return tuple(Delegate(name, teams[name].title, teams[name].purpose) for name in services.org.children(spec.name))
 
 
 def _callers(spec: TeamSpec, services: Services) -> frozenset[str]:
     """The teams that may call this one."""
     if services.org is None:
         return frozenset({*spec.peers, *([spec.reports_to] if spec.reports_to else [])})
-    return services.org.callers(spec.name)
+    return frozenset(services.org.callers(spec.name))
 
 
 def _is_local(connection: HTTPConnection) -> bool:
