@@ -22,6 +22,8 @@ def explain(error: ValidationError, model: type[BaseModel], document: Document) 
     """Each error's place in the file, and a sentence that says what to write there."""
     found = []
     for details in error.errors(include_url=False):
+        if details["type"] == "too_short" and details["input"]:
+            continue  # the list is not empty: its items are wrong, and each is told by itself
         location: Location = tuple(part for part in details["loc"] if part != "[key]")
         found.append((location, _sentence(details, location, model, document)))
     return found
@@ -42,9 +44,9 @@ def _sentence(details: ErrorDetails, location: Location, model: type[BaseModel],
         case "too_short" | "string_too_short":
             return "it is empty; write at least one"
         case "greater_than_equal":
-            return f"{shown(value)} is too small; write at least {context['ge']}"
+            return f"{shown(value)} is too small; write at least {context['ge']:g}"
         case "less_than_equal":
-            return f"{shown(value)} is too large; write at most {context['le']}"
+            return f"{shown(value)} is too large; write at most {context['le']:g}"
         case "finite_number":
             return f"{shown(value)} is not finite; write a number"
         case kind:

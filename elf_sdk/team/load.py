@@ -203,6 +203,7 @@ def survey(start: Path) -> Survey:
         return str(path) if start.is_absolute() else os.path.relpath(path)
 
     organisation, problems = _organisation(root / ORGANISATION_FILE, label(root / ORGANISATION_FILE))
+    known = None if problems else organisation
     teams: list[LoadedTeam] = []
     unreadable: set[str] = set()
     for file in files:
@@ -215,7 +216,7 @@ def survey(start: Path) -> Survey:
         if spec is None or document is None:
             unreadable.add(file.parent.name)
         else:
-            found += [document.problem(*problem) for problem in _in_project(spec, file.parent.name, organisation)]
+            found += [document.problem(*problem) for problem in _in_project(spec, file.parent.name, known)]
             teams.append(LoadedTeam(spec, file, document))
         problems += _in_order(found)
     problems += check_org(teams, elsewhere=unreadable, absent="warning" if alone else "error")
@@ -245,7 +246,9 @@ def _locate(start: Path) -> tuple[Path, Path, list[Path], bool]:
             return path, path, [path / TEAM_FILE], True
         path = path.parent
     teams_dir = path / "teams" if (path / "teams").is_dir() else path
-    files = sorted(file for file in teams_dir.glob(f"*/{TEAM_FILE}") if not file.parent.name.startswith("."))
+    # A link that leads nowhere is listed too: it is told, and not passed over.
+    files = [entry / TEAM_FILE for entry in sorted(teams_dir.iterdir()) if not entry.name.startswith(".")]
+    files = [file for file in files if os.path.lexists(file)]
     if not files:
         raise BadInput(
             f"there is no team in {start}: no team.yaml, and no teams/*/team.yaml; go to a project, or name one"
@@ -303,7 +306,9 @@ def _without(model: type[_Model], data: Mapping[str, Any], broken: Sequence[Loca
     finely: dict[str, Any] = copy.deepcopy(dict(data))
     for where in broken:
         _remove(finely, where)
-    coarsely = {key: value for key, value in data.items() if key not in {where[0] for where in broken if where}}
+    coarsely: dict[str, Any] = copy.deepcopy(dict(data))
+    for where in broken:
+        _remove(coarsely, where[: 2 if where[:1] == ("environments",) else 1])
     if model is TeamSpec:
         # A stand-in for what has to be there; what is found about it overlaps with what is known to be broken.
         coarsely.setdefault("name", "unnamed")
