@@ -257,10 +257,10 @@ ImageName = Annotated[
 RelativePath = Annotated[
     str,
     _Written(
-        "path inside the team's directory",
+        "relative path",
         rf"^(?!/)(?!(.*/)?\.\.(/|$))[^\\{_CONTROLS}]+$",
         200,
-        "a relative path without .., such as evals/",
+        "one that stays inside its directory, without .., such as evals/",
     ),
 ]
 Placement = Annotated[
@@ -279,9 +279,7 @@ EnvName = Annotated[
         "name of a variable", r"^[A-Za-z_][A-Za-z0-9_]*$", 253, "letters, digits and underscores, not a digit first"
     ),
 ]
-Currency = Annotated[
-    str, _Written("currency", "^[A-Z]{3}$", 3, "three capital letters, such as USD", lambda text: text.upper()[:3])
-]
+Currency = Annotated[str, _Written("currency", "^[A-Z]{3}$", 3, "three capital letters", lambda text: text.upper()[:3])]
 """ISO 4217 code."""
 
 EnvValue = Annotated[

@@ -15,9 +15,11 @@ from __future__ import annotations
 
 import copy
 import os
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -26,7 +28,7 @@ from pydantic import ValidationError
 from elf_sdk.errors import BadInput, BadSpec, Problem
 from elf_sdk.team.base import Frozen, Location
 from elf_sdk.team.document import Document, read
-from elf_sdk.team.explain import explain
+from elf_sdk.team.explain import MOST, explain
 from elf_sdk.team.org import Org, check_org
 from elf_sdk.team.organisation import Organisation, organisation_problems
 from elf_sdk.team.spec import TeamSpec, team_problems
@@ -80,7 +82,7 @@ class LoadedTeam:
         return self.document.line(location)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Project:
     """An organisation and its teams, as they stand in files.
 
@@ -100,7 +102,7 @@ class Project:
     chosen: tuple[str, ...]
     warnings: tuple[Problem, ...] = ()
 
-    @property
+    @cached_property
     def org(self) -> Org:
         """The tree that the teams form."""
         return Org(team.spec for team in self.teams)
@@ -197,7 +199,10 @@ def survey(start: Path) -> Survey:
     Raises:
         BadInput: `start` means no project.
     """
-    root, teams_dir, files, alone = _locate(start)
+    try:
+        root, teams_dir, files, alone = _locate(start)
+    except OSError as error:
+        raise BadInput(f"{start} cannot be read: {error.strerror}") from None
 
     def label(path: Path) -> str:
         return str(path) if start.is_absolute() else os.path.relpath(path)
@@ -207,7 +212,8 @@ def survey(start: Path) -> Survey:
     teams: list[LoadedTeam] = []
     unreadable: set[str] = set()
     for file in files:
-        if not file.resolve().is_relative_to(root.resolve()):
+        # realpath() and not resolve(), which fails on a link that leads to itself.
+        if not Path(os.path.realpath(file)).is_relative_to(os.path.realpath(root)):
             message = "it is a link to outside of the project; put the file itself there"
             problems.append(Problem(label(file), 0, "", message))
             unreadable.add(file.parent.name)
@@ -225,7 +231,8 @@ def survey(start: Path) -> Survey:
     chosen = [team.spec.name for team in teams if team.directory == meant] or [team.spec.name for team in teams]
     warnings = tuple(problem for problem in problems if problem.severity == "warning")
     project = Project(root, organisation or Organisation(), teams_dir, tuple(teams), tuple(chosen), warnings)
-    ordered = sorted(problems, key=lambda problem: (problem.file, problem.line))
+    # By file, and within a file by line; what is said of a file as a whole comes after its lines.
+    ordered = sorted(problems, key=lambda problem: (problem.file, problem.line or sys.maxsize))
     return Survey(project, tuple(ordered), len(files) + (root / ORGANISATION_FILE).exists())
 
 
@@ -272,7 +279,7 @@ def _load(path: Path, file: str, model: type[_Model]) -> tuple[Document | None, 
         return None, None, list(error.problems)
     problems = list(document.problems)
     try:
-        value = model.model_validate(document.data, context=_FIELDS_ONLY)
+        value = model.model_validate(document.data, context=_FIELDS_ONLY, by_alias=True, by_name=False)
     except ValidationError as error:
         found = explain(error, model, document)
         problems += [document.problem(*each) for each in found]
@@ -315,7 +322,7 @@ def _without(model: type[_Model], data: Mapping[str, Any], broken: Sequence[Loca
         coarsely.setdefault("members", [{"role": "unnamed", "is_manager": True}])
     for rest in (finely, coarsely):
         with suppress(ValidationError):
-            return model.model_validate(rest, context=_FIELDS_ONLY)
+            return model.model_validate(rest, context=_FIELDS_ONLY, by_alias=True, by_name=False)
     return None
 
 
@@ -362,8 +369,12 @@ def _in_project(spec: TeamSpec, directory: str, organisation: Organisation | Non
 
 
 def _in_order(problems: Iterable[Problem]) -> list[Problem]:
-    """Sorted by line, and only the first problem of a field."""
+    """Sorted by line, only the first problem of a field, and no more than somebody reads."""
     first: dict[tuple[int, str], Problem] = {}
     for problem in problems:
         first.setdefault((problem.line, problem.field), problem)
-    return sorted(first.values(), key=lambda problem: problem.line)
+    ordered = sorted(first.values(), key=lambda problem: problem.line)
+    if len(ordered) > MOST:
+        rest = Problem(ordered[0].file, 0, "", f"there are more than {MOST} problems; mend these first")
+        ordered = [*ordered[:MOST], rest]
+    return ordered

@@ -93,7 +93,9 @@ def test_the_tree_is_drawn(project: Path) -> None:
 def test_org_check_is_about_relationships_only(project: Path) -> None:
     assert elf("org", "check", cwd=project).stdout == "✓ 4 teams and 4 relationships, and both sides name each\n"
     top = project / "teams" / "top-team" / "team.yaml"
-    top.write_text(f"name: top-team\n{MEMBERS}manages: [brand-team, code-team]\nreports_to: film-team\n", encoding="utf-8")
+    top.write_text(
+        f"name: top-team\n{MEMBERS}manages: [brand-team, code-team]\nreports_to: film-team\n", encoding="utf-8"
+    )
     done = elf("org", "check", cwd=project)
     assert done.returncode == 2
     assert done.stdout.splitlines()[0] == (

@@ -1,3 +1,5 @@
+# ruff: noqa: E501 - sentences are quoted whole, as they are read
+
 from __future__ import annotations
 
 import os
@@ -56,8 +58,8 @@ def test_a_right_team_is_read(write: Write) -> None:
         ("llm: {temperature: hot}\n", "3: llm.temperature: 'hot' is no number; write one, without quotes"),
         (
             "llm: {provider: opnai}\n",
-            "3: llm.provider: 'opnai' is not known; write one of: offline, openai, anthropic, openrouter, ollama, "
-            "compatible; did you mean 'openai'?",
+            ("3: llm.provider: 'opnai' is not known; write one of: offline, openai, anthropic, openrouter, ollama, "
+            "compatible; did you mean 'openai'?"),
         ),
         ("format: elf/v2\n", "3: format: 'elf/v2' is not known; write elf/v1"),
         (
@@ -66,8 +68,8 @@ def test_a_right_team_is_read(write: Write) -> None:
         ),
         (
             "llm: {base_url: 'https://me:pass@x.example'}\n",
-            "3: llm.base_url: 'https://me:pass@x.example' is no address; write an address that starts with http:// or "
-            "https:// and holds no user name or password",
+            ("3: llm.base_url: 'https://me:pass@x.example' is no address; write an address that starts with http:// or "
+            "https:// and holds no user name or password"),
         ),
         (
             "runs: {deadline: 30}\n",
@@ -75,26 +77,27 @@ def test_a_right_team_is_read(write: Write) -> None:
         ),
         (
             "runs: {deadline: 30 min}\n",
-            "3: runs.deadline: '30 min' is no duration; write a whole number and a unit (ms, s, m, h or d), "
-            "such as 30s, 5m or 2h",
+            ("3: runs.deadline: '30 min' is no duration; write a whole number and a unit (ms, s, m, h or d), "
+            "such as 30s, 5m or 2h"),
         ),
         (
             "budget: {per_day: lots}\n",
-            "3: budget.per_day: 'lots' is no amount; write a number from 0 in the organisation's currency, such as 2.5, "
-            "or tokens, such as '200000 tokens'",
+            ("3: budget.per_day: 'lots' is no amount; write a number from 0 in the organisation's currency, such as 2.5, "
+            "or tokens, such as '200000 tokens'"),
         ),
         ("egress: {cidrs: [10.0.0.1/8]}\n", "3: egress.cidrs[0]: '10.0.0.1/8' is no network as Kubernetes writes it; write 10.0.0.0/8"),
         ("mcp:\n  - name: x\n", "4: mcp[0]: write either url (streamable HTTP) or command (stdio)"),
-        ("evals: ../../etc\n", "3: evals: '../../etc' is no path inside the team's directory; write a relative path without .., such as evals/"),
+        ("evals: ../../etc\n", "3: evals: '../../etc' is no relative path; write one that stays inside its directory, without .., such as evals/"),
         ('display_name: "a\\u0007b"\n', "3: display_name: 'a\\x07b' is no line of text; write one line of text without control characters"),
         ('purpose: "a\\u0000b"\n', "3: purpose: 'a\\x00b' is no plain text; write text without tabs and control characters; line breaks are fine"),
         ("skills:\n  - {id: a, name: A}\n  - {id: a, name: B}\n", "5: skills[1].id: 'a' is there twice; remove one"),
         ("reports_to: a-team\n", "3: reports_to: a team cannot report to itself; write the team above it, or remove the field"),
+        ("secrets: [{name: KEY, from: {secret: s, key: k}, mount: file}]\n", "3: secrets[0].mount: there is no such field; the fields here are: name, from, as"),
         ("secrets:\n  - {name: KEY, from: {secret: s}}\n", "4: secrets[0].from.key: it is missing; add `key: …`"),
         (
             "runs: {store: ephemeral}\nreplicas: 2\n",
-            "3: runs.store: an ephemeral store serves one replica only; write replicas: 1 and no max_replicas, "
-            "or store: default",
+            ("3: runs.store: an ephemeral store serves one replica only; write replicas: 1 and no max_replicas, "
+            "or store: default"),
         ),
         (
             "environments:\n  qa: {replicas: 1}\n",
@@ -110,8 +113,8 @@ def test_a_right_team_is_read(write: Write) -> None:
         ),
         (
             "environments:\n  prod: {namespace: elf-teams-dev}\n",
-            "4: environments.prod.namespace: 'prod' and 'dev' would share the namespace 'elf-teams-dev' "
-            "of the cluster 'in-cluster'; give one of them another",
+            ("4: environments.prod.namespace: 'prod' and 'dev' would share the namespace 'elf-teams-dev' "
+            "of the cluster 'in-cluster'; give one of them another"),
         ),
         ("environments: {prod: {cluster: moon}}\n", "3: environments.prod.cluster: there is no cluster 'moon' in elf.yaml; write one of: in-cluster"),
     ],
@@ -124,8 +127,10 @@ def test_a_wrong_field_is_told_with_line_and_remedy(write: Write, text: str, exp
 def test_a_name_that_is_no_dns_label_gets_a_suggestion(write: Write) -> None:
     said = only(write, "name: My Brand_Team\nmembers: [{role: Lead, is_manager: true}]\n", manager=False)
     assert said == [
-        "1: name: 'My Brand_Team' is no team name; write lower-case letters, digits and dashes, starting with a letter, "
-        "at most 45 characters, such as 'my-brand-team'"
+        (
+            "1: name: 'My Brand_Team' is no team name; write lower-case letters, digits and dashes, starting with a letter, "
+            "at most 45 characters, such as 'my-brand-team'"
+        )
     ]
     assert only(write, f"name: {'a' * 46}\nmembers: [{{role: Lead, is_manager: true}}]\n", manager=False) == [
         "1: name: it has 46 characters; write at most 45"
@@ -164,8 +169,10 @@ def test_every_problem_is_told_at_once_in_the_order_of_the_file(write: Write) ->
         "7: members[1].role: it is missing; add `role: …`",
         "8: chat.enabled: 1 is neither true nor false; write one of them, without quotes",
         "10: environments.prod.llm.base_url: the provider 'compatible' needs it; write the address of the endpoint",
-        "11: environments.Prod 2: 'Prod 2' is no label; write lower-case letters, digits and dashes, "
-        "starting with a letter, such as 'prod-2'",
+        (
+            "11: environments.Prod 2: 'Prod 2' is no label; write lower-case letters, digits and dashes, "
+            "starting with a letter, such as 'prod-2'"
+        ),
         "12: chat: it is there twice, first in line 8; remove one",
     ]
 
@@ -219,6 +226,34 @@ def test_a_file_that_cannot_be_read_is_told_in_one_sentence(write: Write, text: 
     assert time.monotonic() - began < 1
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "\n".join(f"field{number}: 1" for number in range(20_000)),
+        "name: a-team\nmembers: [" + "{}," * 40_000 + "]",
+        "name: a-team\n" * 20_000,
+        "name: a-team\nmembers: [{role: x, is_manager: true}]\npeers: ["
+        + ",".join(f"t{n}" for n in range(45_000))
+        + "]\nx: 1",
+        "[" * 1_000_000,
+        "- " * 500_000,
+        "? " * 500_000,
+        "{a: " * 250_000,
+        '"' + "\\" * 500_000,
+        "&a " * 300_000,
+        "#" * 1_000_000,
+        "a: >\n" + " \n" * 400_000,
+    ],
+    ids=range(12),
+)
+def test_a_hostile_file_costs_little_and_is_answered_briefly(write: Write, text: str) -> None:
+    began = time.monotonic()
+    said = only(write, text, manager=False)
+    assert 0 < len(said) <= 202
+    assert max(map(len, said)) < 1000
+    assert time.monotonic() - began < 5
+
+
 def test_a_tag_is_refused_and_nothing_is_executed(write: Write, tmp_path: Path) -> None:
     trap = tmp_path / "trap"
     said = only(write, f"purpose: !!python/object/apply:os.mkdir ['{trap}']\n")
@@ -227,10 +262,14 @@ def test_a_tag_is_refused_and_nothing_is_executed(write: Write, tmp_path: Path) 
 
 
 def test_scalars_are_those_of_yaml_1_2(write: Write) -> None:
-    env = "".join(f"  - {{name: V{i}, value: {v}}}\n" for i, v in enumerate(("no", "on", "1:30", "2026-11-21", "!!str 7")))
+    env = "".join(
+        f"  - {{name: V{i}, value: {v}}}\n" for i, v in enumerate(("no", "on", "1:30", "2026-11-21", "!!str 7"))
+    )
     spec = load_team(write("a-team", f"env:\n{env}"))
     assert [variable.value for variable in spec.env] == ["no", "on", "1:30", "2026-11-21", "7"]
-    assert only(write, "env: [{name: A, value: 0o17}]\n") == ['3: env[0].value: 0o17 is no text; write it in quotes, "0o17"']
+    assert only(write, "env: [{name: A, value: 0o17}]\n") == [
+        '3: env[0].value: 0o17 is no text; write it in quotes, "0o17"'
+    ]
 
 
 def test_aliases_are_allowed(write: Write) -> None:
@@ -253,6 +292,9 @@ def test_what_is_no_file_is_refused_and_not_waited_for(write: Write) -> None:
     path.unlink()
     os.mkfifo(path)
     assert problems() == ["teams/a-team/team.yaml: this is no file; write a text file there"]
+    path.unlink()
+    path.symlink_to("team.yaml")
+    assert problems() == ["teams/a-team/team.yaml: it cannot be read: Too many levels of symbolic links"]
     path.unlink()
     path.symlink_to("nowhere")
     assert problems() == ["teams/a-team/team.yaml: it cannot be read: No such file or directory"]
@@ -326,9 +368,11 @@ def test_a_directory_of_teams_may_have_any_name(write: Write) -> None:
 
 def test_paths_that_mean_no_project(write: Write) -> None:
     write("empty/readme.txt", "x")
-    with pytest.raises(BadInput, match=r"^there is no team in empty: no team.yaml, and no teams/\*/team.yaml; go to a "):
+    with pytest.raises(
+        BadInput, match=r"^there is no team in empty: no team.yaml, and no teams/\*/team.yaml; go to a "
+    ):
         find_project(Path("empty"))
-    with pytest.raises(BadInput, match="^nowhere does not exist; name a project, a directory of teams"):
+    with pytest.raises(BadInput, match=r"^nowhere does not exist; name a project, a directory of teams"):
         find_project(Path("nowhere"))
     with pytest.raises(BadInput, match=r"^empty/readme.txt is no directory and no team.yaml; name a project"):
         find_project(Path("empty/readme.txt"))
@@ -364,16 +408,16 @@ def test_the_organisation_has_defaults(tmp_path: Path) -> None:
     [
         ("nam: x\n", "elf.yaml:1: nam: there is no such field; did you mean 'name'?"),
         ("currency: euro\n", "elf.yaml:1: currency: it has 4 characters; write at most 3"),
-        ("currency: eur\n", "elf.yaml:1: currency: 'eur' is no currency; write three capital letters, such as USD, such as 'EUR'"),
+        ("currency: eur\n", "elf.yaml:1: currency: 'eur' is no currency; write three capital letters, such as 'EUR'"),
         (
             "environments:\n  - {name: dev, namespace: x}\n  - {name: prod, namespace: x}\n",
-            "elf.yaml:3: environments[1].namespace: 'prod' and 'dev' would share the namespace 'x' of the cluster "
-            "'in-cluster'; give one of them another",
+            ("elf.yaml:3: environments[1].namespace: 'prod' and 'dev' would share the namespace 'x' of the cluster "
+            "'in-cluster'; give one of them another"),
         ),
         (
             "environments:\n  - name: dev\n    cluster: west\n",
-            "elf.yaml:3: environments[0].cluster: there is no cluster 'west'; add it under clusters, "
-            "or write one of: in-cluster",
+            ("elf.yaml:3: environments[0].cluster: there is no cluster 'west'; add it under clusters, "
+            "or write one of: in-cluster"),
         ),
         ("environments: [{name: dev}, {name: dev}]\n", "elf.yaml:1: environments[1].name: 'dev' is there twice; remove one"),
     ],
@@ -388,13 +432,18 @@ def test_environments_of_elf_yaml_are_known(write: Write) -> None:
     write("elf.yaml", "environments: [{name: dev}, {name: qa}]\n")
     write("a-team", "environments:\n  qa: {replicas: 2}\n  prod: {replicas: 3}\n")
     assert problems() == [
-        "teams/a-team/team.yaml:5: environments.prod: elf.yaml knows no environment 'prod'; "
-        "write one of: dev, qa, or add it there"
+        (
+            "teams/a-team/team.yaml:5: environments.prod: elf.yaml knows no environment 'prod'; "
+            "write one of: dev, qa, or add it there"
+        )
     ]
 
 
 def test_a_thousand_teams_are_read_quickly(write: Write) -> None:
-    skills = "".join(f"  - id: skill-{i}\n    name: Skill {i}\n    tags: [one, two]\n    description: >\n      What it\n      does.\n" for i in range(8))
+    skills = "".join(
+        f"  - id: skill-{i}\n    name: Skill {i}\n    tags: [one, two]\n    description: >\n      What it\n      does.\n"
+        for i in range(8)
+    )
     for number in range(1000):
         write(f"team-{number}", f"purpose: |\n  One.\n  Two.\nskills:\n{skills}runs:\n  deadline: 10m\n")
     began = time.monotonic()

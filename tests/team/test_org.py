@@ -78,7 +78,16 @@ def test_work_goes_down_and_sideways_and_never_up_or_across() -> None:
 
 
 def test_circles_are_found_and_do_not_hang_the_tree() -> None:
-    tree = Org([team("a", "c", "b"), team("b", "a", "c"), team("c", "b", "a d"), team("d", "c"), team("x", "y", "y"), team("y")])
+    tree = Org(
+        [
+            team("a", "c", "b"),
+            team("b", "a", "c"),
+            team("c", "b", "a d"),
+            team("d", "c"),
+            team("x", "y"),
+            team("y", "x"),
+        ]
+    )
     assert tree.cycles() == (("a", "c", "b", "a"), ("x", "y", "x"))
     assert tree.chain("d") == ("d", "c", "b", "a")
     assert tree.roots == ("x", "y")
@@ -98,7 +107,9 @@ def said(write: Write, **texts: str) -> list[str]:
 
 
 def test_a_circle_is_named(write: Write) -> None:
-    assert said(write, a="reports_to: c\nmanages: [b]\n", b="reports_to: a\nmanages: [c]\n", c="reports_to: b\nmanages: [a]\n") == [
+    assert said(
+        write, a="reports_to: c\nmanages: [b]\n", b="reports_to: a\nmanages: [c]\n", c="reports_to: b\nmanages: [a]\n"
+    ) == [
         "error: teams/a/team.yaml:3: reports_to: a → c → b → a report to each other in a circle; cut it at one of them"
     ]
 
@@ -123,24 +134,34 @@ def test_two_teams_of_one_name_are_both_named(write: Write) -> None:
     write("b", "name: a\nmembers: [{role: Lead, is_manager: true}]\n", manager=False)
     assert said(write, a="") == [
         "error: teams/b/team.yaml:1: name: 'a' stands in the directory 'b'; give both the same name",
-        "error: teams/b/team.yaml:1: name: 'a' is also the name of the team in teams/a/team.yaml; "
-        "write another name in one of them",
+        (
+            "error: teams/b/team.yaml:1: name: 'a' is also the name of the team in teams/a/team.yaml; "
+            "write another name in one of them"
+        ),
     ]
 
 
 def test_a_team_has_one_manager(write: Write) -> None:
     assert said(write, a="manages: [c]\n", b="manages: [c]\n", c="reports_to: b\n") == [
-        "error: teams/a/team.yaml:3: manages[0]: 'c' is already managed by 'b' in teams/b/team.yaml; "
-        "remove it in one of them"
+        (
+            "error: teams/a/team.yaml:3: manages[0]: 'c' is already managed by 'b' in teams/b/team.yaml; "
+            "remove it in one of them"
+        )
     ]
 
 
 def test_half_edges_are_warnings_that_say_what_is_missing(write: Write) -> None:
     assert said(write, a="manages: [b]\n", b="peers: [c]\n", c="reports_to: a\n") == [
-        "warning: teams/a/team.yaml:3: manages[0]: 'b' does not say so, and the edge does not count; "
-        "write reports_to: a in teams/b/team.yaml",
-        "warning: teams/b/team.yaml:3: peers[0]: 'c' does not say so, and the edge does not count; "
-        "add 'b' under peers in teams/c/team.yaml",
-        "warning: teams/c/team.yaml:3: reports_to: 'a' does not say so, and the edge does not count; "
-        "add 'c' under manages in teams/a/team.yaml",
+        (
+            "warning: teams/a/team.yaml:3: manages[0]: 'b' does not say so, and the edge does not count; "
+            "write reports_to: a in teams/b/team.yaml"
+        ),
+        (
+            "warning: teams/b/team.yaml:3: peers[0]: 'c' does not say so, and the edge does not count; "
+            "add 'b' under peers in teams/c/team.yaml"
+        ),
+        (
+            "warning: teams/c/team.yaml:3: reports_to: 'a' does not say so, and the edge does not count; "
+            "add 'c' under manages in teams/a/team.yaml"
+        ),
     ]

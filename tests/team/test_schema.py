@@ -135,7 +135,9 @@ def test_what_is_right_is_right_in_the_editor_too(write: Write) -> None:
 )
 def test_what_elf_refuses_the_editor_refuses_too(write: Write, change: str) -> None:
     field = change.partition(":")[0]
-    others = [line for line in ("name: a-team", "members: [{role: Lead, is_manager: true}]") if not line.startswith(field)]
+    others = [
+        line for line in ("name: a-team", "members: [{role: Lead, is_manager: true}]") if not line.startswith(field)
+    ]
     text = "\n".join([*others, change])
     assert not jsonschema_rs.is_valid(schemas.team_schema(), parse(text, "").data)
     write("a-team", text, manager=False)
