@@ -88,7 +88,7 @@ def main() -> None:
             raise
         click.echo(f"{click.style('error:', fg='red', bold=True)} {error}", err=True)
         sys.exit(EXIT_USAGE if isinstance(error, BadInput) else EXIT_FAILURE)
-    except Exception as error:  # noqa: BLE001 - the last resort: a defect of ours is said in one line, the cause by --debug
+    except Exception as error:
         if debug:
             raise
         click.echo(

@@ -212,7 +212,7 @@ def _error(status: int, message: str, kind: str, headers: Mapping[str, str] | No
     return _json({"error": {"message": message, "type": kind, "param": None, "code": None}}, status, headers)
 
 
-class _ConnectionCut(Exception):  # noqa: N818 - a signal to the server below, not an error
+class _ConnectionCut(Exception):
     """Raised in mid-answer; the HTTP server then closes the connection, as a provider's failing proxy does."""
 
 

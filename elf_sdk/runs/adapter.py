@@ -7,7 +7,7 @@ engine writes the end.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, Protocol, runtime_checkable
 
@@ -71,6 +71,7 @@ class RunContext:
         endpoint: the model to talk to.
         delegates: the teams that may be proposed for delegation.
         history: earlier messages, oldest first, at most `chat.context_window_messages`; read only when called.
+        answers: what a person answered so far, by the id of the question.
     """
 
     run_id: str
@@ -81,6 +82,7 @@ class RunContext:
     endpoint: Endpoint
     delegates: tuple[Delegate, ...] = ()
     history: Callable[[], Awaitable[tuple[TurnMessage, ...]]] = field(default=_no_history)
+    answers: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +123,7 @@ class Adapter(Protocol):
     name: str
     capabilities: AdapterCapabilities
 
-    def run(self, ctx: RunContext) -> AsyncIterator[Event]:
+    def run(self, ctx: RunContext) -> AsyncGenerator[Event, None]:
         """Do the work of one run.
 
         Yields:
