@@ -10,21 +10,22 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from typing import Final, Literal
-
-from starlette.types import ASGIApp
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
 
 from elf_sdk.errors import Failure
 from elf_sdk.runs.adapter import AdapterCapabilities, RunContext
 from elf_sdk.runs.events import Event, TextDelta
 from elf_sdk.server.auth import Issuer
+from elf_sdk.server.dev import mounted, team_path
 from elf_sdk.server.listen import bind, server_for
-from elf_sdk.server.services import open_services
+from elf_sdk.server.services import dev_secret
 from elf_sdk.server.team_server import TeamServer
 from elf_sdk.settings import Settings
+from elf_sdk.team.org import Org
 
-__all__ = ["ScriptedAdapter", "Served", "serve", "serve_app"]
+__all__ = ["ScriptedAdapter", "Served", "serve"]
 
 Script = Sequence[Event | float | Exception]
 """What happens in order: an event, a pause in seconds, or an exception to raise."""
@@ -66,58 +67,49 @@ class ScriptedAdapter:
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """A team that is being served.
+    """Teams that are being served.
 
     Attributes:
-        address: such as `http://127.0.0.1:41234`, without a trailing slash.
-        issuer: signs tokens that it accepts.
+        address: such as `http://127.0.0.1:41234`, without a trailing slash; a single team is at its root.
+        issuer: signs tokens that they accept.
     """
 
     address: str
     issuer: Issuer
 
-    def user_token(self, user: str, team: str, roles: tuple[str, ...] = ("user",)) -> str:
-        """A token with which `user` may talk to `team`."""
-        return self.issuer.user_token(user, team, roles)
+    def url(self, team: str) -> str:
+        """Where a team is."""
+        return self.address + team_path(team)
 
     def headers(self, user: str, team: str) -> dict[str, str]:
-        """The Authorization header of such a token."""
-        return {"Authorization": f"Bearer {self.user_token(user, team)}"}
+        """The Authorization header with which `user` may talk to `team`."""
+        return {"Authorization": f"Bearer {self.issuer.user_token(user, team)}"}
 
 
 @asynccontextmanager
-async def serve_app(app: ASGIApp, *, lifespan: Literal["on", "off"] = "on") -> AsyncGenerator[str, None]:
-    """Serve an ASGI application on a free port of the loopback interface; its address.
+async def serve(*teams: TeamServer, settings: Settings) -> AsyncGenerator[Served, None]:
+    """Serve teams on a free port of the loopback interface, for as long as the block runs.
+
+    They know each other as one organisation, and reach each other.
 
     Raises:
-        Failure: it did not start.
+        Failure: they did not start; the log says why.
     """
     sock = bind("127.0.0.1", 0)
-    server = server_for(app, lifespan=lifespan)
+    address = f"http://127.0.0.1:{sock.getsockname()[1]}"
+    complete = replace(settings, team_url=settings.team_url or address + team_path("{team}"))
+    org = Org(team.spec for team in teams)
+    secret = complete.jwt_secret or dev_secret(Path(complete.store))
+    server = server_for(mounted(teams, complete, org, lambda: None))
     task = asyncio.create_task(server.serve(sockets=[sock]))
     try:
         async with asyncio.timeout(_START_TIMEOUT):
             while not server.started and not task.done():  # noqa: ASYNC110 - uvicorn says so by this flag alone
                 await asyncio.sleep(0.01)
         if not server.started:
-            raise Failure("the application did not start")
-        yield f"http://127.0.0.1:{sock.getsockname()[1]}"
+            raise Failure("the teams did not start; the log says why")
+        yield Served(address, Issuer(secret, complete.organisation, complete.environment))
     finally:
         server.should_exit = True
         await task
         sock.close()
-
-
-@asynccontextmanager
-async def serve(team: TeamServer, settings: Settings) -> AsyncGenerator[Served, None]:
-    """Serve one team, for real, for as long as the block runs.
-
-    Raises:
-        ElfError: the team cannot start; the message says why.
-    """
-    async with (
-        open_services(settings) as services,
-        team.running(services),
-        serve_app(team, lifespan="off") as address,
-    ):
-        yield Served(address, services.issuer)

@@ -11,9 +11,10 @@ import click
 from dotenv import load_dotenv
 
 from elf_sdk import __version__
-from elf_sdk.server.dev import dev_app, dev_issuer, dev_settings, team_path
+from elf_sdk.server.dev import dev_issuer, dev_settings, mounted, team_path
 from elf_sdk.server.listen import bind
 from elf_sdk.server.listen import serve as serve_app
+from elf_sdk.server.loading import load_server
 from elf_sdk.server.reload import snapshot, supervise
 from elf_sdk.settings import load_settings
 from elf_sdk.team.load import LoadedTeam, Project, find_project
@@ -59,7 +60,8 @@ def _serve(project: Project, teams: tuple[LoadedTeam, ...], sock: socket.socket)
     specs = [team.spec for team in teams]
     first = next((spec for spec in specs if spec.chat.top_level), specs[0]).name
     token = dev_issuer(project, settings).user_token("you", first)
-    serve_app(dev_app(project, teams, settings, lambda: _announce(project, specs, address, first, token)), sock)
+    servers = [load_server(team.directory) for team in teams]
+    serve_app(mounted(servers, settings, project.org, lambda: _announce(project, specs, address, first, token)), sock)
 
 
 def _announce(project: Project, specs: Sequence[TeamSpec], address: str, first: str, token: str) -> None:

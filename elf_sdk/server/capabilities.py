@@ -73,7 +73,7 @@ def describe(
                 "path": CHAT_PATH,
                 "subprotocols": [SUBPROTOCOL],
                 "frame_schema": base_url + CHAT_SCHEMA_PATH,
-                "authentication": "a bearer token: Authorization header, ?token=, or subprotocol elf.bearer.<base64url>",
+                "authentication": "a bearer token: Authorization header, ?token=, subprotocol elf.bearer.<base64url>",
             }
         )
     return Capabilities(

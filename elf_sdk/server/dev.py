@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -12,14 +12,15 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 
+from elf_sdk.server.a2a.routes import base_url
 from elf_sdk.server.auth import Issuer
-from elf_sdk.server.loading import load_server
 from elf_sdk.server.services import dev_secret, open_services
 from elf_sdk.server.team_server import TeamServer
 from elf_sdk.settings import Settings
-from elf_sdk.team.load import LoadedTeam, Project
+from elf_sdk.team.load import Project
+from elf_sdk.team.org import Org
 
-__all__ = ["dev_app", "dev_issuer", "dev_settings", "team_path"]
+__all__ = ["dev_issuer", "dev_settings", "mounted", "team_path"]
 
 
 def team_path(team: str) -> str:
@@ -55,44 +56,34 @@ def dev_issuer(project: Project, settings: Settings) -> Issuer:
     return Issuer(secret, complete.organisation, complete.environment)
 
 
-def dev_app(
-    project: Project, teams: tuple[LoadedTeam, ...], settings: Settings, on_ready: Callable[[], None]
+def mounted(
+    servers: Sequence[TeamServer], settings: Settings, org: Org | None, on_ready: Callable[[], None]
 ) -> Starlette:
-    """An application that serves `teams`, each under `/teams/<name>`, and a single one at the root as well.
+    """An application that serves teams, each under `/teams/<name>`, and a single one at the root as well.
 
     Args:
-        project: the organisation to which they belong.
-        teams: to be served.
-        settings: complete, as `dev_settings` makes them.
+        servers: the teams.
+        settings: shared by all of them; `team_url` says how they reach each other.
+        org: the organisation; None, where each team knows only its own file.
         on_ready: called once all of them serve.
-
-    Raises:
-        ElfError: a team cannot be loaded; the message says why.
     """
-    servers = {team.spec.name: load_server(team.directory) for team in teams}
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncGenerator[None, None]:
         async with AsyncExitStack() as stack:
-            services = await stack.enter_async_context(open_services(settings, project.org))
-            for server in servers.values():
+            services = await stack.enter_async_context(open_services(settings, org))
+            for server in servers:
                 await stack.enter_async_context(server.running(services))
             on_ready()
             yield
 
     async def index(request: Request) -> Response:
-        base = str(request.base_url).rstrip("/")
-        return JSONResponse({"teams": {name: base + team_path(name) for name in servers}})
+        base = base_url(request)
+        return JSONResponse({"teams": {server.spec.name: base + team_path(server.spec.name) for server in servers}})
 
-    routes: list[BaseRoute] = [Mount(team_path(name), server) for name, server in servers.items()]
-    routes.append(_root(servers, index))
+    routes: list[BaseRoute] = [Mount(team_path(server.spec.name), server) for server in servers]
+    routes.append(Mount("/", servers[0]) if len(servers) == 1 else Route("/", index))
     return Starlette(routes=routes, lifespan=lifespan)
-
-
-def _root(servers: dict[str, TeamServer], index: Callable[[Request], object]) -> BaseRoute:
-    if len(servers) == 1:
-        return Mount("/", next(iter(servers.values())))
-    return Route("/", index)
 
 
 def _first(given: str, default: str, implied: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import socket
-from typing import Final, Literal
+from typing import Final
 
 import uvicorn
 from starlette.types import ASGIApp
@@ -48,14 +48,14 @@ def bind(host: str, port: int) -> socket.socket:
     return sock
 
 
-def server_for(app: ASGIApp, *, log_level: str = "warning", lifespan: Literal["on", "off"] = "on") -> uvicorn.Server:
+def server_for(app: ASGIApp, *, log_level: str = "warning") -> uvicorn.Server:
     """The ASGI server, set up for what a team does.
 
     Compression of WebSockets is off: it costs more time and memory than it saves for text in small pieces.
     """
     config = uvicorn.Config(
         app,
-        lifespan=lifespan,
+        lifespan="on",
         log_level=log_level,
         access_log=False,
         server_header=False,
