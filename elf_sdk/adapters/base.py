@@ -223,8 +223,18 @@ def _model_error(status: int, error: BaseException, endpoint: Endpoint) -> RunEr
     hint = _HINTS.get(status, "failed; try again later" if status >= 500 else "did not accept the request")
     text = f"the model {endpoint.model!r} at {_host(endpoint)} {hint} (HTTP {status})"
     if status in (400, 413, 422):
-        text += f": {_without_key(' '.join(str(error).split())[:300], endpoint)}"
+        text += f": {_without_key(' '.join(_model_text(error).split())[:300], endpoint)}"
     return RunError(text, code="model", retryable=status in (408, 409, 429) or status >= 500)
+
+
+def _model_text(error: BaseException) -> str:
+    """What the model itself says, in the shape of OpenAI's errors, else the client's words."""
+    response = getattr(error, "response", None)
+    try:
+        said_by_model = response.json()["error"]["message"] if isinstance(response, httpx.Response) else str(error)
+    except (ValueError, KeyError, TypeError, httpx.StreamError):
+        return str(error)
+    return str(said_by_model)
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:

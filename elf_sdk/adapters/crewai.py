@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import orjson
+from pydantic import BaseModel
 
 from elf_sdk.adapters.base import Bridge, Closed, call_factory, checked_factory, in_thread, need, said, transcript
 from elf_sdk.adapters.delegation import DelegateArguments, DelegateTool, delegate_tools
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
     import httpx
     from crewai.llms.base_llm import BaseLLM
     from crewai.tools import BaseTool
-    from pydantic import BaseModel
 
 __all__ = ["CrewAIAdapter", "quiet"]
 

@@ -101,11 +101,13 @@ class OfflineModel:
         return team_url(self.root, team)
 
     def start(self) -> str:
-        """Listen, and return the base URL for a client (`…/v1`).
+        """Listen, and return the base URL for a client (`…/v1`). Already started, it only returns that.
 
         Raises:
             BadInput: the port is taken, or not allowed.
         """
+        if self._thread is not None:
+            return self.url()
         listening = socket.socket()
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

@@ -7,24 +7,23 @@ people in `docs/reference/offline-model.md`.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Final, Self
 
-import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from elf_sdk.errors import BadInput, BadSpec, Problem
+from elf_sdk.errors import BadSpec
+from elf_sdk.team.document import read
+from elf_sdk.team.explain import explain
 from elf_sdk.team.spec import duration_seconds
 
 __all__ = ["Call", "Fault", "OfflineScript", "Prompt", "Reply", "Rule", "When", "load_script", "reply_to", "tokens"]
 
 _PLACEHOLDER: Final = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 _BUILT_IN: Final = frozenset({"question", "role", "result"})
-_MAX_BYTES: Final = 1024 * 1024
 
 
 def tokens(text: str) -> list[str]:
@@ -314,66 +313,14 @@ def load_script(path: Path | str) -> OfflineScript:
 
     Raises:
         BadSpec: the file is no script; every problem with its line.
-        BadInput: the file cannot be read.
     """
-    file = Path(path)
+    document = read(Path(path), str(path))
     try:
-        raw = file.read_bytes()
-    except OSError as error:
-        raise BadInput(f"{file} cannot be read: {error.strerror}") from None
-    if len(raw) > _MAX_BYTES:
-        raise BadSpec([Problem(str(file), 0, "", f"the file has {len(raw)} bytes; a script has at most {_MAX_BYTES}")])
-    try:
-        text = raw.decode()
-        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, Loader=yaml.SafeLoader)):
-            raise BadSpec([Problem(str(file), 0, "", "a script has no aliases (*name); write the value out")])
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-        data = yaml.safe_load(text)
-    except UnicodeDecodeError:
-        raise BadSpec([Problem(str(file), 0, "", "the file is not UTF-8 text")]) from None
-    except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else 0
-        raise BadSpec([Problem(str(file), line, "", f"this is not YAML: {error.problem}")]) from None
-    except yaml.YAMLError as error:
-        raise BadSpec([Problem(str(file), 0, "", f"this is not YAML: {error}")]) from None
-    if not isinstance(data, dict):
-        raise BadSpec([Problem(str(file), 1, "", "a script is a mapping with rules: and, optionally, delay:")])
-    try:
-        json.dumps(data)
-        return OfflineScript.model_validate(data)
-    except TypeError as error:
-        raise BadSpec([Problem(str(file), 0, "", f"a value is none that JSON knows: {error}; quote it")]) from None
+        script = OfflineScript.model_validate(document.data)
     except ValidationError as error:
-        problems = [
-            Problem(str(file), _line(node, found["loc"]), _dotted(found["loc"]), _said(found))
-            for found in error.errors()
-        ]
-        raise BadSpec(sorted(problems, key=lambda problem: problem.line)) from None
-
-
-def _said(found: Mapping[str, Any]) -> str:
-    if found["type"] == "extra_forbidden":
-        return "there is no such field; remove it, or check its spelling"
-    return str(found["msg"]).removeprefix("Value error, ")
-
-
-def _dotted(loc: Sequence[str | int]) -> str:
-    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in loc).lstrip(".")
-
-
-def _line(node: yaml.Node | None, loc: Sequence[str | int]) -> int:
-    line = 1
-    for part in loc:
-        if isinstance(node, yaml.MappingNode):
-            for key, value in node.value:
-                if key.value == part:
-                    line, node = key.start_mark.line + 1, value
-                    break
-            else:
-                return line
-        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
-            node = node.value[part]
-            line = node.start_mark.line + 1
-        else:
-            return line
-    return line
+        found = [document.problem(where, what) for where, what in explain(error, OfflineScript, document)]
+        problems = sorted([*document.problems, *found], key=lambda problem: problem.line)
+        raise BadSpec(problems) from None
+    if document.problems:
+        raise BadSpec(document.problems)
+    return script
