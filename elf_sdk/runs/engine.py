@@ -186,8 +186,10 @@ class Engine:
             events += batch
         return tuple(events)
 
-    async def answer(self, run_id: str, owner: Owner, question_id: str, answer: str) -> Run:
+    async def answer(self, run_id: str, owner: Owner, question_id: str, answer: str, key: str = "") -> Run:
         """Answer a question that the run waits for; the run goes on. The same answer twice is one answer.
+
+        `key` is the caller's own id of the answer and is kept with it.
 
         Raises:
             Conflict: the run does not wait for this question, or has another answer to it.
@@ -203,7 +205,7 @@ class Engine:
         asked = {event.question_id for event in events if isinstance(event, InputRequired)}
         if run.state is not RunState.INPUT_REQUIRED or question_id not in asked:
             raise Conflict(f"the run {run_id!r} does not wait for an answer to {question_id!r}")
-        await self.log.append(run_id, [Answered(question_id, answer)])
+        await self.log.append(run_id, [Answered(question_id, answer, key)])
         run = await self.get(run_id, owner)
         self._launch(run)
         return run
