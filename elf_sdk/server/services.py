@@ -98,7 +98,7 @@ def dev_secret(store: Path) -> str:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            with path.open("x", encoding="ascii", opener=_private) as file:
+            with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
                 file.write(secrets.token_urlsafe(48))
         except FileExistsError:
             pass
@@ -138,6 +138,3 @@ async def open_services(settings: Settings, org: Org | None = None) -> AsyncGene
             org=org,
         )
 
-
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)

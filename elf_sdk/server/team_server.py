@@ -29,7 +29,7 @@ from elf_sdk.errors import BadInput, ElfError, Unauthenticated
 from elf_sdk.runs.adapter import Adapter, AdapterCapabilities, Delegate, RunContext
 from elf_sdk.runs.engine import Engine
 from elf_sdk.runs.events import Event
-from elf_sdk.server.a2a.card import a2a_interfaces, agent_card
+from elf_sdk.server.a2a.card import agent_card, interfaces
 from elf_sdk.server.a2a.routes import a2a_routes, base_url
 from elf_sdk.server.auth import Principal, Verifier, bearer_token
 from elf_sdk.server.capabilities import CHAT_PATH, CHAT_SCHEMA_PATH, Capabilities, describe
@@ -249,7 +249,7 @@ class TeamServer:
             self.spec,
             self._adapter.capabilities,
             base_url=base_url,
-            a2a=a2a_interfaces(base_url),
+            a2a=interfaces(agent_card(self.spec, self._adapter.capabilities, base_url)),
             chat_enabled=self._chat is not None,
         )
 
@@ -353,8 +353,9 @@ class _HookOnly:
     capabilities = AdapterCapabilities(stream=True, human=False, cancel="certain", recover=False)
 
     async def run(self, ctx: RunContext) -> AsyncGenerator[Event, None]:
-        raise NotImplementedError("on_message replaces this")
-        yield
+        nothing: tuple[Event, ...] = ()
+        for event in nothing:
+            yield event
 
 
 def _directory(cls: type[TeamServer]) -> Path:
