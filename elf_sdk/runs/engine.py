@@ -255,11 +255,6 @@ class Engine:
             last_activity=self._last_activity,
         )
 
-    def busy(self, run: Run) -> bool:
-        """Whether `run` waits, because its conversation or every place is taken."""
-        turn = self._turns.get(run.request.conversation)
-        return run.head == 0 and ((turn is not None and turn.locked()) or self._places.locked())
-
     def _launch(self, run: Run) -> None:
         task = asyncio.create_task(self._execute(run), name=f"run {run.id}")
         self._tasks[run.id] = task

@@ -137,4 +137,3 @@ async def open_services(settings: Settings, org: Org | None = None) -> AsyncGene
             offline=offline,
             org=org,
         )
-
