@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 import logging
 import time
 from typing import Any
+from urllib.parse import urlsplit
 
 import jwt
 import pytest
@@ -277,3 +279,18 @@ async def test_size_type_and_version_are_checked(team: Served, path: str) -> Non
         assert response.status_code == (400 if path else 200)
         assert "VERSION_NOT_SUPPORTED" in str(error), error
     assert team.adapter.started == 1
+
+
+async def test_a_caller_who_hangs_up_leaves_no_trace(team: Served, caplog: pytest.LogCaptureFixture) -> None:
+    address = urlsplit(team.url)
+    for _ in range(3):
+        _, writer = await asyncio.open_connection(address.hostname, address.port)
+        head = f"POST /a2a/v1 HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {team.token()}\r\n"
+        writer.write(f"{head}Content-Type: application/json\r\nContent-Length: 100\r\n\r\n{{".encode())
+        await writer.drain()
+        await asyncio.sleep(0.05)
+        writer.transport.abort()
+        writer.close()
+    await asyncio.sleep(0.1)
+    assert [record.message for record in caplog.records if record.levelno >= logging.WARNING] == []
+    assert (await team.rpc("SendMessage", SEND["params"]))["result"]

@@ -82,7 +82,9 @@ class EngineHandler(RequestHandler):
             self._require_streaming()
             owner = _owner(context)
             run = await self._begin(params, owner)
-            async with aclosing(self._follow(run, owner, _history_length(params.configuration))) as stream:
+            async with aclosing(
+                self._follow(run, owner, _history_length(params.configuration), until_asked=True)
+            ) as stream:
                 async for event in stream:
                     yield event
 
@@ -203,18 +205,27 @@ class EngineHandler(RequestHandler):
             raise Conflict(f"the task {run.id!r} {state}; send a message without taskId to start another")
         return await self._engine.answer(run.id, owner, open_questions[0], text, message.message_id)
 
-    async def _follow(self, run: Run, owner: Owner, history_length: int | None) -> AsyncGenerator[StreamEvent, None]:
-        """The task as it is, then what happens, until it ends or comes to ask something."""
+    async def _follow(
+        self, run: Run, owner: Owner, history_length: int | None, *, until_asked: bool = False
+    ) -> AsyncGenerator[StreamEvent, None]:
+        """The task as it is, then what happens, until it ends; or, with `until_asked`, until it asks something."""
         view = TaskView(run, await self._engine.events(run.id, owner))
         yield view.task(history_length)
+        if until_asked and await self._rests(run, view):
+            return
         async with aclosing(self._engine.subscribe(run.id, owner, view.seq)) as subscription:
             async for logged in subscription:
                 for update in view.updates(logged):
                     yield update
-                if isinstance(logged.event, InputRequired):
-                    now = await self._engine.get(run.id, owner)
-                    if now.state is RunState.INPUT_REQUIRED and now.head == logged.seq:
-                        return
+                if until_asked and await self._rests(run, view):
+                    return
+
+    async def _rests(self, run: Run, view: TaskView) -> bool:
+        """Whether the run waits for a person and all that it did before was shown."""
+        if view.state is not RunState.INPUT_REQUIRED:
+            return False
+        now = await self._engine.get(run.id, run.request.owner)
+        return now.state is RunState.INPUT_REQUIRED and now.head == view.seq
 
     async def _task(self, run: Run, history_length: int | None, artifacts: bool = True) -> Task:
         return TaskView(run, await self._engine.events(run.id, run.request.owner)).task(history_length, artifacts)

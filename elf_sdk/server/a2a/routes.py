@@ -27,7 +27,7 @@ from a2a.utils.constants import (
 )
 from a2a.utils.error_handlers import build_rest_error_payload
 from a2a.utils.errors import A2AError, ContentTypeNotSupportedError, InvalidRequestError
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from typing_extensions import override
@@ -245,10 +245,13 @@ class _Guard:
         if not length.isdecimal() or int(length) > self._max_body:
             raise too_large
         body = bytearray()
-        async for chunk in request.stream():
-            body += chunk
-            if len(body) > self._max_body:
-                raise too_large
+        try:
+            async for chunk in request.stream():
+                body += chunk
+                if len(body) > self._max_body:
+                    raise too_large
+        except ClientDisconnect:
+            raise _RefusedError(400, InvalidRequestError("the connection ended before the body did")) from None
         return bytes(body)
 
 
