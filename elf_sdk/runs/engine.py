@@ -18,7 +18,7 @@ from weakref import WeakValueDictionary
 
 from elf_sdk.errors import Conflict, ElfError, NotFound, Retryable
 from elf_sdk.models.llm import Endpoint
-from elf_sdk.runs.adapter import Adapter, Delegate, Owner, RunContext, TurnMessage
+from elf_sdk.runs.adapter import Adapter, Delegate, Owner, RunContext, RunError, TurnMessage
 from elf_sdk.runs.events import (
     Answered,
     Cancelled,
@@ -84,7 +84,7 @@ class Engine:
         self.adapter = adapter
         self.log = run_log
         self._endpoint = endpoint
-        self._delegates = delegates
+        self.delegates = delegates
         self._deadline = duration_seconds(spec.runs.deadline)
         self._places = asyncio.Semaphore(spec.runs.concurrency)
         # A lock lives as long as some run holds it or waits for it.
@@ -241,7 +241,10 @@ class Engine:
             if answer := answer_text(await self._all(run.id)):
                 messages.append(TurnMessage("team", answer))
             messages.append(TurnMessage("user", run.request.text))
-        return tuple(reversed(messages[:limit]))
+            messages.extend(_results(run.request))
+        messages = messages[:limit]
+        messages.reverse()
+        return (*messages, *_results(request))
 
     async def status(self) -> EngineStatus:
         """Counts for `/status`."""
@@ -251,6 +254,11 @@ class Engine:
             queued=len(self._tasks) - self._running,
             last_activity=self._last_activity,
         )
+
+    def busy(self, run: Run) -> bool:
+        """Whether `run` waits, because its conversation or every place is taken."""
+        turn = self._turns.get(run.request.conversation)
+        return run.head == 0 and ((turn is not None and turn.locked()) or self._places.locked())
 
     def _launch(self, run: Run) -> None:
         task = asyncio.create_task(self._execute(run), name=f"run {run.id}")
@@ -298,6 +306,9 @@ class Engine:
             return Failed("deadline", f"it took longer than {self.spec.runs.deadline}", retryable=True)
 
     def _failure(self, run: Run, error: Exception) -> Failed:
+        if isinstance(error, RunError):
+            log.warning("run %s failed: %s", run.id, error)
+            return Failed(error.code, str(error), error.retryable)
         if isinstance(error, ElfError):
             log.warning("run %s failed: %s", run.id, error)
             return Failed("team", str(error), retryable=isinstance(error, Retryable))
@@ -319,7 +330,7 @@ class Engine:
             conversation=request.conversation,
             text=request.text,
             endpoint=self._endpoint,
-            delegates=self._delegates,
+            delegates=self.delegates,
             history=lambda: self.history(request, run.id),
             answers=answers,
         )
@@ -337,3 +348,11 @@ class Engine:
                 await writer.add(event)
         await writer.flush()
         return None if waits else Finished()
+
+
+def _results(request: RunRequest) -> list[TurnMessage]:
+    """What other teams sent back before this message, as the conversation shows it."""
+    return [
+        TurnMessage("team", f"{result['team']} returned, for {result['title']!r}:\n{result['text']}")
+        for result in request.metadata.get("results", ())
+    ]

@@ -14,10 +14,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, TypeVar
 
 import orjson
 
+from elf_sdk.errors import Conflict
 from elf_sdk.runs.adapter import Owner
 from elf_sdk.runs.events import (
     Answered,
@@ -28,9 +29,23 @@ from elf_sdk.runs.events import (
     InputRequired,
     LoggedEvent,
     Started,
+    clean,
+    is_terminal,
 )
 
-__all__ = ["IdempotencyKey", "Run", "RunFilter", "RunLog", "RunRequest", "RunState", "Waiters", "next_state"]
+__all__ = [
+    "IdempotencyKey",
+    "Run",
+    "RunFilter",
+    "RunLog",
+    "RunRequest",
+    "RunState",
+    "Waiters",
+    "check_end",
+    "next_state",
+]
+
+StateT = TypeVar("StateT")
 
 
 class RunState(StrEnum):
@@ -60,11 +75,22 @@ _NEXT: Final[Mapping[type[Event], RunState]] = {
 }
 
 
-def next_state(state: RunState, events: Sequence[Event]) -> RunState:
-    """The state of a run after `events`."""
+def next_state(state: StateT, events: Sequence[Event]) -> RunState | StateT:
+    """The state after `events` of a run in `state`, which they may leave as it is."""
+    now: RunState | StateT = state
     for event in events:
-        state = _NEXT.get(type(event), state)
-    return state
+        now = _NEXT.get(type(event), now)
+    return now
+
+
+def check_end(run_id: str, events: Sequence[Event]) -> None:
+    """Refuse events behind a terminal one.
+
+    Raises:
+        Conflict: there are.
+    """
+    if any(is_terminal(event) for event in events[:-1]):
+        raise Conflict(f"nothing may follow the end of the run {run_id!r}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +107,9 @@ class IdempotencyKey:
     operation: str
     key: str
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "key", clean(self.key))
+
 
 @dataclass(frozen=True, slots=True)
 class RunRequest:
@@ -90,7 +119,7 @@ class RunRequest:
         team: its name.
         owner: on whose behalf.
         context_id: the conversation, as the caller names it.
-        text: what is asked.
+        text: what is asked; cleaned like the text of events.
         metadata: JSON that protocols keep with the run, such as the message id, or the chain of teams.
     """
 
@@ -99,6 +128,11 @@ class RunRequest:
     context_id: str
     text: str
     metadata: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        # A frozen dataclass leaves no other way to keep out what no store takes.
+        for name in ("context_id", "text", "metadata"):
+            object.__setattr__(self, name, clean(getattr(self, name)))
 
     @property
     def digest(self) -> str:
@@ -196,11 +230,26 @@ class RunLog(Protocol):
         """
         ...
 
-    async def append(self, run_id: str, events: Sequence[Event]) -> tuple[LoggedEvent, ...]:
-        """Number and store events, move the head and the state, and notify, all or nothing.
+    async def find(self, request: RunRequest, key: IdempotencyKey) -> Run | None:
+        """The run that `create` would return without making one.
 
         Raises:
-            Conflict: the run has ended; nothing may follow its terminal event.
+            Conflict: the key was used for a different request.
+        """
+        ...
+
+    async def append(self, run_id: str, events: Sequence[Event], head: int | None = None) -> tuple[LoggedEvent, ...]:
+        """Number and store events, move the head and the state, and notify, all or nothing.
+
+        A caller that is cancelled meanwhile leaves the events to be stored all the same.
+
+        Args:
+            run_id: whose events.
+            events: in order; a terminal one only as the last.
+            head: where the run must still be; None takes it wherever it is.
+
+        Raises:
+            Conflict: the run has ended; nothing may follow its terminal event. Or it is not at `head` any more.
             NotFound: there is no such run.
             ValueError: an event cannot be encoded; nothing was stored.
         """

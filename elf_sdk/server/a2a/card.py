@@ -20,7 +20,7 @@ from a2a.utils.constants import PROTOCOL_VERSION_0_3, PROTOCOL_VERSION_1_0, Tran
 from elf_sdk.runs.adapter import AdapterCapabilities
 from elf_sdk.team.spec import Skill, TeamSpec
 
-__all__ = ["A2A_PATH", "IDEMPOTENT_MESSAGE_ID", "agent_card"]
+__all__ = ["A2A_PATH", "IDEMPOTENT_MESSAGE_ID", "agent_card", "interfaces"]
 
 A2A_PATH: Final = "/a2a/v1"
 """Where both bindings live, below the team's base URL: JSON-RPC at the path itself, HTTP+JSON below it."""
@@ -66,6 +66,18 @@ def agent_card(spec: TeamSpec, capabilities: AdapterCapabilities, base_url: str)
         default_input_modes=["text/plain", "application/json"],
         default_output_modes=["text/plain", "application/json"],
         skills=[_skill(skill) for skill in spec.skills] or [_purpose(spec)],
+    )
+
+
+def interfaces(card: AgentCard) -> tuple[dict[str, str], ...]:
+    """URL, binding and protocol version of each interface of a card, as plain values."""
+    return tuple(
+        {
+            "url": interface.url,
+            "protocol_binding": interface.protocol_binding,
+            "protocol_version": interface.protocol_version,
+        }
+        for interface in card.supported_interfaces
     )
 
 
