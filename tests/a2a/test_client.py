@@ -13,7 +13,8 @@ import pytest
 
 from elf_sdk.errors import BadInput, Conflict, Failure, Forbidden, NotFound, Retryable, Unauthenticated
 from elf_sdk.runs.log import RunState
-from elf_sdk.server.a2a.client import RemoteUpdate, TeamClient
+from elf_sdk.server.a2a.client import TeamClient
+from elf_sdk.server.a2a.remote import RemoteUpdate
 from elf_sdk.team.spec import Runs
 from tests.a2a.conftest import Serve, Served, listening
 
@@ -158,8 +159,9 @@ async def test_a_line_that_drops_again_and_again_doubles_and_loses_nothing(serve
 
 
 async def test_a_team_that_is_down_is_named_and_can_be_retried(team: Served) -> None:
-    with pytest.raises(Retryable, match=r"127\.0\.0\.1:9.* cannot be reached"):
-        async for _ in TeamClient("http://127.0.0.1:9", lambda: "t", team.http, retries=1).send("x", message_id="d1"):
+    gone = TeamClient("http://127.0.0.1:9", lambda: "t", team.http, team="brand", retries=1)
+    with pytest.raises(Retryable, match=r"the team 'brand' at http://127\.0\.0\.1:9 cannot be reached"):
+        async for _ in gone.send("x", message_id="d1"):
             pass
     async with cutting_proxy(team.url, lambda number, passed: number > 0) as url:
         client = TeamClient(url, lambda: team.token(), team.http, retries=2)
