@@ -46,7 +46,7 @@ from elf_sdk.errors import BadInput
 from elf_sdk.runs import events
 from elf_sdk.runs.adapter import Owner
 from elf_sdk.runs.events import LoggedEvent
-from elf_sdk.runs.log import Run, RunRequest, RunState, next_state
+from elf_sdk.runs.run import Run, RunRequest, RunState, next_state
 
 __all__ = [
     "ANSWER",

@@ -9,7 +9,7 @@ from typing import Any
 from a2a.types import Artifact, StreamResponse, Task, TaskState, TaskStatus
 from google.protobuf.json_format import MessageToDict
 
-from elf_sdk.runs.log import RunState
+from elf_sdk.runs.run import RunState
 from elf_sdk.server.a2a.codec import ANSWER, RUN_STATES
 
 __all__ = ["RemoteTask", "RemoteUpdate", "Seen", "remote_task"]
