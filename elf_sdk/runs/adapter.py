@@ -11,11 +11,12 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, Protocol, runtime_checkable
 
+from elf_sdk.errors import Failure
 from elf_sdk.models.llm import Endpoint
 from elf_sdk.runs.events import Event
 from elf_sdk.team.spec import TeamSpec
 
-__all__ = ["Adapter", "AdapterCapabilities", "Delegate", "Owner", "RunContext", "TurnMessage"]
+__all__ = ["Adapter", "AdapterCapabilities", "Delegate", "Owner", "RunContext", "RunError", "TurnMessage"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +102,20 @@ class AdapterCapabilities:
     recover: bool
 
 
+class RunError(Failure):
+    """Why a run failed, in a sentence for the caller that holds no secret; the engine ends the run with it.
+
+    Attributes:
+        code: as in `events.Failed`: `model`, `team`, `input`, or another of its codes.
+        retryable: whether the same run may succeed later.
+    """
+
+    def __init__(self, message: str, *, code: str = "team", retryable: bool = False) -> None:
+        super().__init__(message)
+        self.code = code
+        self.retryable = retryable
+
+
 @runtime_checkable
 class Adapter(Protocol):
     """Runs a framework's work as a stream of events."""
@@ -115,6 +130,7 @@ class Adapter(Protocol):
             Neutral events, none of them terminal.
 
         Raises:
+            RunError: what went wrong is known; the engine ends the run as failed with its code and message.
             Exception: whatever the team's own code raised; the engine ends the run as failed with it.
         """
         ...

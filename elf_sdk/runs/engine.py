@@ -18,7 +18,7 @@ from weakref import WeakValueDictionary
 
 from elf_sdk.errors import Conflict, ElfError, NotFound, Retryable
 from elf_sdk.models.llm import Endpoint
-from elf_sdk.runs.adapter import Adapter, Delegate, Owner, RunContext, TurnMessage
+from elf_sdk.runs.adapter import Adapter, Delegate, Owner, RunContext, RunError, TurnMessage
 from elf_sdk.runs.events import (
     Answered,
     Cancelled,
@@ -80,12 +80,14 @@ class _Job:
         writer: the way of its events.
         stopped: how it is to end before its time, once somebody has said so.
         task: writes the end, whatever happens; nobody cancels it.
+        working: whether it has got its turn and its place.
     """
 
     run: Run
     writer: RunWriter
     stopped: asyncio.Future[Event]
     task: asyncio.Task[None] = field(init=False)
+    working: bool = False
 
     def stop(self, end: Event) -> None:
         """End it like this, unless it has ended or was stopped before."""
@@ -116,7 +118,7 @@ class Engine:
         self.adapter = adapter
         self.log = run_log
         self._endpoint = endpoint
-        self._delegates = delegates
+        self.delegates = delegates
         self._deadline = duration_seconds(spec.runs.deadline)
         self._places = asyncio.Semaphore(spec.runs.concurrency)
         self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
@@ -244,8 +246,10 @@ class Engine:
             events += batch
         return tuple(events)
 
-    async def answer(self, run_id: str, owner: Owner, question_id: str, answer: str) -> Run:
+    async def answer(self, run_id: str, owner: Owner, question_id: str, answer: str, key: str = "") -> Run:
         """Answer a question that the run waits for; the run goes on. The same answer twice is one answer.
+
+        `key` is the caller's own id of the answer and is kept with it.
 
         Raises:
             Conflict: the run does not wait for this question, or has another answer to it.
@@ -268,7 +272,7 @@ class Engine:
                 await asyncio.wait({job.task})
                 continue
             try:
-                return await self._whole(self._go_on(run, Answered(question_id, answer)))
+                return await self._whole(self._go_on(run, Answered(question_id, answer, key)))
             except Conflict:
                 # Somebody else was first: an answer, or a cancel.
                 continue
@@ -317,7 +321,10 @@ class Engine:
             if answer := answer_text(await self._all(run.id)):
                 messages.append(TurnMessage("team", answer))
             messages.append(TurnMessage("user", run.request.text))
-        return tuple(reversed(messages[:limit]))
+            messages.extend(_results(run.request))
+        messages = messages[:limit]
+        messages.reverse()
+        return (*messages, *_results(request))
 
     async def status(self) -> EngineStatus:
         """Counts for `/status`."""
@@ -327,6 +334,14 @@ class Engine:
             queued=len(self._jobs) - self._running,
             last_activity=self._last_activity,
         )
+
+    def busy(self, run: Run) -> bool:
+        """Whether `run` waits, because its conversation or every place is taken."""
+        job = self._jobs.get(run.id)
+        if job is None or job.working:
+            return False
+        turn = self._turns.get(run.request.conversation)
+        return (turn is not None and turn.locked()) or self._places.locked()
 
     def _launch(self, run: Run) -> None:
         job = _Job(run, RunWriter(self.log, run.id), asyncio.get_running_loop().create_future())
@@ -404,6 +419,9 @@ class Engine:
             message = str(error)[:_MESSAGE]
         except Exception:  # noqa: BLE001 - the team's own __str__
             message = ""
+        if isinstance(error, RunError):
+            log.warning("run %s failed: %s", run.id, message)
+            return Failed(error.code, message, error.retryable)
         if isinstance(error, ElfError):
             log.warning("run %s failed: %s", run.id, message)
             return Failed("team", message, retryable=isinstance(error, Retryable))
@@ -420,6 +438,7 @@ class Engine:
         # A lock lives as long as some run holds it or waits for it.
         await held.enter_async_context(self._turns.setdefault(request.conversation, asyncio.Lock()))
         await held.enter_async_context(self._places)
+        job.working = True
         self._running += 1
         held.callback(self._leave)
         late = Failed("deadline", f"it took longer than {self.spec.runs.deadline}", retryable=True)
@@ -449,7 +468,7 @@ class Engine:
             conversation=request.conversation,
             text=request.text,
             endpoint=self._endpoint,
-            delegates=self._delegates,
+            delegates=self.delegates,
             history=lambda: self.history(request, run.id),
             answers=answers,
         )
@@ -468,3 +487,11 @@ class Engine:
                     waits = True
                 await writer.add(event)
         return None if waits else Finished()
+
+
+def _results(request: RunRequest) -> list[TurnMessage]:
+    """What other teams sent back before this message, as the conversation shows it."""
+    return [
+        TurnMessage("team", f"{result['team']} returned, for {result['title']!r}:\n{result['text']}")
+        for result in request.metadata.get("results", ())
+    ]

@@ -135,6 +135,8 @@ class Answered(Event):
     kind: ClassVar[str] = "answered"
     question_id: str
     answer: str
+    key: str = ""
+    """The caller's own id of the answer, such as an A2A message id; makes a repeat recognisable."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -124,7 +124,9 @@ class Verifier:
             Unauthenticated: the token is malformed, expired, signed by somebody else or by another algorithm.
             Forbidden: the token is genuine, and for another team.
         """
-        digest = hashlib.sha256(token.encode(errors="surrogateescape")).digest()
+        if not token.isascii():
+            raise Unauthenticated("the token cannot be read")
+        digest = hashlib.sha256(token.encode()).digest()
         known = self._known.get(digest)
         if known is not None and known.expires_at + LEEWAY > time.time():
             return known
