@@ -60,14 +60,19 @@ def resolve(llm: LLM, settings: Settings, *, offline_url: str | None = None) -> 
     """
     if llm.provider == "offline":
         if offline_url is None:
-            raise Missing("the offline model is not running; start it with `elf model serve`, or let the team's server do it")
+            raise Missing(
+                "the offline model is not running; start it with `elf model serve`, or let the team's server do it"
+            )
         base_url = offline_url
     else:
         base_url = str(llm.base_url or _BASE_URLS[llm.provider])
     key = settings.model_keys.get(llm.provider, "")
     if not key and llm.provider not in _KEYLESS and llm.provider != "compatible":
         variable = f"{llm.provider.upper()}_API_KEY"
-        raise Missing(f"there is no key for the provider {llm.provider!r}; set {variable}, or mount it as a file and set {variable}_FILE")
+        raise Missing(
+            f"there is no key for the provider {llm.provider!r}; "
+            f"set {variable}, or mount it as a file and set {variable}_FILE"
+        )
     return Endpoint(
         provider=llm.provider,
         model=llm.model,

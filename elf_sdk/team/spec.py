@@ -1,20 +1,65 @@
-"""What a team is: the values behind `team.yaml` and `elf.yaml`.
+"""What a team is: the values behind `team.yaml`.
 
 Every model is frozen and refuses unknown fields. Settings that can differ between environments have a default for
 each of their fields, so that an override under `environments.<env>` is the same model with only some fields set;
-`TeamSpec.for_environment` merges the two.
+`TeamSpec.for_environment` merges the two. What has to fit between fields is therefore checked on a whole team, by
+`team_problems`, and not inside a part.
 """
 
 from __future__ import annotations
 
-import re
-from typing import Annotated, Any, Final, Literal, Self
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import Field, ValidationInfo, model_validator
+
+from elf_sdk.team.base import (
+    FORMAT,
+    FORMAT_TYPE,
+    Amount,
+    Bool,
+    Cidr,
+    Duration,
+    EnvName,
+    EnvValue,
+    Frozen,
+    HostName,
+    Identifier,
+    ImageName,
+    Label,
+    Line,
+    Location,
+    Name,
+    Number,
+    Placement,
+    Port,
+    Quantity,
+    RelativePath,
+    ResourceName,
+    SecretKey,
+    TeamName,
+    Text,
+    Url,
+    Version,
+    Whole,
+    duration_seconds,
+    raise_together,
+)
+from elf_sdk.team.organisation import (
+    DEFAULT_ENVIRONMENTS,
+    AgentGateway,
+    Cluster,
+    DatabaseRef,
+    Environment,
+    GitOpsRepository,
+    Issuer,
+    Organisation,
+)
 
 __all__ = [
     "DEFAULT_ENVIRONMENTS",
     "FORMAT",
+    "LLM",
     "AgentGateway",
     "Approval",
     "Autoscaling",
@@ -24,6 +69,7 @@ __all__ = [
     "DatabaseRef",
     "Delegation",
     "Egress",
+    "EgressProxy",
     "EnvVar",
     "Environment",
     "EnvironmentOverride",
@@ -31,7 +77,6 @@ __all__ = [
     "Image",
     "Ingress",
     "Issuer",
-    "LLM",
     "McpServer",
     "Member",
     "Monitoring",
@@ -39,358 +84,424 @@ __all__ = [
     "Resources",
     "Route",
     "Runs",
+    "SecretKeyRef",
     "SecretRef",
     "Skill",
     "TeamSpec",
     "duration_seconds",
-]
-
-FORMAT: Final = "elf/v1"
-DEFAULT_ENVIRONMENTS: Final = ("dev", "staging", "prod")
-
-_UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-
-
-def duration_seconds(text: str) -> float:
-    """`"30m"` as 1800.0; the units are ms, s, m, h and d."""
-    match = re.fullmatch(r"(\d+)(ms|s|m|h|d)", text)
-    if match is None:
-        raise ValueError(f"{text!r} is no duration; write a whole number and a unit, such as 30s, 5m or 2h")
-    return int(match[1]) * _UNITS[match[2]]
-
-
-def _duration(text: str) -> str:
-    duration_seconds(text)
-    return text
-
-
-TeamName = Annotated[
-    str,
-    StringConstraints(pattern=r"^[a-z]([-a-z0-9]*[a-z0-9])?$", max_length=45),
-    Field(description="A DNS label: lower-case letters, digits and dashes, starting with a letter, at most 45."),
-]
-"""DNS-1035 label of at most 45 characters: Helm's 53 and suffixes need the rest."""
-
-Label = Annotated[str, StringConstraints(pattern=r"^[a-z]([-a-z0-9]*[a-z0-9])?$", max_length=63)]
-Identifier = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$", max_length=63)]
-Text = Annotated[str, StringConstraints(max_length=4000)]
-Line = Annotated[str, StringConstraints(pattern=r"^[^\r\n]*$", max_length=200)]
-Duration = Annotated[str, AfterValidator(_duration), Field(json_schema_extra={"pattern": r"^\d+(ms|s|m|h|d)$"})]
-Version = Annotated[
-    str,
-    StringConstraints(
-        pattern=r"^(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)(-[0-9A-Za-z]+(\.[0-9A-Za-z]+)*)?$", max_length=64
-    ),
-]
-"""Semantic version without build metadata, which an image tag cannot carry."""
-Quantity = Annotated[str, StringConstraints(pattern=r"^\d+(\.\d+)?(m|k|M|G|T|Ki|Mi|Gi|Ti)?$")]
-Amount = Annotated[float, Field(ge=0)] | Annotated[str, StringConstraints(pattern=r"^\d+ tokens$")]
-"""Money in the organisation's currency, or `"200000 tokens"`."""
-Url = Annotated[str, StringConstraints(pattern=r"^https?://[^\s]+$", max_length=2000)]
-Cidr = Annotated[str, StringConstraints(pattern=r"^[0-9a-fA-F.:]+/\d{1,3}$")]
-Port = Annotated[int, Field(ge=1, le=65535)]
-Placement = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]*(\.[a-z][a-z0-9-]*)*$", max_length=200)]
-Labels = dict[
-    Annotated[str, StringConstraints(pattern=r"^([a-z0-9.-]+/)?[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$")],
-    Annotated[str, StringConstraints(pattern=r"^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$", max_length=63)],
+    "team_problems",
 ]
 
 
-class _Spec(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, use_attribute_docstrings=True)
-
-
-class LLM(_Spec):
+class LLM(Frozen):
     """The model that a team talks to. Keys are never written here: they come from a file or the environment."""
 
     provider: Literal["offline", "openai", "anthropic", "openrouter", "ollama", "compatible"] = "offline"
-    """`compatible` is any OpenAI-compatible endpoint and needs `base_url`; `offline` is the built-in model for demos and tests."""
-    model: Line = "offline"
+    """`compatible` is any OpenAI-compatible endpoint and needs `base_url`; `offline` is the built-in model for demos
+    and tests."""
+    model: Name = "offline"
     """The provider's own name of the model."""
     base_url: Url | None = None
-    temperature: Annotated[float, Field(ge=0, le=2)] = 0.2
+    """Address of the API. Default: the provider's own."""
+    temperature: Annotated[Number, Field(ge=0, le=2)] = 0.2
+    """How freely the model chooses its words."""
     timeout: Duration = "60s"
     """For one call to the model."""
-    retries: Annotated[int, Field(ge=0, le=10)] = 2
+    retries: Annotated[Whole, Field(ge=0, le=10)] = 2
+    """Further tries of one call."""
     fallbacks: tuple[LLM, ...] = ()
     """Tried in this order when the model before them is out of reach."""
 
-    @model_validator(mode="after")
-    def _endpoint(self) -> Self:
-        if self.provider == "compatible" and self.base_url is None:
-            raise ValueError("provider 'compatible' needs base_url, the address of the endpoint")
-        return self
 
-
-class Member(_Spec):
+class Member(Frozen):
     """One agent of the team, or an executive who stands for it."""
 
-    role: Line
-    title: Line | None = None
+    role: Name
+    """What the agent is, once in a team."""
+    title: Name | None = None
     """An executive's title, such as CMO."""
-    is_manager: bool = False
+    is_manager: Bool = False
+    """Whether it leads the team; the first manager speaks for it."""
     responsibilities: tuple[Text, ...] = ()
-    skills: tuple[Line, ...] = ()
-    traits: tuple[Line, ...] = ()
+    """What it answers for."""
+    skills: tuple[Name, ...] = ()
+    """What it can do."""
+    traits: tuple[Name, ...] = ()
+    """Its personality, such as sceptical."""
     manages: tuple[TeamName, ...] = ()
     """The teams for which this executive answers."""
 
 
-class Skill(_Spec):
+class Skill(Frozen):
     """What the agent card says the team can do."""
 
     id: Identifier
-    name: Line
+    """Once in a team."""
+    name: Name
+    """For people."""
     description: Text = ""
-    tags: tuple[Line, ...] = ()
+    """For people and for other teams' models, which choose by it."""
+    tags: tuple[Name, ...] = ()
+    """Words to find it by."""
     examples: tuple[Text, ...] = ()
+    """What somebody may ask."""
 
 
-class Chat(_Spec):
+class Chat(Frozen):
     """The chat interface and its limits, which hold across replicas."""
 
-    enabled: bool = True
-    top_level: bool = False
-    """A team that people are meant to talk to first."""
-    allowed_roles: tuple[Line, ...] = ("admin", "user")
-    max_session_duration_minutes: Annotated[int, Field(ge=1)] = 60
-    idle_timeout_minutes: Annotated[int, Field(ge=1)] = 15
-    max_messages_per_session: Annotated[int, Field(ge=1)] = 100
-    max_connections_per_user: Annotated[int, Field(ge=1)] = 5
-    messages_per_minute: Annotated[int, Field(ge=1)] = 20
-    max_message_bytes: Annotated[int, Field(ge=1, le=1_048_576)] = 65_536
-    context_window_messages: Annotated[int, Field(ge=0)] = 20
+    enabled: Bool = True
+    """Whether people can chat with the team; `enable_chat_interface` in API and registry."""
+    top_level: Bool = False
+    """A team that people are meant to talk to first; `is_top_level` in API and registry."""
+    allowed_roles: tuple[Name, ...] = ("admin", "user")
+    """Who may chat, by the roles in their token."""
+    max_session_duration_minutes: Annotated[Whole, Field(ge=1)] = 60
+    """Minutes until a session ends."""
+    idle_timeout_minutes: Annotated[Whole, Field(ge=1)] = 15
+    """Minutes without a message until a session ends."""
+    max_messages_per_session: Annotated[Whole, Field(ge=1)] = 100
+    """Messages of the user in one session."""
+    max_connections_per_user: Annotated[Whole, Field(ge=1)] = 5
+    """Open connections of one user."""
+    messages_per_minute: Annotated[Whole, Field(ge=1)] = 20
+    """Messages of one user in a minute."""
+    max_message_bytes: Annotated[Whole, Field(ge=1, le=1_048_576)] = 65_536
+    """Bytes of one message in UTF-8."""
+    context_window_messages: Annotated[Whole, Field(ge=0)] = 20
+    """Earlier messages that the team sees."""
 
 
-class Approval(_Spec):
-    """Who must say yes to a delegation, above a cost or towards a target."""
+class Approval(Frozen):
+    """Who must say yes to a delegation: to each one, or only above a cost, or only towards a target."""
 
-    role: Line
+    role: Name
+    """The role that must say yes."""
     above: Amount | None = None
+    """Only above this expected cost."""
     target: TeamName | None = None
+    """Only towards this team."""
 
 
-class Delegation(_Spec):
+class Delegation(Frozen):
     """How work is handed to another team."""
 
-    preview: bool = True
-    confirmation: bool = True
-    max_depth: Annotated[int, Field(ge=1, le=16)] = 4
+    preview: Bool = True
+    """Whether the user sees what would be sent; `enable_delegation_preview` in API and registry."""
+    confirmation: Bool = True
+    """Whether the user must confirm it; `require_user_confirmation` in API and registry."""
+    max_depth: Annotated[Whole, Field(ge=1, le=16)] = 4
+    """How many teams a piece of work may pass through."""
     approvals: tuple[Approval, ...] = ()
+    """Who else must say yes to what."""
 
 
-class Budget(_Spec):
+class Budget(Frozen):
     """Upper bounds in the organisation's currency, or in tokens."""
 
     per_run: Amount | None = None
+    """For one run. Default: no bound."""
     per_day: Amount | None = None
+    """For one day in UTC. Default: no bound."""
     per_month: Amount | None = None
-    subtree: bool = False
+    """For one month in UTC. Default: no bound."""
+    subtree: Bool = False
     """Whether the bounds hold for the team and all below it together."""
 
 
-class Runs(_Spec):
+class Runs(Frozen):
     """How the engine runs what the team does."""
 
     deadline: Duration = "30m"
-    concurrency: Annotated[int, Field(ge=1, le=10_000)] = 32
-    queue: Annotated[int, Field(ge=0)] = 100
+    """For one run."""
+    concurrency: Annotated[Whole, Field(ge=1, le=10_000)] = 32
+    """Runs at once in one replica."""
+    queue: Annotated[Whole, Field(ge=0)] = 100
     """How many runs may wait for a place."""
     isolation: Literal["process", "thread", "inline"] = "process"
-    """Where synchronous code runs."""
+    """Where synchronous code runs; only in a `process` of its own is a cancel certain."""
     store: Literal["default", "ephemeral"] = "default"
     """`ephemeral` keeps runs on the container's own disk: one replica, lost with the pod."""
     retention: Duration = "30d"
+    """How long a finished run is kept."""
 
 
-class McpServer(_Spec):
-    """An MCP server whose tools the team may use."""
+class McpServer(Frozen):
+    """An MCP server whose tools the team may use, by `url` (streamable HTTP) or by `command` (stdio)."""
 
     name: Identifier
+    """Once in a team."""
     url: Url | None = None
-    command: tuple[str, ...] = ()
-    tools: tuple[Line, ...] = ()
+    """Address of a server that speaks streamable HTTP."""
+    command: tuple[Annotated[EnvValue, Field(min_length=1)], ...] = ()
+    """Program and arguments of a server that speaks over stdio."""
+    tools: tuple[Name, ...] = ()
     """Only these; all where empty."""
 
     @model_validator(mode="after")
     def _transport(self) -> Self:
         if (self.url is None) == (not self.command):
-            raise ValueError("give either url (streamable HTTP) or command (stdio)")
+            raise ValueError("write either url (streamable HTTP) or command (stdio)")
         return self
 
 
-EnvName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
-
-
-class EnvVar(_Spec):
+class EnvVar(Frozen):
     """A setting for the team's process. Secrets do not belong here."""
 
     name: EnvName
-    value: str = ""
+    """Name of the variable."""
+    value: EnvValue = ""
+    """Its value; put numbers and `true` or `false` in quotes."""
 
 
-class SecretRef(_Spec):
+class SecretKeyRef(Frozen):
+    """One key of a Kubernetes Secret."""
+
+    secret: ResourceName
+    """Name of the Secret."""
+    key: SecretKey
+    """Key in it."""
+
+
+class SecretRef(Frozen):
     """A value from a Kubernetes Secret, as a file (the default) or as a variable."""
 
     name: EnvName
-    secret: Identifier
-    key: Identifier
-    mount: Literal["file", "variable"] = "file"
+    """Name of the variable; for a file, `<name>_FILE` holds its path."""
+    source: Annotated[SecretKeyRef, Field(alias="from")]
+    """Where the value is. In Python the field is called `source`."""
+    mount: Annotated[Literal["file", "variable"], Field(alias="as")] = "file"
+    """A file is read again when the Secret changes, a variable is not. In Python the field is called `mount`."""
+
+    @property
+    def secret(self) -> str:
+        """Name of the Secret."""
+        return self.source.secret
+
+    @property
+    def key(self) -> str:
+        """Key in the Secret."""
+        return self.source.key
 
 
-class EgressProxy(_Spec):
-    """The one place that outgoing traffic may go to in mode `proxy`."""
+class EgressProxy(Frozen):
+    """The one place that outgoing traffic may go to in mode `proxy`, found by its namespace or its network."""
 
-    host: Line = ""
+    host: HostName = ""
+    """Name of the proxy."""
     port: Port = 443
+    """Port of the proxy."""
     namespace: Label | None = None
+    """The namespace of its pods, where it runs in the cluster."""
     cidr: Cidr | None = None
+    """Its network, where it runs outside."""
 
 
-class Egress(_Spec):
+class Egress(Frozen):
     """What the team may reach outside the organisation."""
 
     mode: Literal["proxy", "cidr", "cilium-fqdn", "open"] | None = None
-    """Default: `open` in dev and staging, `proxy` in prod."""
+    """`proxy`: only the proxy; without one, nothing. `cidr`: only `cidrs`. `cilium-fqdn`: only `hosts`, by Cilium.
+    `open`: port 443 of every public address. Default: `open` in dev and staging, `proxy` in prod."""
     proxy: EgressProxy | None = None
-    hosts: tuple[Line, ...] = ()
+    """The proxy of mode `proxy`."""
+    hosts: tuple[HostName, ...] = ()
+    """Names that the team needs."""
     cidrs: tuple[Cidr, ...] = ()
+    """Networks that the team needs."""
 
 
-class Image(_Spec):
+class Image(Frozen):
     """The container image. Its digest is not written here but in images.lock.yaml."""
 
-    base: Line = "python:3.11-slim"
-    registry: Line | None = None
-    """Default: the organisation's."""
-    pull_secrets: tuple[Identifier, ...] = ()
+    base: ImageName = "python:3.11-slim"
+    """The image to build on."""
+    registry: ImageName | None = None
+    """Prefix of the image's name. Default: the organisation's."""
+    pull_secrets: tuple[ResourceName, ...] = ()
+    """Secrets that open the registry."""
 
 
-class Resources(_Spec):
+class Resources(Frozen):
     """Kubernetes resources of one replica. Unset fields take the environment's default."""
 
     cpu_request: Quantity | None = None
+    """Processor time that is kept free, such as 100m."""
     cpu_limit: Quantity | None = None
+    """Processor time at most."""
     memory_request: Quantity | None = None
+    """Memory that is kept free, such as 256Mi."""
     memory_limit: Quantity | None = None
+    """Memory at most."""
     ephemeral_storage: Quantity | None = None
+    """Disk of the container, such as 1Gi."""
 
 
-class Autoscaling(_Spec):
+class Autoscaling(Frozen):
     """Horizontal autoscaling; then `replicas` is the minimum's business."""
 
-    enabled: bool | None = None
-    min_replicas: Annotated[int, Field(ge=1)] | None = None
-    max_replicas: Annotated[int, Field(ge=1)] | None = None
-    cpu_percent: Annotated[int, Field(ge=1, le=100)] = 70
+    enabled: Bool | None = None
+    """Default: on in prod."""
+    min_replicas: Annotated[Whole, Field(ge=1)] | None = None
+    """Default: the environment's replicas."""
+    max_replicas: Annotated[Whole, Field(ge=1)] | None = None
+    """Default: the environment's."""
+    cpu_percent: Annotated[Whole, Field(ge=1, le=100)] = 70
+    """Average use of `cpu_request` above which a replica is added."""
 
 
-class Ingress(_Spec):
+class Ingress(Frozen):
     """A Kubernetes Ingress in front of the team."""
 
-    enabled: bool = False
-    class_name: Line = "nginx"
-    host: Line = ""
-    tls_secret: Identifier | None = None
+    enabled: Bool = False
+    """Whether there is one."""
+    class_name: ResourceName = "nginx"
+    """The ingress class."""
+    host: HostName = ""
+    """The name that it answers to."""
+    tls_secret: ResourceName | None = None
+    """The Secret with its certificate."""
 
 
-class Route(_Spec):
+class Route(Frozen):
     """A Gateway API HTTPRoute in front of the team."""
 
-    enabled: bool = False
-    parent: Identifier = "gateway"
+    enabled: Bool = False
+    """Whether there is one."""
+    parent: ResourceName = "gateway"
+    """Name of the Gateway."""
     parent_namespace: Label | None = None
-    host: Line = ""
+    """Namespace of the Gateway. Default: the team's own."""
+    host: HostName = ""
+    """The name that it answers to."""
 
 
-class Monitoring(_Spec):
+class Monitoring(Frozen):
     """How Prometheus finds the team."""
 
-    enabled: bool = False
+    enabled: Bool = False
+    """Whether the chart has a monitor."""
     kind: Literal["ServiceMonitor", "PodMonitor"] = "ServiceMonitor"
+    """The kind of monitor."""
     interval: Duration = "30s"
+    """Between two scrapes."""
 
 
-class EnvironmentOverride(_Spec):
-    """What differs in one environment: where it runs, and any of the settings."""
+class EnvironmentOverride(Frozen):
+    """What differs in one environment: where it runs, and any of the settings.
+
+    Nested settings merge field by field, lists are replaced whole.
+    """
 
     cluster: Identifier | None = None
+    """Another cluster than the environment's in elf.yaml."""
     namespace: Label | None = None
+    """Another namespace than the environment's in elf.yaml."""
     sync: Literal["auto", "manual"] | None = None
+    """Another choice than the environment's in elf.yaml."""
     llm: LLM | None = None
+    """As the team's."""
     chat: Chat | None = None
+    """As the team's."""
     delegation: Delegation | None = None
+    """As the team's."""
     budget: Budget | None = None
+    """As the team's."""
     runs: Runs | None = None
+    """As the team's."""
     mcp: tuple[McpServer, ...] | None = None
+    """Instead of the team's."""
     env: tuple[EnvVar, ...] | None = None
+    """Instead of the team's."""
     secrets: tuple[SecretRef, ...] | None = None
+    """Instead of the team's."""
     egress: Egress | None = None
+    """As the team's."""
+    evals: RelativePath | None = None
+    """Instead of the team's."""
     image: Image | None = None
+    """As the team's."""
     resources: Resources | None = None
-    replicas: Annotated[int, Field(ge=0, le=1000)] | None = None
+    """As the team's."""
+    replicas: Annotated[Whole, Field(ge=0, le=1000)] | None = None
+    """Instead of the team's."""
     autoscaling: Autoscaling | None = None
+    """As the team's."""
     ingress: Ingress | None = None
+    """As the team's."""
     gateway: Route | None = None
+    """As the team's."""
     monitoring: Monitoring | None = None
+    """As the team's."""
 
 
-class TeamSpec(_Spec):
+class TeamSpec(Frozen):
     """A team: `team.yaml`, or the same in Python."""
 
-    format: Literal["elf/v1"] = FORMAT
+    format: FORMAT_TYPE = FORMAT
+    """The format of this file."""
     name: TeamName
-    """The team's directory has the same name."""
+    """The team; its directory has the same name."""
     display_name: Line = ""
+    """The name that people see. Default: `name`."""
     purpose: Text = ""
+    """What the team is for, to people and on the agent card."""
     version: Version = "0.1.0"
+    """Semantic version of the team: on its card, its image tag and its chart."""
     placement: Placement = "standalone"
-    """A path such as `marketing.brand`, or `executive`, or `standalone`."""
+    """Place in the organisation: a path such as `marketing.brand`, or `executive`, or `standalone`."""
     reports_to: TeamName | None = None
+    """The team above, which names this one under `manages`."""
     manages: tuple[TeamName, ...] = ()
+    """The teams below, each of which names this one as `reports_to`."""
     peers: tuple[TeamName, ...] = ()
+    """Teams to work with side by side, each of which names this one under `peers`."""
     framework: Identifier = "function"
     """`crewai`, `langgraph`, `function`, or the name of an adapter's entry point."""
     llm: LLM = LLM()
+    """The model that the team talks to."""
     members: Annotated[tuple[Member, ...], Field(min_length=1)]
+    """The agents; at least one is a manager."""
     skills: tuple[Skill, ...] = ()
+    """What the agent card says the team can do."""
     chat: Chat = Chat()
+    """The chat interface and its limits."""
     delegation: Delegation = Delegation()
+    """How work is handed to another team."""
     budget: Budget = Budget()
+    """What the team may spend."""
     runs: Runs = Runs()
+    """How the engine runs what the team does."""
     mcp: tuple[McpServer, ...] = ()
+    """MCP servers whose tools the team may use."""
     env: tuple[EnvVar, ...] = ()
+    """Settings for the team's process."""
     secrets: tuple[SecretRef, ...] = ()
+    """Secrets by reference, never by value."""
     egress: Egress = Egress()
-    evals: Line = "evals/"
+    """What the team may reach outside the organisation."""
+    evals: RelativePath = "evals/"
+    """Directory of the conversations that promotion must still get right."""
     image: Image = Image()
+    """The container image."""
     resources: Resources = Resources()
-    replicas: Annotated[int, Field(ge=0, le=1000)] | None = None
+    """Kubernetes resources of one replica."""
+    replicas: Annotated[Whole, Field(ge=0, le=1000)] | None = None
+    """Default: the environment's."""
     autoscaling: Autoscaling = Autoscaling()
+    """Horizontal autoscaling."""
     ingress: Ingress = Ingress()
+    """A Kubernetes Ingress in front of the team."""
     gateway: Route = Route()
+    """A Gateway API HTTPRoute in front of the team."""
     monitoring: Monitoring = Monitoring()
-    environments: dict[Label, EnvironmentOverride] = {}
+    """How Prometheus finds the team."""
+    environments: Annotated[dict[Label, EnvironmentOverride], Field(default_factory=dict)]
+    """What differs in one environment, by its name in elf.yaml; dev, staging and prod exist by default."""
 
     @model_validator(mode="after")
-    def _consistent(self) -> Self:
-        if not any(member.is_manager for member in self.members):
-            raise ValueError("members: at least one member needs is_manager: true")
-        for field, keys in (
-            ("members", [member.role for member in self.members]),
-            ("skills", [skill.id for skill in self.skills]),
-            ("mcp", [server.name for server in self.mcp]),
-            ("env", [variable.name for variable in self.env]),
-            ("secrets", [secret.name for secret in self.secrets]),
-            ("manages", list(self.manages)),
-            ("peers", list(self.peers)),
-        ):
-            for index, key in enumerate(keys):
-                if key in keys[:index]:
-                    raise ValueError(f"{field}[{index}]: {key!r} is there twice; remove one")
-        for field, names in (("reports_to", (self.reports_to,)), ("manages", self.manages), ("peers", self.peers)):
-            if self.name in names:
-                raise ValueError(f"{field}: a team cannot name itself; remove {self.name!r}")
+    def _consistent(self, info: ValidationInfo) -> Self:
+        raise_together(team_problems, self, info)
         return self
 
     @property
@@ -415,10 +526,12 @@ class TeamSpec(_Spec):
         where the team runs (cluster, namespace, sync) stays in the override.
         """
         override = self.environments.get(environment)
-        data = self.model_dump(exclude_unset=True, exclude={"environments"})
+        data = self.model_dump(exclude_unset=True, by_alias=True, exclude={"environments"})
         if override is not None:
-            _merge(data, override.model_dump(exclude_unset=True, exclude={"cluster", "namespace", "sync"}))
-        return TeamSpec.model_validate(data)
+            places = {"cluster", "namespace", "sync"}
+            _merge(data, override.model_dump(exclude_unset=True, by_alias=True, exclude=places))
+        # A spec is checked with all of its environments when it is made, so the merged one need not be again.
+        return TeamSpec.model_validate(data, context={"consistency": False})
 
 
 def _merge(base: dict[str, Any], over: dict[str, Any]) -> None:
@@ -431,95 +544,72 @@ def _merge(base: dict[str, Any], over: dict[str, Any]) -> None:
             base[key] = value
 
 
-class Environment(_Spec):
-    """One environment of the organisation."""
+def team_problems(spec: TeamSpec) -> list[tuple[Location, str]]:
+    """What is wrong between fields that are each right, in the team and in each of its environments.
 
-    name: Label
-    cluster: Identifier = "in-cluster"
-    namespace: Label | None = None
-    """Default: `elf-teams` for prod, `elf-teams-<name>` for any other."""
-    sync: Literal["auto", "manual"] | None = None
-    """Default: `manual` for prod, `auto` for any other."""
-
-    @property
-    def namespace_name(self) -> str:
-        """The namespace, default applied."""
-        return self.namespace or ("elf-teams" if self.name == "prod" else f"elf-teams-{self.name}")
-
-
-class Cluster(_Spec):
-    """A Kubernetes cluster as Argo CD knows it."""
-
-    name: Identifier
-    server: Url
+    Returns:
+        The field's path, and what to write instead.
+    """
+    found = list(_problems(spec))
+    messages = {message for _, message in found}
+    for environment in spec.environments:
+        for where, message in _problems(spec.for_environment(environment)):
+            if message not in messages:
+                found.append((("environments", environment, *where), message))
+    return found
 
 
-class GitOpsRepository(_Spec):
-    """The repository that Argo CD watches."""
-
-    url: Line = ""
-    branch: Line = "main"
-    path: Line = "gitops"
-
-
-class AgentGateway(_Spec):
-    """An optional gateway in front of all teams."""
-
-    namespace: Label
-    labels: Labels
-    url: Url | None = None
-
-
-class Issuer(_Spec):
-    """Who signs people's tokens."""
-
-    url: Url
-    jwks_url: Url | None = None
-
-
-class DatabaseRef(_Spec):
-    """Where the database's URL is kept; never the URL itself."""
-
-    secret: Identifier = "supabase-credentials"
-    key: Identifier = "db-url"
-
-
-class Organisation(_Spec):
-    """What belongs to the organisation as a whole: `elf.yaml` beside `teams/`. Every field has a default."""
-
-    format: Literal["elf/v1"] = FORMAT
-    name: Label = "elf"
-    display_name: Line = ""
-    environments: Annotated[tuple[Environment, ...], Field(min_length=1)] = tuple(
-        Environment(name=name) for name in DEFAULT_ENVIRONMENTS
+def _problems(spec: TeamSpec) -> Iterator[tuple[Location, str]]:
+    if not any(member.is_manager for member in spec.members):
+        yield ("members",), "no member leads the team; write is_manager: true at one of them"
+    names: tuple[tuple[str, str | None, list[str]], ...] = (
+        ("members", "role", [member.role for member in spec.members]),
+        ("skills", "id", [skill.id for skill in spec.skills]),
+        ("mcp", "name", [server.name for server in spec.mcp]),
+        ("env", "name", [variable.name for variable in spec.env]),
+        ("secrets", "name", [secret.name for secret in spec.secrets]),
+        ("manages", None, list(spec.manages)),
+        ("peers", None, list(spec.peers)),
     )
-    """In the order of promotion."""
-    clusters: tuple[Cluster, ...] = (Cluster(name="in-cluster", server="https://kubernetes.default.svc"),)
-    registry: Line = ""
-    """Prefix of every image, such as `registry.example.com/agents`."""
-    gitops: GitOpsRepository = GitOpsRepository()
-    agent_gateway: AgentGateway | None = None
-    issuer: Issuer | None = None
-    currency: Annotated[str, StringConstraints(pattern=r"^[A-Z]{3}$")] = "USD"
-    database: DatabaseRef = DatabaseRef()
+    for field, key, values in names:
+        for index, value in enumerate(values):
+            if value in values[:index]:
+                where: Location = (field, index, key) if key else (field, index)
+                yield where, f"{value!r} is there twice; remove one"
+    for index, secret in enumerate(spec.secrets):
+        if secret.name in [variable.name for variable in spec.env]:
+            yield ("secrets", index, "name"), f"{secret.name!r} also stands under env; remove one"
+    if spec.reports_to == spec.name:
+        yield ("reports_to",), "a team cannot report to itself; write the team above it, or remove the field"
+    for field, teams in (("manages", spec.manages), ("peers", spec.peers)):
+        for index, team in enumerate(teams):
+            if team == spec.name:
+                yield (field, index), "a team cannot name itself; remove it"
+    for index, team in enumerate(spec.manages):
+        if team == spec.reports_to and team != spec.name:
+            yield ("manages", index), f"{team!r} is also what this team reports to; remove one"
+    for index, team in enumerate(spec.peers):
+        if team != spec.name and (team == spec.reports_to or team in spec.manages):
+            yield ("peers", index), f"{team!r} is already above or below this team; remove it here"
+    yield from _llm_problems(spec.llm, ("llm",))
+    scaling = spec.autoscaling
+    if scaling.min_replicas and scaling.max_replicas and scaling.min_replicas > scaling.max_replicas:
+        yield (
+            ("autoscaling", "min_replicas"),
+            f"{scaling.min_replicas} is more than max_replicas, {scaling.max_replicas}; write at most that",
+        )
+    if spec.runs.store == "ephemeral" and max(spec.replicas or 0, scaling.max_replicas or 0) > 1:
+        yield (
+            ("runs", "store"),
+            "an ephemeral store serves one replica only; write replicas: 1 and no max_replicas, or store: default",
+        )
+    proxy = spec.egress.proxy
+    if proxy is not None and proxy.namespace is None and proxy.cidr is None:
+        yield ("egress", "proxy"), "a network policy finds no proxy by its host; write its namespace or its cidr too"
 
-    @model_validator(mode="after")
-    def _distinct(self) -> Self:
-        places: dict[tuple[str, str], str] = {}
-        known = {cluster.name for cluster in self.clusters}
-        for index, environment in enumerate(self.environments):
-            if environment.name in [other.name for other in self.environments[:index]]:
-                raise ValueError(f"environments[{index}]: {environment.name!r} is there twice; remove one")
-            if environment.cluster not in known:
-                raise ValueError(
-                    f"environments[{index}].cluster: there is no cluster {environment.cluster!r}; "
-                    f"add it under clusters, or use one of {', '.join(sorted(known))}"
-                )
-            place = (environment.cluster, environment.namespace_name)
-            if place in places:
-                raise ValueError(
-                    f"environments[{index}].namespace: {environment.name!r} and {places[place]!r} would share the "
-                    f"namespace {place[1]!r} of cluster {place[0]!r}; give one of them another"
-                )
-            places[place] = environment.name
-        return self
+
+def _llm_problems(llm: LLM, where: Location) -> Iterator[tuple[Location, str]]:
+    if llm.provider == "compatible" and llm.base_url is None:
+        yield (*where, "base_url"), "the provider 'compatible' needs it; write the address of the endpoint"
+    for index, fallback in enumerate(llm.fallbacks):
+        yield from _llm_problems(fallback, (*where, "fallbacks", index))
