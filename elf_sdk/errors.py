@@ -20,6 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 __all__ = [
     "BadInput",
@@ -54,12 +55,14 @@ class Problem:
         line: 1-based, or 0 where the file as a whole is meant.
         field: dotted path such as `members[0].role`, or empty.
         message: what is wrong and what to write instead, one sentence.
+        severity: `warning` for what works and is probably not meant.
     """
 
     file: str
     line: int
     field: str
     message: str
+    severity: Literal["error", "warning"] = "error"
 
     def __str__(self) -> str:
         where = f"{self.file}:{self.line}" if self.line else self.file
