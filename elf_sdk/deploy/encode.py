@@ -11,8 +11,6 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
-from typing_extensions import TypeIs
-
 __all__ = ["inline_markdown", "to_json", "to_yaml"]
 
 _ESCAPES: Final = {'"': '\\"', "\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t"}
@@ -50,7 +48,7 @@ def _mapping(data: Mapping[str, object], depth: int) -> Iterator[str]:
         if isinstance(value, Mapping) and value:
             yield f"{pad}{name}:"
             yield from _mapping(value, depth + 1)
-        elif _is_list(value) and value:
+        elif isinstance(value, list | tuple) and value:
             yield f"{pad}{name}:"
             yield from _sequence(value, depth + 1)
         else:
@@ -64,14 +62,10 @@ def _sequence(items: Sequence[object], depth: int) -> Iterator[str]:
             first, *rest = _mapping(item, depth + 1)
             yield f"{pad}- {first.lstrip(' ')}"
             yield from rest
-        elif _is_list(item) and item:
+        elif isinstance(item, list | tuple) and item:
             raise TypeError("a list in a list is no value of a chart")
         else:
             yield f"{pad}- {_scalar(item)}"
-
-
-def _is_list(value: object) -> TypeIs[Sequence[object]]:
-    return isinstance(value, Sequence) and not isinstance(value, str)
 
 
 def _scalar(value: object) -> str:
@@ -83,7 +77,7 @@ def _scalar(value: object) -> str:
         return str(value)
     if isinstance(value, Mapping):
         return "{}"
-    if _is_list(value):
+    if isinstance(value, list | tuple):
         return "[]"
     raise TypeError(f"{type(value).__name__} is no value of a chart")
 

@@ -223,21 +223,22 @@ def _secrets(
             "mount": secret.mount,
             "optional": False,
         }
-    wanted: dict[str, tuple[str, str, bool]] = {}
+    wanted: dict[str, tuple[str, str, Literal["file", "variable"], bool]] = {}
     for llm in _models(spec.llm):
-        if llm.provider not in _KEYLESS:
-            # An endpoint of one's own may want no key.
-            optional = llm.provider == "compatible"
-            wanted[f"{llm.provider.upper()}_API_KEY"] = ("llm-api-keys", f"{llm.provider}-api-key", optional)
+        if llm.provider == "compatible":
+            # An endpoint of one's own may want no key; a variable may be absent, a file that is named may not.
+            wanted["COMPATIBLE_API_KEY"] = ("llm-api-keys", "compatible-api-key", "variable", True)
+        elif llm.provider not in _KEYLESS:
+            wanted[f"{llm.provider.upper()}_API_KEY"] = ("llm-api-keys", f"{llm.provider}-api-key", "file", False)
     if not ephemeral:
         # Optional, because a server that says what it lacks helps more than a pod that waits for a volume.
-        wanted["ELF_DATABASE_URL"] = (organisation.database.secret, organisation.database.key, True)
+        wanted["ELF_DATABASE_URL"] = (organisation.database.secret, organisation.database.key, "file", True)
     if environment.name == "dev":
-        # A shared secret signs as well as it verifies; beyond dev an issuer signs.
-        wanted["JWT_SECRET_KEY"] = ("elf-jwt", "jwt-secret-key", True)
-    for name, (secret, key, optional) in sorted(wanted.items()):
+        # A shared secret signs as well as it verifies; beyond dev an issuer signs. Without it only chat is closed.
+        wanted["JWT_SECRET_KEY"] = ("elf-jwt", "jwt-secret-key", "variable", True)
+    for name, (secret, key, mount, optional) in sorted(wanted.items()):
         if name not in own:
-            yield {"name": name, "secret": secret, "key": key, "mount": "file", "optional": optional}
+            yield {"name": name, "secret": secret, "key": key, "mount": mount, "optional": optional}
 
 
 def _resources(spec: TeamSpec, defaults: _Defaults) -> dict[str, Any]:

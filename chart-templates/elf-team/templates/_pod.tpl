@@ -105,7 +105,7 @@ volumes:
   {{- with include "elf-team.secretFiles" . }}
   - name: secrets
     projected:
-      defaultMode: 0440
+      defaultMode: 288 # 0440; YAML's versions read an octal number differently
       sources:
         {{- . | trim | nindent 8 }}
   {{- end }}
