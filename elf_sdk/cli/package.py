@@ -12,11 +12,10 @@ from typing import Any, Final, Literal
 
 import click
 
-from elf_sdk.cli import EXIT_FAILURE
 from elf_sdk.deploy import helm
 from elf_sdk.deploy.package import Report
 from elf_sdk.deploy.package import package as write_charts
-from elf_sdk.errors import BadInput
+from elf_sdk.errors import BadInput, Failure
 from elf_sdk.team.load import ORGANISATION_FILE, TEAM_FILE, find_project
 
 __all__ = ["package"]
@@ -72,7 +71,8 @@ def package(
     else:
         _tell(report, check)
     if check and report.drifted:
-        raise click.exceptions.Exit(EXIT_FAILURE)
+        how_many = f"{len(report.drifted)} of {_count(len(report.teams), 'chart')}"
+        raise Failure(f"{how_many} in {_shown(report.output)} not up to date; run elf package")
 
 
 def _split(words: tuple[str, ...]) -> tuple[list[str], Path]:
@@ -104,10 +104,7 @@ def _tell(report: Report, check: bool) -> None:
             ):
                 for path in paths:
                     click.echo(f"{what:9} {path}")
-        if report.drifted:
-            how_many = f"{len(report.drifted)} of {_count(len(report.teams), 'chart')}"
-            click.echo(click.style(f"{how_many} in {output} not up to date; run elf package", fg="red"), err=True)
-        else:
+        if not report.drifted:
             click.echo(f"{click.style('✓', fg='green')} {_count(len(report.teams), 'chart')} in {output}, up to date")
         return
     shown = [team for team in report.teams if team.status != "unchanged" or team.environments]

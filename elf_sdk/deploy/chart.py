@@ -126,13 +126,14 @@ def _readme(spec: TeamSpec, values: Mapping[str, Mapping[str, Any]]) -> Iterator
     if spec.purpose:
         yield inline_markdown(spec.purpose)
         yield ""
-    yield f"The Helm chart of the team `{spec.name}`, written by `elf package`: changes belong in `team.yaml` or `elf.yaml`."
+    yield f"The Helm chart of the team `{spec.name}`, written by `elf package`:"
+    yield "changes belong in `team.yaml` or `elf.yaml`."
     yield ""
     yield "| environment | namespace | replicas | image | install |"
     yield "|---|---|---|---|---|"
     for name, own in values.items():
         image = own["image"]
-        reference = f"{image['repository']}@{image['digest']}" if image["digest"] else f"{image['repository']}:{image['tag']}"
+        reference = image["repository"] + (f"@{image['digest']}" if image["digest"] else f":{image['tag']}")
         command = f"helm upgrade --install {spec.name} . -n {own['namespace']} -f values-{name}.yaml"
         yield f"| {name} | `{own['namespace']}` | {own['replicas']} | `{reference}` | `{command}` |"
     yield ""

@@ -16,7 +16,7 @@ __all__ = ["inline_markdown", "to_json", "to_yaml"]
 _ESCAPES: Final = {'"': '\\"', "\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t"}
 # Controls, line separators, byte order marks, surrogates and non-characters of the first plane. Above it characters
 # stand as themselves, because Go's YAML readers do not join the two halves of an escaped surrogate pair.
-_NOT_PLAIN: Final = re.compile("[\x00-\x1f\"\\\\\x7f-\xa0\u2028\u2029\ud800-\udfff\ufeff\ufff0-\ufffc\ufffe\uffff]")
+_NOT_PLAIN: Final = re.compile('[\x00-\x1f"\\\\\x7f-\xa0\u2028\u2029\ud800-\udfff\ufeff\ufff0-\ufffc\ufffe\uffff]')
 _PLAIN_KEY: Final = re.compile(r"[A-Za-z][-A-Za-z0-9]*")
 _RESERVED_KEYS: Final = frozenset({"y", "n", "yes", "no", "on", "off", "true", "false", "null"})
 

@@ -134,7 +134,9 @@ def fit(version: str) -> bool:
     3.18 and older check schemas by another draft; Argo CD bundles 3.19 and later.
     """
     match = re.match(r"v?(\d+)\.(\d+)", version)
-    return match is not None and ((3, 19) <= (number := (int(match[1]), int(match[2]))) < (5, 0)) and number[0] in (3, 4)
+    return (
+        match is not None and ((3, 19) <= (number := (int(match[1]), int(match[2]))) < (5, 0)) and number[0] in (3, 4)
+    )
 
 
 def _run(command: list[str]) -> subprocess.CompletedProcess[str]:

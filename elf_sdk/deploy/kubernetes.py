@@ -38,7 +38,7 @@ def parse_manifests(text: str) -> list[dict[str, Any]]:
         Failure: it is no YAML, or holds something that is no object.
     """
     try:
-        documents = [document for document in yaml.load_all(text, Loader=_Loader) if document is not None]  # noqa: S506 - a safe loader
+        documents = [document for document in yaml.load_all(text, Loader=_Loader) if document is not None]
     except yaml.YAMLError as error:
         raise Failure(f"what was rendered is no YAML: {' '.join(str(error).split())}") from None
     for document in documents:

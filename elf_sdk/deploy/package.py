@@ -57,7 +57,7 @@ class Packaged:
     version: str
     status: Literal["added", "changed", "unchanged", "removed"]
     environments: Mapping[str, int] = field(default_factory=dict)
-    drift: Drift = Drift()
+    drift: Drift = field(default_factory=Drift)
 
 
 @dataclass(frozen=True, slots=True)

@@ -56,8 +56,8 @@ _CLOSE_SECONDS: Final = 10
 
 _KEYLESS: Final = frozenset({"offline", "ollama"})
 _RESERVED: Final = frozenset(
-    {"ELF_ENVIRONMENT", "ELF_HOST", "ELF_LOG_LEVEL", "ELF_ORGANISATION", "ELF_PORT", "ELF_STORE", "ELF_TEAM_URL", "HOME"}
-)
+    f"ELF_{name}" for name in ("ENVIRONMENT", "HOST", "LOG_LEVEL", "ORGANISATION", "PORT", "STORE", "TEAM_URL")
+) | {"HOME"}
 """Variables that the chart writes."""
 
 
@@ -236,9 +236,9 @@ def _secrets(
     if environment.name == "dev":
         # A shared secret signs as well as it verifies; beyond dev an issuer signs. Without it only chat is closed.
         wanted["JWT_SECRET_KEY"] = ("elf-jwt", "jwt-secret-key", "variable", True)
-    for name, (secret, key, mount, optional) in sorted(wanted.items()):
+    for name, (holder, key, mount, optional) in sorted(wanted.items()):
         if name not in own:
-            yield {"name": name, "secret": secret, "key": key, "mount": mount, "optional": optional}
+            yield {"name": name, "secret": holder, "key": key, "mount": mount, "optional": optional}
 
 
 def _resources(spec: TeamSpec, defaults: _Defaults) -> dict[str, Any]:

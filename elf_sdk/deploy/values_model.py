@@ -145,7 +145,7 @@ class Volumes(_Values):
     data_size: Quantity
     """/data, which is also HOME."""
     tmp_size: Quantity
-    """/tmp."""
+    """/tmp."""  # noqa: S108 - the mount path in the pod
 
 
 class ServiceValues(_Values):
