@@ -7,15 +7,16 @@ engine writes the end.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, Protocol, runtime_checkable
 
+from elf_sdk.errors import Failure
 from elf_sdk.models.llm import Endpoint
 from elf_sdk.runs.events import Event
 from elf_sdk.team.spec import TeamSpec
 
-__all__ = ["Adapter", "AdapterCapabilities", "Delegate", "Owner", "RunContext", "TurnMessage"]
+__all__ = ["Adapter", "AdapterCapabilities", "Delegate", "Owner", "RunContext", "RunError", "TurnMessage"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +71,7 @@ class RunContext:
         endpoint: the model to talk to.
         delegates: the teams that may be proposed for delegation.
         history: earlier messages, oldest first, at most `chat.context_window_messages`; read only when called.
+        answers: what a person answered so far, by the id of the question.
     """
 
     run_id: str
@@ -80,6 +82,7 @@ class RunContext:
     endpoint: Endpoint
     delegates: tuple[Delegate, ...] = ()
     history: Callable[[], Awaitable[tuple[TurnMessage, ...]]] = field(default=_no_history)
+    answers: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +102,20 @@ class AdapterCapabilities:
     recover: bool
 
 
+class RunError(Failure):
+    """Why a run failed, in a sentence for the caller that holds no secret; the engine ends the run with it.
+
+    Attributes:
+        code: as in `events.Failed`: `model`, `team`, `input`, or another of its codes.
+        retryable: whether the same run may succeed later.
+    """
+
+    def __init__(self, message: str, *, code: str = "team", retryable: bool = False) -> None:
+        super().__init__(message)
+        self.code = code
+        self.retryable = retryable
+
+
 @runtime_checkable
 class Adapter(Protocol):
     """Runs a framework's work as a stream of events."""
@@ -106,13 +123,14 @@ class Adapter(Protocol):
     name: str
     capabilities: AdapterCapabilities
 
-    def run(self, ctx: RunContext) -> AsyncIterator[Event]:
+    def run(self, ctx: RunContext) -> AsyncGenerator[Event, None]:
         """Do the work of one run.
 
         Yields:
             Neutral events, none of them terminal.
 
         Raises:
+            RunError: what went wrong is known; the engine ends the run as failed with its code and message.
             Exception: whatever the team's own code raised; the engine ends the run as failed with it.
         """
         ...

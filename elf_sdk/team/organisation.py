@@ -157,17 +157,20 @@ def organisation_problems(organisation: Organisation) -> list[tuple[Location, st
 
 def _problems(organisation: Organisation) -> Iterator[tuple[Location, str]]:
     places: dict[tuple[str, str], str] = {}
+    known: set[str] = set()
     for index, cluster in enumerate(organisation.clusters):
-        if cluster.name in [other.name for other in organisation.clusters[:index]]:
+        if cluster.name in known:
             yield ("clusters", index, "name"), f"{cluster.name!r} is there twice; remove one"
-    known = sorted({cluster.name for cluster in organisation.clusters})
+        known.add(cluster.name)
+    names: set[str] = set()
     for index, environment in enumerate(organisation.environments):
         here: Location = ("environments", index)
-        if environment.name in [other.name for other in organisation.environments[:index]]:
+        if environment.name in names:
             yield (*here, "name"), f"{environment.name!r} is there twice; remove one"
             continue
+        names.add(environment.name)
         if environment.cluster not in known:
-            remedy = f"add it under clusters, or write one of: {', '.join(known)}"
+            remedy = f"add it under clusters, or write one of: {', '.join(sorted(known))}"
             yield (*here, "cluster"), f"there is no cluster {environment.cluster!r}; {remedy}"
         place = (environment.cluster, environment.namespace_name)
         if place in places:

@@ -1,0 +1,1 @@
+"""What ELF costs beside a reference, in one run; `scripts/bench` runs each module."""

@@ -1,0 +1,110 @@
+"""The volatile run log, for benchmarks and tests. It says so: `volatile` is true, and `/health` shows it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+
+from typing_extensions import override
+
+from elf_sdk.errors import Conflict, NotFound
+from elf_sdk.runs.events import Event, LoggedEvent, decode, encode, stored_kind
+from elf_sdk.runs.log import (
+    IdempotencyKey,
+    Run,
+    RunFilter,
+    RunLog,
+    RunRequest,
+    RunState,
+    Waiters,
+    check_end,
+    next_state,
+)
+
+__all__ = ["MemoryLog"]
+
+
+class MemoryLog(RunLog):
+    """A `RunLog` that lives and dies with its process."""
+
+    volatile = True
+
+    def __init__(self) -> None:
+        self.waiters = Waiters()
+        self._runs: dict[str, Run] = {}
+        self._events: dict[str, list[LoggedEvent]] = {}
+        self._keys: dict[tuple[str, str, IdempotencyKey], str] = {}
+
+    @override
+    async def create(self, run_id: str, request: RunRequest, key: IdempotencyKey | None) -> tuple[Run, bool]:
+        if key is not None:
+            known = await self.find(request, key)
+            if known is not None:
+                return known, False
+            self._keys[(request.team, request.owner.key, key)] = run_id
+        now = datetime.now(UTC)
+        run = Run(run_id, request, RunState.QUEUED, 0, now, now)
+        self._runs[run_id] = run
+        self._events[run_id] = []
+        return run, True
+
+    @override
+    async def find(self, request: RunRequest, key: IdempotencyKey) -> Run | None:
+        known = self._keys.get((request.team, request.owner.key, key))
+        if known is None:
+            return None
+        run = self._runs[known]
+        if run.request.digest != request.digest:
+            raise Conflict(f"the key {key.key!r} was used before for a different request; use another")
+        return run
+
+    @override
+    async def append(self, run_id: str, events: Sequence[Event], head: int | None = None) -> tuple[LoggedEvent, ...]:
+        run = self._runs.get(run_id)
+        if run is None:
+            raise NotFound(f"there is no run {run_id!r}")
+        if run.state.terminal:
+            raise Conflict(f"the run {run_id!r} has ended as {run.state}")
+        if head is not None and head != run.head:
+            raise Conflict(f"the run {run_id!r} has moved on to event {run.head}")
+        # Through the codec and back, so that this log shows what the durable one would.
+        stored = [decode(stored_kind(event), encode(event)) for event in events]
+        check_end(run_id, stored)
+        now = datetime.now(UTC)
+        logged = tuple(LoggedEvent(run_id, run.head + place, now, event) for place, event in enumerate(stored, start=1))
+        self._events[run_id].extend(logged)
+        self._runs[run_id] = replace(
+            run, head=run.head + len(logged), state=next_state(run.state, stored), updated_at=now
+        )
+        self.waiters.notify(run_id)
+        return logged
+
+    @override
+    async def read(self, run_id: str, after: int = 0, limit: int = 1000) -> tuple[LoggedEvent, ...]:
+        return tuple(self._events.get(run_id, ())[after : after + limit])
+
+    @override
+    async def get(self, run_id: str) -> Run | None:
+        return self._runs.get(run_id)
+
+    @override
+    async def list(self, which: RunFilter, limit: int = 100) -> tuple[Run, ...]:
+        found: list[Run] = []
+        for run in reversed(self._runs.values()):
+            request = run.request
+            if (
+                request.team == which.team
+                and (which.owner is None or request.owner == which.owner)
+                and (which.context_id is None or request.context_id == which.context_id)
+                and (which.states is None or run.state in which.states)
+            ):
+                found.append(run)
+                if len(found) == limit:
+                    break
+        return tuple(found)
+
+    @override
+    async def count(self, team: str) -> Mapping[RunState, int]:
+        return Counter(run.state for run in self._runs.values() if run.request.team == team)

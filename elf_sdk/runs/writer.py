@@ -1,0 +1,100 @@
+"""How one run's events reach the log: in order, coalesced, and never further than the log has acknowledged."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+
+from elf_sdk.runs.events import Event, TextDelta
+from elf_sdk.runs.log import RunLog
+
+__all__ = ["RunWriter"]
+
+_COALESCE: Final = 0.025
+"""Seconds for which text deltas are held back, counted from the flush before, while nothing but text comes."""
+_BUFFER: Final = 256
+"""Events that may wait for the log; then the adapter is not read any further."""
+_DELTA: Final = 16_000
+"""Characters in one stored delta, so that the encoded event stays well below its bound."""
+
+
+class RunWriter:
+    """Buffers the events of one run and flushes them; a flush starts as soon as the one before it is done.
+
+    A failure of the log is raised by the next call.
+    """
+
+    def __init__(self, log: RunLog, run_id: str) -> None:
+        self._log = log
+        self._run_id = run_id
+        self._buffer: list[Event] = []
+        self._flushing: asyncio.Task[None] | None = None
+        self._urgent = asyncio.Event()
+        self._flushed_at = 0.0
+
+    async def add(self, event: Event) -> None:
+        """Take an event. Waits only when too much waits already."""
+        self._raise_failure()
+        self._buffer.append(event)
+        if not isinstance(event, TextDelta) or len(self._buffer) >= _BUFFER:
+            self._urgent.set()
+        if self._flushing is None:
+            self._flushing = asyncio.create_task(self._flush())
+        if len(self._buffer) >= _BUFFER:
+            await self.flush()
+
+    async def flush(self) -> None:
+        """Wait until everything taken so far is in the log."""
+        self._urgent.set()
+        while self._flushing is not None:
+            await asyncio.wait({self._flushing})
+            self._raise_failure()
+
+    async def end(self, event: Event) -> None:
+        """Write the terminal event after all that was taken, and also when some of that could not be stored."""
+        self._urgent.set()
+        if self._flushing is not None:
+            await asyncio.wait({self._flushing})
+        await self._log.append(self._run_id, [event])
+
+    def _raise_failure(self) -> None:
+        task = self._flushing
+        if task is not None and task.done():
+            self._flushing = None
+            task.result()
+
+    async def _flush(self) -> None:
+        loop = asyncio.get_running_loop()
+        while self._buffer:
+            wait = self._flushed_at + _COALESCE - loop.time()
+            if wait > 0 and not self._urgent.is_set():
+                try:
+                    async with asyncio.timeout(wait):
+                        await self._urgent.wait()
+                except TimeoutError:
+                    pass
+            self._urgent.clear()
+            batch, self._buffer = coalesce(self._buffer), []
+            await self._log.append(self._run_id, batch)
+            self._flushed_at = loop.time()
+        self._flushing = None
+
+
+def coalesce(events: list[Event]) -> list[Event]:
+    """The same events with neighbouring text joined, and text that is too long for one event split."""
+    joined: list[Event] = []
+    text: list[str] = []
+
+    def close() -> None:
+        whole = "".join(text)
+        text.clear()
+        joined.extend(TextDelta(whole[start : start + _DELTA]) for start in range(0, len(whole), _DELTA))
+
+    for event in events:
+        if isinstance(event, TextDelta):
+            text.append(event.text)
+        else:
+            close()
+            joined.append(event)
+    close()
+    return joined

@@ -1,0 +1,225 @@
+"""The simple frames of the chat: one JSON object each way. Pure.
+
+What a person types into a plain WebSocket client works too: text that is no JSON object is a message, and `/confirm
+<code>`, `/reject <code>`, `/stop` and `/end` stand for the frames of those names. The code is the beginning of the
+preview's hash, so that also a typed confirmation names what was shown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Final, Literal, NotRequired
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from typing_extensions import TypedDict
+
+from elf_sdk.errors import BadInput
+
+__all__ = [
+    "CODE_LENGTH",
+    "SUBPROTOCOL",
+    "ClientFrame",
+    "Confirm",
+    "DelegationPreview",
+    "DelegationUpdate",
+    "End",
+    "Error",
+    "Greeting",
+    "Message",
+    "MessageDelta",
+    "Reject",
+    "ServerFrame",
+    "SessionEnded",
+    "Status",
+    "Stop",
+    "frame_schemas",
+    "parse",
+]
+
+SUBPROTOCOL: Final = "elf.simple.v1"
+"""What a browser asks for beside its token; a client that asks for nothing gets the same frames."""
+CODE_LENGTH: Final = 8
+"""Characters of a preview's hash that are enough to name it within a session."""
+
+
+class _Frame(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class Message(_Frame):
+    """Say something to the team."""
+
+    type: Literal["message"] = "message"
+    text: Annotated[str, Field(min_length=1)]
+    message_id: Annotated[str, Field(min_length=1, max_length=200)] | None = None
+    """Sent again with the same id, the message is not run again."""
+
+
+class Confirm(_Frame):
+    """Let the delegation that was shown happen."""
+
+    type: Literal["confirm"] = "confirm"
+    hash: Annotated[str, Field(pattern=r"^[0-9a-f]{8,64}$")]
+    """The preview's hash, or at least its first eight characters."""
+
+
+class Reject(_Frame):
+    """Refuse the delegation that was shown."""
+
+    type: Literal["reject"] = "reject"
+    hash: Annotated[str, Field(pattern=r"^[0-9a-f]{8,64}$")]
+    reason: Annotated[str, Field(max_length=1000)] = ""
+
+
+class Stop(_Frame):
+    """Cancel what runs in this session."""
+
+    type: Literal["stop"] = "stop"
+
+
+class End(_Frame):
+    """End the session."""
+
+    type: Literal["end"] = "end"
+
+
+ClientFrame = Message | Confirm | Reject | Stop | End
+_CLIENT: Final[TypeAdapter[ClientFrame]] = TypeAdapter(Annotated[ClientFrame, Field(discriminator="type")])
+
+
+class Greeting(TypedDict):
+    """The first frame of a session."""
+
+    type: Literal["greeting"]
+    session_id: str
+    team: str
+    manager: str
+    message: str
+
+
+class Status(TypedDict):
+    """What the team is doing. `state` is the run's state, `step` or `tool`."""
+
+    type: Literal["status"]
+    state: str
+    run_id: str
+    detail: str
+
+
+class MessageDelta(TypedDict):
+    """The next piece of an answer. `done` comes once, with an empty delta, when the answer is complete."""
+
+    type: Literal["message"]
+    run_id: str
+    delta: str
+    done: bool
+
+
+class DelegationPreview(TypedDict):
+    """Work that the team proposes to hand to another; nothing is sent before it is confirmed by its hash."""
+
+    type: Literal["delegation_preview"]
+    run_id: str
+    hash: str
+    title: str
+    description: str
+    requirements: list[str]
+    priority: str
+    deadline: str
+    constraints: list[str]
+    success_criteria: list[str]
+    target: str
+    target_title: str
+    route: list[str]
+    approval: str
+    confirm_with: str
+    reject_with: str
+
+
+class DelegationUpdate(TypedDict):
+    """Progress of a delegation. `delta` is new text of the other team, `result` its whole answer at the end."""
+
+    type: Literal["delegation_update"]
+    delegation_id: str
+    target: str
+    state: str
+    delta: NotRequired[str]
+    detail: NotRequired[str]
+    result: NotRequired[str]
+
+
+class Error(TypedDict):
+    """Something that was sent could not be done; the session goes on."""
+
+    type: Literal["error"]
+    code: str
+    message: str
+
+
+class SessionEnded(TypedDict):
+    """The last frame of a session."""
+
+    type: Literal["session_ended"]
+    summary: str
+    reason: str
+
+
+ServerFrame = Greeting | Status | MessageDelta | DelegationPreview | DelegationUpdate | Error | SessionEnded
+_SERVER: Final[TypeAdapter[ServerFrame]] = TypeAdapter(ServerFrame)
+
+
+def parse(raw: str) -> ClientFrame:
+    """The frame that a client sent, as JSON or typed by hand.
+
+    Raises:
+        BadInput: it is neither; the message says what to send instead.
+    """
+    text = raw.strip()
+    if not text:
+        raise BadInput("an empty frame says nothing; send text, or a JSON frame")
+    if text.startswith("{"):
+        try:
+            return _CLIENT.validate_json(text)
+        except ValidationError as error:
+            raise BadInput(_explain(error)) from None
+    if text.startswith("/"):
+        return _typed(text)
+    return Message(text=text)
+
+
+def _typed(text: str) -> ClientFrame:
+    command, _, rest = text.partition(" ")
+    code, _, reason = rest.strip().partition(" ")
+    try:
+        match command:
+            case "/confirm":
+                return Confirm(hash=code)
+            case "/reject":
+                return Reject(hash=code, reason=reason)
+            case "/stop":
+                return Stop()
+            case "/end":
+                return End()
+    except ValidationError:
+        raise BadInput(f"{command} needs the code that the preview showed, such as {command} 0a1b2c3d") from None
+    raise BadInput(f"there is no command {command}; there are /confirm CODE, /reject CODE, /stop and /end")
+
+
+def _explain(error: ValidationError) -> str:
+    first = error.errors(include_url=False, include_input=False)[0]
+    if first["type"] == "json_invalid":
+        return "the frame is not valid JSON"
+    if first["type"].startswith("union_tag"):
+        return "the frame's type is unknown; send one of message, confirm, reject, stop, end"
+    field = ".".join(str(part) for part in first["loc"][1:]) or "frame"
+    return f"{field}: {first['msg'][:1].lower()}{first['msg'][1:]}"
+
+
+def frame_schemas() -> Mapping[str, Any]:
+    """JSON Schemas of both directions, as published at `/chat/schema.json`."""
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "ELF chat, simple frames",
+        "client": _CLIENT.json_schema(),
+        "server": _SERVER.json_schema(),
+    }

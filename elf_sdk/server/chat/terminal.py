@@ -1,0 +1,212 @@
+"""A conversation with a team in the terminal: the client side of the simple frames."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import textwrap
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, Final
+
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed, InvalidHandshake
+
+from elf_sdk.errors import Failure, Forbidden, Retryable, Unauthenticated
+
+__all__ = ["Conversation", "Style"]
+
+_WIDTH: Final = 96
+_OVER: Final = frozenset({"finished", "failed", "cancelled", "rejected"})
+
+Style = Callable[[str, str], str]
+"""Colours a text: `style(text, role)` with the roles title, you, team, quiet, good, bad and box."""
+
+
+class Conversation:
+    """Talks to one team, and shows what comes back.
+
+    Args:
+        url: of the chat, `ws://…/chat`.
+        token: of the user.
+        write: puts text on the screen, without a line's end of its own.
+        style: colours it.
+        decide: asked for each preview; True confirms.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        token: str,
+        *,
+        write: Callable[[str], None],
+        style: Style,
+        decide: Callable[[Mapping[str, Any]], Awaitable[bool]],
+    ) -> None:
+        self._url = url
+        self._token = token
+        self._write = write
+        self._style = style
+        self._decide = decide
+        self._width = min(_WIDTH, shutil.get_terminal_size().columns)
+        self._column = 0
+        self._open: set[str] = set()
+        self._failed: list[str] = []
+
+    async def run(self, next_message: Callable[[], Awaitable[str | None]]) -> Sequence[str]:
+        """Have the conversation. Each message is sent when the answer before it, and its delegations, are done.
+
+        Args:
+            next_message: what to say next; None ends the session.
+
+        Returns:
+            The errors that the team reported, in order.
+
+        Raises:
+            Retryable: nobody serves there.
+            Denied: the team does not let the user in.
+            Failure: the connection broke.
+        """
+        try:
+            async with connect(
+                self._url, additional_headers={"Authorization": f"Bearer {self._token}"}, compression=None
+            ) as socket:
+                await self._talk(socket, next_message)
+        except (OSError, InvalidHandshake) as error:
+            raise Retryable(f"nobody serves a chat at {self._url} ({error}); start it with `elf dev`") from None
+        except ConnectionClosed as closed:
+            raise _closed(closed) from None
+        return self._failed
+
+    async def _talk(self, socket: ClientConnection, next_message: Callable[[], Awaitable[str | None]]) -> None:
+        greeting = json.loads(await socket.recv())
+        self._line(self._style(f"{greeting['team']} · {greeting['manager']}", "title"))
+        self._paragraph(greeting["message"])
+        while (message := await next_message()) is not None:
+            await socket.send(json.dumps({"type": "message", "text": message}))
+            await self._until_quiet(socket)
+        await socket.send(json.dumps({"type": "end"}))
+        while (frame := json.loads(await socket.recv()))["type"] != "session_ended":
+            await self._show(socket, frame)
+        self._line("")
+        self._line(self._style(f"session ended: {frame['summary']}", "quiet"))
+
+    async def _until_quiet(self, socket: ClientConnection) -> None:
+        answered = False
+        while not answered or self._open:
+            frame = json.loads(await socket.recv())
+            answered = answered or (frame["type"] == "message" and frame["done"]) or _ends_turn(frame)
+            await self._show(socket, frame)
+
+    async def _show(self, socket: ClientConnection, frame: Mapping[str, Any]) -> None:
+        match frame["type"]:
+            case "message":
+                self._stream(frame["delta"])
+                if frame["done"]:
+                    self._fresh_line()
+            case "status":
+                self._line(self._style(f"  · {frame['detail'] or frame['state']}", "quiet"))
+            case "delegation_preview":
+                self._preview(frame)
+                if frame["approval"] != "none":
+                    confirmed = await self._decide(frame)
+                    await socket.send(json.dumps({"type": "confirm" if confirmed else "reject", "hash": frame["hash"]}))
+                self._open.add(frame["hash"])
+            case "delegation_update":
+                self._update(frame)
+            case "error":
+                self._failed.append(frame["message"])
+                self._line(self._style(f"  ! {frame['message']}", "bad"))
+
+    def _update(self, frame: Mapping[str, Any]) -> None:
+        state = frame["state"]
+        if delta := frame.get("delta"):
+            self._stream(delta, prefix="  │ ")
+        elif state not in _OVER and (detail := frame.get("detail")):
+            self._line(self._style(f"  · {frame['target']}: {detail}", "quiet"))
+        if state in _OVER:
+            self._open.clear()
+            role = "good" if state == "finished" else "bad"
+            detail = f" — {frame['detail']}" if frame.get("detail") else ""
+            self._line(self._style(f"  └ {frame['target']}: {state}{detail}", role))
+            if state == "failed":
+                self._failed.append(frame.get("detail", ""))
+
+    def _preview(self, frame: Mapping[str, Any]) -> None:
+        self._line("")
+        self._line(self._style(f"  ┌ Delegation to {frame['target_title']}", "box"))
+        rows = [
+            ("title", frame["title"]),
+            ("work", frame["description"]),
+            *(("needs", item) for item in frame["requirements"]),
+            *(("keeps to", item) for item in frame["constraints"]),
+            *(("judged by", item) for item in frame["success_criteria"]),
+            ("deadline", frame["deadline"]),
+            ("priority", frame["priority"]),
+            ("route", " → ".join(frame["route"])),
+            ("code", frame["hash"][:8]),
+        ]
+        before = ""
+        for name, text in rows:
+            if text:
+                label = "" if name == before else name
+                before = name
+                for place, line in enumerate(textwrap.wrap(text, self._width - 16) or [""]):
+                    self._line(
+                        self._style("  │ ", "box") + self._style(f"{label if place == 0 else '':<10}", "quiet") + line
+                    )
+        self._line(self._style("  └", "box"))
+
+    def _paragraph(self, text: str) -> None:
+        for line in textwrap.wrap(text, self._width):
+            self._line(line)
+
+    def _line(self, text: str) -> None:
+        self._fresh_line()
+        self._write(text + "\n")
+
+    def _fresh_line(self) -> None:
+        if self._column:
+            self._write("\n")
+            self._column = 0
+
+    def _stream(self, text: str, prefix: str = "") -> None:
+        """Text as it comes, wrapped at words."""
+        for place, line in enumerate(text.split("\n")):
+            if place:
+                self._write("\n")
+                self._column = 0
+            for word in _words(line):
+                if self._column and self._column + len(word.rstrip()) > self._width:
+                    self._write("\n")
+                    self._column = 0
+                    word = word.lstrip()
+                if self._column == 0 and word:
+                    self._write(self._style(prefix, "box"))
+                    self._column = len(prefix)
+                self._write(word)
+                self._column += len(word)
+
+
+def _words(line: str) -> list[str]:
+    """The line's words, each with the spaces before it."""
+    words: list[str] = []
+    start = 0
+    for place in range(1, len(line)):
+        if line[place] == " " and line[place - 1] != " ":
+            words.append(line[start:place])
+            start = place
+    words.append(line[start:])
+    return words
+
+
+def _ends_turn(frame: Mapping[str, Any]) -> bool:
+    return frame["type"] == "error" and frame["code"] in {"limit", "BadInput", "Conflict", "Retryable"}
+
+
+def _closed(closed: ConnectionClosed) -> Exception:
+    code, reason = (closed.rcvd.code, closed.rcvd.reason) if closed.rcvd else (1006, "the connection broke")
+    if code == 4401:
+        return Unauthenticated(f"{reason}; get a token with `elf token TEAM`")
+    if code == 4403:
+        return Forbidden(reason)
+    return Failure(f"the chat was closed: {reason or code}")

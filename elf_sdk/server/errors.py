@@ -1,0 +1,45 @@
+"""The one place where ELF's errors become HTTP answers and WebSocket closing codes."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from elf_sdk.errors import BadInput, Conflict, ElfError, Forbidden, NotFound, Retryable, Unauthenticated
+
+__all__ = ["CLOSE_CODES", "error_response", "http_status"]
+
+_STATUS: Final[tuple[tuple[type[ElfError], int], ...]] = (
+    (BadInput, 400),
+    (Unauthenticated, 401),
+    (Forbidden, 403),
+    (NotFound, 404),
+    (Conflict, 409),
+    (Retryable, 503),
+)
+
+CLOSE_CODES: Final = {
+    "unauthenticated": 4401,
+    "forbidden": 4403,
+    "session_over": 4408,
+    "limit": 4429,
+    "restarting": 1012,
+    "too_big": 1009,
+    "done": 1000,
+}
+"""Why a chat's socket was closed."""
+
+
+def http_status(error: ElfError) -> int:
+    """The status for an error; 500 for what is the server's own."""
+    return next((status for kind, status in _STATUS if isinstance(error, kind)), 500)
+
+
+async def error_response(request: Request, error: Exception) -> Response:
+    """An exception handler for Starlette: one sentence as JSON."""
+    assert isinstance(error, ElfError)  # noqa: S101 - Starlette calls this for the classes it was registered for
+    status = http_status(error)
+    headers = {"WWW-Authenticate": "Bearer"} if status == 401 else {"Retry-After": "2"} if status == 503 else None
+    return JSONResponse({"error": type(error).__name__, "message": str(error)}, status_code=status, headers=headers)

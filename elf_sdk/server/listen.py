@@ -1,0 +1,81 @@
+"""Listening: a socket that is ours before anything is promised, and the ASGI server on it."""
+
+from __future__ import annotations
+
+import errno
+import socket
+from typing import Final
+
+import uvicorn
+from starlette.types import ASGIApp
+
+from elf_sdk.errors import BadInput, Failure
+
+__all__ = ["bind", "serve", "server_for"]
+
+_PING: Final = 20.0
+"""Seconds between WebSocket pings, and for their answer."""
+_MAX_FRAME: Final = 1024 * 1024 + 1
+"""Bytes of one WebSocket message that the server below takes; teams set a smaller limit of their own."""
+
+_GRACE: Final = 30
+"""Seconds for open connections to end after SIGTERM."""
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """A listening socket; port 0 takes any that is free.
+
+    Raises:
+        BadInput: the address is taken or not ours; the message says what to do.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        sock.bind((host, port))
+        sock.listen(2048)
+    except OSError as error:
+        sock.close()
+        if error.errno == errno.EADDRINUSE:
+            raise BadInput(
+                f"port {port} of {host} is taken; stop what listens there, or use --port {port + 1}"
+            ) from None
+        if error.errno == errno.EACCES:
+            raise BadInput(
+                f"port {port} needs more rights than you have; use --port with a number from 1024 up"
+            ) from None
+        raise BadInput(f"cannot listen on {host}:{port}: {error.strerror}; use another --host") from None
+    return sock
+
+
+def server_for(app: ASGIApp, *, log_level: str = "warning") -> uvicorn.Server:
+    """The ASGI server, set up for what a team does.
+
+    Compression of WebSockets is off: it costs more time and memory than it saves for text in small pieces.
+    """
+    config = uvicorn.Config(
+        app,
+        lifespan="on",
+        log_level=log_level,
+        access_log=False,
+        server_header=False,
+        ws="websockets-sansio",
+        ws_per_message_deflate=False,
+        ws_ping_interval=_PING,
+        ws_ping_timeout=_PING,
+        ws_max_size=_MAX_FRAME,
+        timeout_graceful_shutdown=_GRACE,
+    )
+    return uvicorn.Server(config)
+
+
+def serve(app: ASGIApp, sock: socket.socket, *, log_level: str = "warning") -> None:
+    """Serve until SIGINT or SIGTERM.
+
+    Raises:
+        Failure: the application did not start; its log says why.
+    """
+    server = server_for(app, log_level=log_level)
+    server.run(sockets=[sock])
+    if not server.started:
+        raise Failure("the server did not start; the message above says why")

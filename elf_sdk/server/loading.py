@@ -1,0 +1,104 @@
+"""A team's `team.py` as a TeamServer, several of them in one process.
+
+Teams name their modules alike (`graph`, `crew`), so each is imported with its own directory first on the path, and
+what it brought along is filed under the team's name afterwards. A team imports its siblings at the top of a module,
+not later inside a function.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+import traceback
+from pathlib import Path
+from types import ModuleType
+from typing import Final
+
+from elf_sdk.errors import BadInput, ElfError, Missing
+from elf_sdk.server.team_server import TeamServer
+
+__all__ = ["load_server"]
+
+_EXTRAS: Final = {
+    "crewai": "crewai",
+    "langgraph": "langgraph",
+    "langchain_core": "langgraph",
+    "langchain_openai": "langgraph",
+}
+
+
+def load_server(directory: Path) -> TeamServer:
+    """The server that `directory/team.py` defines: an instance, or else the one subclass of TeamServer.
+
+    Raises:
+        BadInput: there is no team.py, it fails, or it defines no team; the message names file and line.
+        Missing: it needs a package that is not installed.
+    """
+    path = directory / "team.py"
+    if not path.is_file():
+        raise BadInput(f"{path}: there is no such file; a team needs a team.py with a subclass of TeamServer")
+    module = _imported(path)
+    found = [value for value in vars(module).values() if isinstance(value, TeamServer)]
+    if found:
+        return found[0]
+    classes = [
+        value
+        for value in vars(module).values()
+        if isinstance(value, type) and issubclass(value, TeamServer) and value.__module__ == module.__name__
+    ]
+    if len(classes) != 1:
+        raise BadInput(f"{path}: it defines {len(classes)} subclasses of TeamServer; define one, or an instance of it")
+    return classes[0]()
+
+
+def _imported(path: Path) -> ModuleType:
+    directory = path.parent.resolve()
+    name = f"elf_team_{directory.name.replace('-', '_')}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None and spec.loader is not None  # noqa: S101, PT018 - true of any path that ends in .py
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    sys.path.insert(0, str(directory))
+    try:
+        spec.loader.exec_module(module)
+    except ElfError:
+        raise
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if package in _EXTRAS:
+            raise Missing(
+                f"{path}: this team needs {package}, which is not installed; "
+                f"run: pip install 'elf-sdk[{_EXTRAS[package]}]'"
+            ) from error
+        raise BadInput(
+            f"{_place(error, path)}: there is no module {error.name!r}; install it, or correct the import"
+        ) from error
+    except Exception as error:
+        raise BadInput(f"{_place(error, path)}: importing the team raised {type(error).__name__}: {error}") from error
+    finally:
+        sys.path.remove(str(directory))
+        _file_away(directory, name)
+    return module
+
+
+def _file_away(directory: Path, name: str) -> None:
+    """Free the plain names of a team's own modules for the next team."""
+    for plain, module in list(sys.modules.items()):
+        file = getattr(module, "__file__", None)
+        if plain.startswith("elf_team_") or plain == "__main__" or not file:
+            continue
+        if Path(file).resolve().is_relative_to(directory):
+            sys.modules[f"{name}.{plain}"] = sys.modules.pop(plain)
+
+
+def _place(error: Exception, path: Path) -> str:
+    """File and line of the team's own code that raised, as well as it is known."""
+    if isinstance(error, SyntaxError) and error.filename:
+        return f"{error.filename}:{error.lineno}"
+    directory = path.parent.resolve()
+    own = [
+        frame
+        for frame in traceback.extract_tb(error.__traceback__)
+        if Path(frame.filename).resolve().is_relative_to(directory)
+    ]
+    return f"{own[-1].filename}:{own[-1].lineno}" if own else str(path)

@@ -1,0 +1,79 @@
+"""Serving again after each change of a file: a supervisor that keeps the socket, and a child that serves on it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+__all__ = ["snapshot", "supervise"]
+
+_LOOK: Final = 0.5
+"""Seconds between two looks at the files."""
+_STOP: Final = 40.0
+"""Seconds that the child gets to stop; a little more than its own grace for open connections."""
+_SUFFIXES: Final = frozenset({".py", ".yaml", ".yml", ".env"})
+_SKIPPED: Final = frozenset({"__pycache__", "charts", "node_modules", ".venv", ".git", ".elf"})
+
+
+def snapshot(root: Path) -> dict[Path, int]:
+    """The files below `root` on which a team depends, with the time of their last change in nanoseconds."""
+    return {path: path.stat().st_mtime_ns for path in _files(root) if path.exists()}
+
+
+def _files(directory: Path) -> Iterator[Path]:
+    for path in directory.iterdir():
+        if path.is_dir():
+            if path.name not in _SKIPPED and not path.is_symlink():
+                yield from _files(path)
+        elif path.suffix in _SUFFIXES or path.name == ".env":
+            yield path
+
+
+def supervise(
+    command: Sequence[str], sock: socket.socket, look: Callable[[], Mapping[Path, int]], say: Callable[[str], None]
+) -> int:
+    """Run `command` with `sock` handed on, again after each change, until SIGINT or SIGTERM.
+
+    Args:
+        command: serves on the socket whose descriptor is appended to it.
+        sock: stays open, so that nobody is refused while the child starts anew.
+        look: the state of the files.
+        say: tells a person what happens.
+
+    Returns:
+        The exit code of the last child.
+    """
+    stopped: list[int] = []
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda received, _: stopped.append(received))
+    while True:
+        before = look()
+        child = subprocess.Popen([*command, str(sock.fileno())], pass_fds=[sock.fileno()])  # noqa: S603 - our own command
+        waiting = False
+        while not stopped and (now := look()) == before:
+            if not waiting and child.poll() is not None:
+                waiting = True
+                say("waiting for a change of a file; Ctrl-C stops")
+            time.sleep(_LOOK)
+        if not stopped:
+            changed = sorted(path for path in {*before, *now} if before.get(path) != now.get(path))
+            say(f"{changed[0]} changed; serving again")
+        code = _ended(child)
+        if stopped:
+            return 0 if code in (0, -signal.SIGINT, -signal.SIGTERM) else code
+
+
+def _ended(child: subprocess.Popen[bytes]) -> int:
+    if child.poll() is None:
+        os.kill(child.pid, signal.SIGTERM)
+        try:
+            child.wait(_STOP)
+        except subprocess.TimeoutExpired:
+            child.kill()
+    return child.wait()

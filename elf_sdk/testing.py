@@ -1,0 +1,115 @@
+"""The public test kit: a scripted adapter, and a real server on a free port.
+
+async with serve(MyTeam(), settings) as served:
+    token = served.user_token("ada", "my-team")
+    answer = await client.get(f"{served.address}/health")
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+from elf_sdk.errors import Failure
+from elf_sdk.runs.adapter import AdapterCapabilities, RunContext
+from elf_sdk.runs.events import Event, TextDelta
+from elf_sdk.server.auth import Issuer
+from elf_sdk.server.dev import mounted, team_path
+from elf_sdk.server.listen import bind, server_for
+from elf_sdk.server.services import dev_secret
+from elf_sdk.server.team_server import TeamServer
+from elf_sdk.settings import Settings
+from elf_sdk.team.org import Org
+
+__all__ = ["ScriptedAdapter", "Served", "serve"]
+
+Script = Sequence[Event | float | Exception]
+"""What happens in order: an event, a pause in seconds, or an exception to raise."""
+
+_START_TIMEOUT: Final = 20.0
+
+
+class ScriptedAdapter:
+    """An adapter that plays a script, chosen by what was asked.
+
+    Args:
+        scripts: from the text of the message to its script; `"*"` for any other text, by default an echo.
+        name: the framework that it stands for.
+    """
+
+    capabilities = AdapterCapabilities(stream=True, human=False, cancel="certain", recover=False)
+
+    def __init__(self, scripts: Mapping[str, Script] | None = None, name: str = "function") -> None:
+        self.name = name
+        self.contexts: list[RunContext] = []
+        self.closed: list[str] = []
+        """Ids of the runs whose iterator was closed, in order."""
+        self._scripts = dict(scripts or {})
+
+    async def run(self, ctx: RunContext) -> AsyncGenerator[Event, None]:
+        """Play the script for `ctx.text`."""
+        self.contexts.append(ctx)
+        try:
+            for item in self._scripts.get(ctx.text, self._scripts.get("*", (TextDelta(f"you said: {ctx.text}"),))):
+                if isinstance(item, Exception):
+                    raise item
+                if isinstance(item, float | int):
+                    await asyncio.sleep(item)
+                else:
+                    yield item
+        finally:
+            self.closed.append(ctx.run_id)
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """Teams that are being served.
+
+    Attributes:
+        address: such as `http://127.0.0.1:41234`, without a trailing slash; a single team is at its root.
+        issuer: signs tokens that they accept.
+    """
+
+    address: str
+    issuer: Issuer
+
+    def url(self, team: str) -> str:
+        """Where a team is."""
+        return self.address + team_path(team)
+
+    def headers(self, user: str, team: str) -> dict[str, str]:
+        """The Authorization header with which `user` may talk to `team`."""
+        return {"Authorization": f"Bearer {self.issuer.user_token(user, team)}"}
+
+
+@asynccontextmanager
+async def serve(*teams: TeamServer, settings: Settings) -> AsyncGenerator[Served, None]:
+    """Serve teams on a free port of the loopback interface, for as long as the block runs.
+
+    They know each other as one organisation, and reach each other.
+
+    Raises:
+        Failure: they did not start; the log says why.
+    """
+    sock = bind("127.0.0.1", 0)
+    address = f"http://127.0.0.1:{sock.getsockname()[1]}"
+    complete = replace(settings, team_url=settings.team_url or address + team_path("{team}"))
+    org = Org(team.spec for team in teams)
+    secret = complete.jwt_secret or dev_secret(Path(complete.store))
+    server = server_for(mounted(teams, complete, org, lambda: None))
+    task = asyncio.create_task(server.serve(sockets=[sock]))
+    try:
+        async with asyncio.timeout(_START_TIMEOUT):
+            while not server.started and not task.done():  # noqa: ASYNC110 - uvicorn says so by this flag alone
+                await asyncio.sleep(0.01)
+        if not server.started:
+            raise Failure("the teams did not start; the log says why")
+        yield Served(address, Issuer(secret, complete.organisation, complete.environment))
+    finally:
+        server.should_exit = True
+        await task
+        sock.close()

@@ -1,0 +1,76 @@
+"""The demonstration: package the example organisation for three environments, serve it, and have one conversation.
+
+Called by scripts/demo, which has installed what this needs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+ELF = [sys.executable, "-m", "elf_sdk"]
+TEAM = "executive-team"
+REQUEST = "We launch our desk lamp in March. Please have marketing prepare the launch campaign."
+
+
+def main() -> int:
+    """Run the demonstration; the exit code of the first step that failed, or 0."""
+    parser = argparse.ArgumentParser(prog="scripts/demo", description="Package and serve the example organisation.")
+    parser.add_argument("--once", action="store_true", help="have one conversation with a delegation, then stop")
+    options = parser.parse_args()
+    heading(1, "Package the example organisation for dev, staging and prod")
+    packaged = subprocess.run([*ELF, "package", "--output", "charts"], cwd=ROOT, check=False).returncode
+    if packaged:
+        return packaged
+    if not options.once:
+        heading(2, "Serve it")
+        return subprocess.run([*ELF, "dev"], cwd=ROOT, check=False).returncode
+    heading(2, "Serve it, and talk to the executive team")
+    with served() as address:
+        url = f"{address}/teams/{TEAM}"
+        talk = [*ELF, "talk", TEAM, "--url", url, "--user", "ada", "--say", REQUEST, "--confirm"]
+        return subprocess.run(talk, cwd=ROOT, check=False, timeout=120).returncode
+
+
+def heading(number: int, text: str) -> None:
+    """Announce a step."""
+    bold, plain = ("\033[1m", "\033[0m") if sys.stdout.isatty() else ("", "")
+    print(f"\n{bold}{number}. {text}{plain}\n", flush=True)
+
+
+@contextmanager
+def served() -> Iterator[str]:
+    """`elf dev` on a free port, for as long as the block runs; its address."""
+    server = subprocess.Popen([*ELF, "dev", "--port", "0", "--no-reload"], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    try:
+        yield address_of(server)
+    finally:
+        server.send_signal(signal.SIGINT)
+        try:
+            server.wait(20)
+        except subprocess.TimeoutExpired:
+            server.kill()
+            server.wait()
+
+
+def address_of(server: subprocess.Popen[str]) -> str:
+    """The address that the server prints once it serves."""
+    started = time.monotonic()
+    assert server.stdout is not None
+    for line in server.stdout:
+        if found := re.search(r"http://[\d.]+:\d+", line):
+            print(f"   {line.strip()} after {time.monotonic() - started:.1f} s\n", flush=True)
+            return found[0]
+    raise SystemExit("the server stopped before it served; its message is above")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
