@@ -38,7 +38,9 @@ def to_json(data: object) -> str:
 def inline_markdown(text: str) -> str:
     """`text` as one line of Markdown that shows it and does nothing else (CommonMark 0.31, 2.4)."""
     line = " ".join(re.sub(r"[\x00-\x1f\x7f-\xa0\u2028\u2029\ufeff]", " ", text).split())
-    return re.sub(r"([!-/:-@\[-`{-~])", r"\\\1", line)
+    line = re.sub(r"([\\`*_\[\]<>#|&~$!{}=^])", r"\\\1", line)
+    # Only at its start a dash, a plus or a number makes a list.
+    return re.sub(r"^(\d*)([-+.)])", r"\1\\\2", line)
 
 
 def _mapping(data: Mapping[str, object], depth: int) -> Iterator[str]:

@@ -124,7 +124,9 @@ class CommandLineHelm:
     def _call(self, *arguments: str) -> str:
         done = _run([self._program, *arguments])
         if done.returncode != 0:
-            raise Failure(_one_line(done.stderr.strip() or done.stdout.strip()))
+            # A lint's findings are on stdout, and stderr only counts them.
+            findings = re.findall(r"^\[ERROR\] (.+(?:\n(?!\[|\d+ chart).+)*)", done.stdout, re.MULTILINE)
+            raise Failure(_one_line("; ".join(findings) or done.stderr or done.stdout))
         return done.stdout
 
 
