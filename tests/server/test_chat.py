@@ -1,0 +1,386 @@
+"""The chat, over a real WebSocket, with real teams behind it."""
+
+import asyncio
+import base64
+from dataclasses import replace
+
+import httpx
+import jsonschema_rs
+import pytest
+
+from elf_sdk.runs.events import Failed, TextDelta
+from elf_sdk.server.chat.session import ChatSession
+from elf_sdk.server.preview import Preview
+from elf_sdk.server.team_server import TeamServer
+from elf_sdk.settings import Settings
+from elf_sdk.testing import serve
+from tests.server.conftest import boss, chat, scripted, worker
+
+
+async def test_a_conversation(settings: Settings) -> None:
+    slowly = (TextDelta("one "), 0.2, TextDelta("two "), 0.2, TextDelta("three"))
+    async with serve(boss({"count": slowly}), settings=settings) as served, chat(served) as client:
+        greeting = await client.receive()
+        assert greeting["type"] == "greeting"
+        assert (greeting["team"], greeting["manager"]) == ("boss", "Head")
+        assert "made-up" in greeting["message"]
+        assert await client.ask("count") == "one two three"
+        deltas = [frame["delta"] for frame in client.seen if frame["type"] == "message"]
+        assert deltas == ["one ", "two ", "three", ""]
+        assert await client.ask("hello") == "you said: hello"
+        await client.send("/end")
+        ended = await client.until("session_ended")
+        assert ended == {
+            "type": "session_ended",
+            "summary": "2 messages, 0 delegations confirmed",
+            "reason": "ended by the user",
+        }
+        assert await client.closed() == (1000, "ended by the user")
+
+
+async def test_the_team_remembers_the_conversation_and_nobody_elses(settings: Settings) -> None:
+    server = boss()
+    async with serve(server, settings=settings) as served:
+        async with chat(served) as ada, chat(served, user="bob") as bob:
+            await ada.ask("my name is Ada")
+            await bob.ask("my name is Bob")
+            await ada.ask("who am I?")
+        history = await scripted(server).contexts[-1].history()
+    assert [(turn.role, turn.text) for turn in history] == [
+        ("user", "my name is Ada"),
+        ("team", "you said: my name is Ada"),
+    ]
+
+
+async def test_a_delegation_from_preview_to_result(settings: Settings) -> None:
+    manager, hands = boss(), worker()
+    async with serve(manager, hands, settings=settings) as served, chat(served) as client:
+        await client.ask("delegate")
+        preview = next(frame for frame in client.seen if frame["type"] == "delegation_preview")
+        assert preview["target_title"] == "The Worker"
+        assert preview["route"] == ["boss", "worker"]
+        assert (preview["title"], preview["requirements"], preview["deadline"]) == ("Write it", ["short"], "Friday")
+        assert scripted(hands).contexts == [], "nothing is sent before it is confirmed"
+
+        await client.send({"type": "confirm", "hash": preview["hash"]})
+        done = await client.until("delegation_update", state="finished")
+        assert done["result"] == "Here it is."
+        streamed = [frame.get("delta", "") for frame in client.seen if frame["type"] == "delegation_update"]
+        assert "".join(streamed) == "Here it is."
+
+        [work] = scripted(hands).contexts
+        assert work.text == (
+            "Write it\n\nAll of it.\n\nRequirements:\n- short\n\nSuccess criteria:\n- it is read\n\nDeadline: Friday"
+        )
+        assert work.owner.subject == "team:boss", "the user's own token is not handed on"
+
+        await client.ask("and?")
+        history = await scripted(manager).contexts[-1].history()
+        assert history[-1].text == "worker returned, for 'Write it':\nHere it is."
+
+
+async def test_confirming_again_and_again_runs_it_once(settings: Settings) -> None:
+    hands = worker()
+    async with serve(boss(), hands, settings=settings) as served, chat(served) as client:
+        await client.ask("delegate")
+        preview = next(frame for frame in client.seen if frame["type"] == "delegation_preview")
+        for _ in range(5):
+            await client.send(preview["confirm_with"])
+        await client.until("delegation_update", state="finished")
+        await client.send(preview["confirm_with"])
+        await client.until("delegation_update", state="finished")
+    assert len(scripted(hands).contexts) == 1
+
+
+async def test_what_was_rejected_cannot_be_confirmed(settings: Settings) -> None:
+    hands = worker()
+    async with serve(boss(), hands, settings=settings) as served, chat(served) as client:
+        await client.ask("delegate")
+        preview = next(frame for frame in client.seen if frame["type"] == "delegation_preview")
+        await client.send(preview["reject_with"] + " not now")
+        assert (await client.until("delegation_update"))["state"] == "rejected"
+        await client.send(preview["confirm_with"])
+        error = await client.until("error")
+        assert (error["code"], error["message"]) == ("Conflict", "the delegation 'Write it' is rejected already")
+    assert scripted(hands).contexts == []
+
+
+@pytest.mark.parametrize("digest", ["0" * 8, "f" * 64])
+async def test_only_what_was_shown_here_can_be_confirmed(settings: Settings, digest: str) -> None:
+    hands = worker()
+    async with serve(boss(), hands, settings=settings) as served:
+        async with chat(served) as ada, chat(served, user="bob") as bob:
+            await ada.ask("delegate")
+            preview = next(frame for frame in ada.seen if frame["type"] == "delegation_preview")
+            for client, code in ((ada, digest), (bob, preview["hash"])):
+                await client.send({"type": "confirm", "hash": code})
+                error = await client.until("error")
+                assert "no delegation was shown here" in error["message"]
+    assert scripted(hands).contexts == []
+
+
+async def test_the_same_proposal_in_another_session_has_another_hash(settings: Settings) -> None:
+    hashes = set()
+    async with serve(boss(), worker(), settings=settings) as served:
+        for user in ("ada", "ada", "bob"):
+            async with chat(served, user=user) as client:
+                await client.ask("delegate")
+                hashes |= {frame["hash"] for frame in client.seen if frame["type"] == "delegation_preview"}
+    assert len(hashes) == 3
+
+
+async def test_a_team_cannot_propose_work_to_one_that_it_does_not_manage(settings: Settings) -> None:
+    async with serve(boss(), settings=settings) as served, chat(served) as client:
+        await client.ask("delegate")
+        [error] = [frame for frame in client.seen if frame["type"] == "error"]
+        assert error["message"] == "boss does not manage 'worker', so nothing can be delegated to it"
+        assert not [frame for frame in client.seen if frame["type"] == "delegation_preview"]
+
+
+async def test_without_confirmation_in_the_policy_it_is_sent_at_once(settings: Settings) -> None:
+    manager = boss(delegation={"confirmation": False})
+    async with serve(manager, worker(), settings=settings) as served, chat(served) as client:
+        await client.send("delegate")
+        assert (await client.until("delegation_update", state="finished"))["result"] == "Here it is."
+
+
+async def test_what_was_confirmed_survives_the_server_and_runs_once(settings: Settings) -> None:
+    nowhere = replace(settings, team_url="http://127.0.0.1:9/teams/{team}")
+    hands = worker()
+    async with serve(boss(), hands, settings=nowhere) as served, chat(served) as client:
+        await client.ask("delegate")
+        preview = next(frame for frame in client.seen if frame["type"] == "delegation_preview")
+        await client.send(preview["confirm_with"])
+        waits = await client.until("delegation_update", state="confirmed")
+        while "trying again" not in waits["detail"]:
+            waits = await client.until("delegation_update", state="confirmed")
+    assert scripted(hands).contexts == []
+    async with serve(boss(), hands, settings=settings):
+        async with asyncio.timeout(20):
+            while not scripted(hands).closed:  # noqa: ASYNC110 - the other team is another process in real life
+                await asyncio.sleep(0.05)
+        await asyncio.sleep(0.3)
+    async with serve(boss(), hands, settings=settings):
+        await asyncio.sleep(0.5)
+    assert len(scripted(hands).contexts) == 1
+
+
+async def test_a_delegation_that_fails_says_why(settings: Settings) -> None:
+    hands = worker({"*": (ValueError("no paper left"),)})
+    async with serve(boss(), hands, settings=settings) as served, chat(served) as client:
+        await client.ask("delegate")
+        preview = next(frame for frame in client.seen if frame["type"] == "delegation_preview")
+        await client.send(preview["confirm_with"])
+        assert "no paper left" in (await client.until("delegation_update", state="failed"))["detail"]
+
+
+async def test_stop_really_stops(settings: Settings) -> None:
+    server = boss({"long": (TextDelta("well"), 60.0)})
+    async with serve(server, settings=settings) as served, chat(served) as client:
+        await client.send("long")
+        await client.until("message", delta="well")
+        await client.send("/stop")
+        assert (await client.until("status", state="cancelled"))["detail"] == "stopped by the user"
+        await client.until("message", done=True)
+        assert len(scripted(server).closed) == 1
+        assert await client.ask("still there?") == "you said: still there?"
+
+
+async def test_a_failed_run_is_an_error_and_the_session_goes_on(settings: Settings) -> None:
+    async with serve(boss({"boom": (ValueError("the lamp broke"),)}), settings=settings) as served:
+        async with chat(served) as client:
+            await client.ask("boom")
+            [error] = [frame for frame in client.seen if frame["type"] == "error"]
+            assert error["code"] == "team"
+            assert "the lamp broke" in error["message"]
+            assert await client.ask("hello") == "you said: hello"
+
+
+async def test_an_adapter_that_ends_a_run_itself_is_at_fault(settings: Settings) -> None:
+    async with serve(boss({"boom": (Failed("mine", "my own end"),)}), settings=settings) as served:
+        async with chat(served) as client:
+            await client.ask("boom")
+            [error] = [frame for frame in client.seen if frame["type"] == "error"]
+            assert "only the engine ends a run" in error["message"]
+
+
+async def test_a_disconnect_does_not_stop_a_run(settings: Settings) -> None:
+    server = boss({"long": (TextDelta("well"), 0.5, TextDelta(" done"))})
+    async with serve(server, settings=settings) as served:
+        async with chat(served) as client:
+            await client.send("long")
+            await client.until("message", delta="well")
+        await asyncio.sleep(1)
+        async with httpx.AsyncClient() as http:
+            status = (await http.get(f"{served.url('boss')}/status")).json()
+    assert status["runs"] == {"finished": 1}
+
+
+async def test_a_message_that_is_sent_again_with_its_id_is_not_run_again(settings: Settings) -> None:
+    server = boss()
+    async with serve(server, settings=settings) as served, chat(served) as client:
+        for _ in range(3):
+            await client.send({"type": "message", "text": "hi", "message_id": "m1"})
+        await client.until("message", done=True)
+        await client.ask("next")
+    assert [ctx.text for ctx in scripted(server).contexts] == ["hi", "next"]
+
+
+async def test_every_frame_is_as_the_published_schema_says(settings: Settings) -> None:
+    async with serve(boss({"boom": (ValueError("x"),)}), worker(), settings=settings) as served:
+        async with httpx.AsyncClient() as http:
+            schemas = (await http.get(f"{served.url('boss')}/chat/schema.json")).json()
+        async with chat(served) as client:
+            for text in ("hello", "boom", "delegate"):
+                await client.ask(text)
+            preview = next(frame for frame in client.seen if frame["type"] == "delegation_preview")
+            await client.send(preview["confirm_with"])
+            await client.until("delegation_update", state="finished")
+            await client.send("/nonsense")
+            await client.until("error")
+            await client.send({"type": "end"})
+            await client.closed()
+    valid = jsonschema_rs.validator_for(schemas["server"])
+    assert {frame["type"] for frame in client.seen} == {
+        "greeting",
+        "message",
+        "error",
+        "delegation_preview",
+        "delegation_update",
+        "session_ended",
+    }
+    for frame in client.seen:
+        valid.validate(frame)
+
+
+# Who may.
+
+
+@pytest.mark.parametrize(
+    ("query", "code", "reason"),
+    [
+        ("?nothing=1", 4401, "a token is needed; send it as `Authorization: Bearer <token>`"),
+        ("?token=nonsense", 4401, "the token cannot be read"),
+        ("?token={worker}", 4403, "the token is not for the team 'boss' in this environment"),
+        ("?token={guest}", 4403, "chatting with boss needs the role admin or user"),
+        ("?token={team}", 4403, "chat is for people; a team calls by A2A"),
+        ("?token={expired}", 4401, "the token has expired; get a new one"),
+    ],
+)
+async def test_who_is_not_let_in(settings: Settings, query: str, code: int, reason: str) -> None:
+    async with serve(boss(), settings=settings) as served:
+        tokens = {
+            "worker": served.issuer.user_token("ada", "worker"),
+            "guest": served.issuer.user_token("ada", "boss", ("guest",)),
+            "team": served.issuer.team_token("worker", "boss"),
+            "expired": served.issuer.user_token("ada", "boss", lifetime=-60),
+        }
+        async with chat(served, query=query.format(**tokens)) as client:
+            assert await client.closed() == (code, reason)
+            assert client.seen == []
+
+
+async def test_the_three_ways_to_bring_a_token(settings: Settings) -> None:
+    async with serve(boss(), settings=settings) as served:
+        token = served.issuer.user_token("ada", "boss")
+        encoded = base64.urlsafe_b64encode(token.encode()).decode().rstrip("=")
+        async with chat(served) as client:
+            assert (await client.receive())["type"] == "greeting"
+        async with chat(served, query=f"?token={token}") as client:
+            assert (await client.receive())["type"] == "greeting"
+        async with chat(served, subprotocols=["elf.simple.v1", f"elf.bearer.{encoded}"]) as client:
+            assert (await client.receive())["type"] == "greeting"
+            assert client.socket.subprotocol == "elf.simple.v1"
+
+
+async def test_foreign_pages_are_kept_out(settings: Settings) -> None:
+    async with serve(boss(), settings=settings) as served:
+        async with chat(served, headers={"Origin": "https://elsewhere.example"}) as client:
+            code, reason = await client.closed()
+            assert code == 4403
+            assert "elsewhere.example" in reason
+        async with chat(served, headers={"Origin": served.address}) as client:
+            assert (await client.receive())["type"] == "greeting"
+
+
+# Limits.
+
+
+async def test_too_many_messages_a_minute(settings: Settings) -> None:
+    async with serve(boss(chat={"messages_per_minute": 2}), settings=settings) as served, chat(served) as client:
+        await client.ask("one")
+        await client.ask("two")
+        await client.send("three")
+        assert (await client.until("error"))["message"] == "at most 2 messages a minute; wait a little"
+
+
+@pytest.mark.parametrize(
+    ("limits", "messages", "code"),
+    [
+        ({"max_messages_per_session": 2}, ["a", "b", "c"], 4429),
+        ({"max_message_bytes": 10}, ["ä" * 6], 1009),
+    ],
+)
+async def test_limits_that_end_a_session(
+    settings: Settings, limits: dict[str, int], messages: list[str], code: int
+) -> None:
+    async with serve(boss(chat=limits), settings=settings) as served, chat(served) as client:
+        for message in messages:
+            await client.send(message)
+        assert (await client.closed())[0] == code
+        assert client.seen[-1]["type"] == "session_ended"
+
+
+async def test_too_many_connections(settings: Settings) -> None:
+    async with serve(boss(chat={"max_connections_per_user": 1}), settings=settings) as served:
+        async with chat(served) as first:
+            assert (await first.receive())["type"] == "greeting"
+            async with chat(served) as second:
+                assert (await second.closed())[0] == 4429
+            async with chat(served, user="bob") as other:
+                assert (await other.receive())["type"] == "greeting"
+        async with chat(served) as again:
+            assert (await again.receive())["type"] == "greeting"
+
+
+async def test_a_binary_frame_ends_the_session(settings: Settings) -> None:
+    async with serve(boss(), settings=settings) as served, chat(served) as client:
+        await client.socket.send(b"\x00\x01")
+        assert await client.closed() == (1009, "only text frames are understood")
+
+
+async def test_a_server_that_stops_says_so(settings: Settings) -> None:
+    async with serve(boss(), settings=settings) as served:
+        client_context = chat(served)
+        client = await client_context.__aenter__()
+        await client.receive()
+    assert (await client.closed())[0] == 1012
+    await client_context.__aexit__(None, None, None)
+
+
+# Hooks.
+
+
+class Polite(TeamServer):
+    async def on_chat_open(self, session: ChatSession) -> str:
+        return f"Good day, {session.principal.name}."
+
+    async def on_chat_close(self, session: ChatSession, reason: str) -> str:
+        return f"Thank you ({reason})."
+
+    async def on_delegate(self, preview: Preview) -> Preview:
+        return replace(preview, title=preview.title.upper())
+
+
+async def test_the_hooks_of_a_chat(settings: Settings) -> None:
+    hands = worker()
+    async with serve(boss(base=Polite), hands, settings=settings) as served, chat(served) as client:
+        assert (await client.receive())["message"] == "Good day, ada."
+        await client.ask("delegate")
+        preview = next(frame for frame in client.seen if frame["type"] == "delegation_preview")
+        assert preview["title"] == "WRITE IT"
+        await client.send(preview["confirm_with"])
+        await client.until("delegation_update", state="finished")
+        assert scripted(hands).contexts[0].text.startswith("WRITE IT")
+        await client.send("/end")
+        assert (await client.until("session_ended"))["summary"] == "Thank you (ended by the user)."
