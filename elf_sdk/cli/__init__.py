@@ -74,7 +74,8 @@ def main() -> None:
     """Run the command line and exit. Errors that ELF raises on purpose print their message alone."""
     debug = "--debug" in sys.argv[1:2]
     try:
-        elf.main(prog_name="elf", standalone_mode=False)
+        # Outside of its standalone mode click returns the code that a command left with.
+        code = elf.main(prog_name="elf", standalone_mode=False)
     except click.exceptions.Exit as done:
         sys.exit(done.exit_code)
     except click.Abort:
@@ -97,4 +98,4 @@ def main() -> None:
             err=True,
         )
         sys.exit(EXIT_FAILURE)
-    sys.exit(0)
+    sys.exit(code if isinstance(code, int) else 0)

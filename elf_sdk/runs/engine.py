@@ -9,11 +9,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import uuid
-from collections.abc import AsyncGenerator, Mapping
-from contextlib import aclosing
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, Coroutine, Mapping
+from contextlib import AsyncExitStack, aclosing
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Final
+from typing import Any, Final
 from weakref import WeakValueDictionary
 
 from elf_sdk.errors import Conflict, ElfError, NotFound, Retryable
@@ -29,6 +29,7 @@ from elf_sdk.runs.events import (
     LoggedEvent,
     Started,
     answer_text,
+    clean,
     is_terminal,
 )
 from elf_sdk.runs.log import IdempotencyKey, Run, RunFilter, RunLog, RunRequest, RunState
@@ -40,8 +41,17 @@ __all__ = ["Engine", "EngineStatus"]
 log = logging.getLogger("elf.runs")
 
 _INTERRUPTED: Final = Failed("interrupted", "the server stopped while this ran; send it again", retryable=True)
+_UNSTORED: Final = Failed("internal", "what it did could not be stored; send it again", retryable=True)
 _CLOSE_TIMEOUT: Final = 5.0
 """Seconds that an adapter gets to close after a cancel, before its run is ended over its head."""
+_RETRY: Final = (0.2, 0.5, 1.0, 2.0, 5.0)
+"""Seconds between tries to store the end of a run; the last one over and over."""
+_PAGE: Final = 1000
+"""Events in one read."""
+_MESSAGE: Final = 2000
+"""Characters of a message that are kept when somebody else wrote it."""
+_UNFINISHED: Final = frozenset({RunState.QUEUED, RunState.WORKING})
+_ENDED: Final = frozenset(state for state in RunState if state.terminal)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +69,30 @@ class EngineStatus:
     running: int
     queued: int
     last_activity: datetime | None
+
+
+@dataclass(eq=False, slots=True)
+class _Job:
+    """A run that works or waits for its turn, in this process.
+
+    Attributes:
+        run: as it was when the job began.
+        writer: the way of its events.
+        stopped: how it is to end before its time, once somebody has said so.
+        task: writes the end, whatever happens; nobody cancels it.
+        working: whether it has got its turn and its place.
+    """
+
+    run: Run
+    writer: RunWriter
+    stopped: asyncio.Future[Event]
+    task: asyncio.Task[None] = field(init=False)
+    working: bool = False
+
+    def stop(self, end: Event) -> None:
+        """End it like this, unless it has ended or was stopped before."""
+        if not self.stopped.done():
+            self.stopped.set_result(end)
 
 
 class Engine:
@@ -87,44 +121,64 @@ class Engine:
         self.delegates = delegates
         self._deadline = duration_seconds(spec.runs.deadline)
         self._places = asyncio.Semaphore(spec.runs.concurrency)
-        # A lock lives as long as some run holds it or waits for it.
         self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
-        self._tasks: dict[str, asyncio.Task[None]] = {}
-        self._cancelling: dict[str, str] = {}
+        self._jobs: dict[str, _Job] = {}
+        self._steps: set[asyncio.Task[Run]] = set()
+        # Adapters that would not close; kept here so that they are not collected while they go on.
+        self._strays: set[asyncio.Task[Event | None]] = set()
         self._running = 0
         self._last_activity: datetime | None = None
-        self._closing = False
+        self._closing = asyncio.Event()
 
     async def open(self) -> None:
         """End what a process before this one left unfinished; its callers can retry."""
-        unfinished = frozenset({RunState.QUEUED, RunState.WORKING})
-        while runs := await self.log.list(RunFilter(self.spec.name, states=unfinished)):
-            for run in runs:
-                await self.log.append(run.id, [_INTERRUPTED])
+        while runs := await self.log.list(RunFilter(self.spec.name, states=_UNFINISHED)):
+            await asyncio.gather(*(self.log.append(run.id, [_INTERRUPTED]) for run in runs))
 
     async def close(self) -> None:
         """Stop all runs, each with its terminal event, and take no more."""
-        self._closing = True
-        tasks = list(self._tasks.values())
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        self._closing.set()
+        if self._steps:
+            await asyncio.wait(self._steps)
+        for job in self._jobs.values():
+            job.stop(_INTERRUPTED)
+        if self._jobs:
+            await asyncio.wait({job.task for job in self._jobs.values()})
 
     async def start(self, request: RunRequest, key: IdempotencyKey | None = None) -> Run:
         """Start a run, or return the one that the same key started before.
+
+        A caller that is cancelled meanwhile may have started it all the same.
 
         Raises:
             Conflict: the key was used for a different request.
             Retryable: the queue is full, or the server is stopping.
         """
-        if self._closing:
-            raise Retryable(f"{self.spec.name} is stopping; try again in a moment")
-        if self._places.locked() and len(self._tasks) - self._running >= self.spec.runs.queue:
-            raise Retryable(f"{self.spec.name} has {self.spec.runs.queue} runs waiting already; try again in a moment")
+        self._refuse_when_closing()
+        if len(self._jobs) + len(self._steps) >= self.spec.runs.concurrency + self.spec.runs.queue:
+            if key is not None and (known := await self.log.find(request, key)) is not None:
+                return known
+            raise Retryable(
+                f"{self.spec.name} has {len(self._jobs)} runs at work or waiting already; try again in a moment"
+            )
+        return await self._whole(self._start(request, key))
+
+    async def _start(self, request: RunRequest, key: IdempotencyKey | None) -> Run:
         run, created = await self.log.create(str(uuid.uuid4()), request, key)
         if created:
             self._launch(run)
         return run
+
+    async def _whole(self, step: Coroutine[Any, Any, Run]) -> Run:
+        """Store and launch together, also when the caller goes in between."""
+        task = asyncio.create_task(step)
+        self._steps.add(task)
+        task.add_done_callback(self._steps.discard)
+        return await asyncio.shield(task)
+
+    def _refuse_when_closing(self) -> None:
+        if self._closing.is_set():
+            raise Retryable(f"{self.spec.name} is stopping; try again in a moment")
 
     async def get(self, run_id: str, owner: Owner) -> Run:
         """The run.
@@ -144,18 +198,21 @@ class Engine:
             NotFound: there is no such run of this owner.
         """
         run = await self.get(run_id, owner)
-        if run.state.terminal and after >= run.head:
+        # A number that was never given out would otherwise be waited for without end.
+        after = min(max(after, 0), run.head)
+        if run.state.terminal and after == run.head:
             return
         with self.log.waiters.register(run_id) as news:
             while True:
                 news.clear()
-                while batch := await self.log.read(run_id, after):
-                    for logged in batch:
-                        after = logged.seq
-                        yield logged
-                        if is_terminal(logged.event):
-                            return
-                await news.wait()
+                batch = await self.log.read(run_id, after, _PAGE)
+                for logged in batch:
+                    after = logged.seq
+                    yield logged
+                    if is_terminal(logged.event):
+                        return
+                if len(batch) < _PAGE:
+                    await news.wait()
 
     async def settled(self, run_id: str, owner: Owner) -> Run:
         """The run, as soon as it has ended or waits for a person.
@@ -181,30 +238,48 @@ class Engine:
         return await self._all(run_id)
 
     async def _all(self, run_id: str) -> tuple[LoggedEvent, ...]:
-        events: list[LoggedEvent] = []
-        while batch := await self.log.read(run_id, len(events)):
+        events = list(await self.log.read(run_id, 0, _PAGE))
+        while events and len(events) % _PAGE == 0:
+            batch = await self.log.read(run_id, events[-1].seq, _PAGE)
+            if not batch:
+                break
             events += batch
         return tuple(events)
 
-    async def answer(self, run_id: str, owner: Owner, question_id: str, answer: str) -> Run:
+    async def answer(self, run_id: str, owner: Owner, question_id: str, answer: str, key: str = "") -> Run:
         """Answer a question that the run waits for; the run goes on. The same answer twice is one answer.
+
+        `key` is the caller's own id of the answer and is kept with it.
 
         Raises:
             Conflict: the run does not wait for this question, or has another answer to it.
             NotFound: there is no such run of this owner.
         """
-        run = await self.get(run_id, owner)
-        events = [logged.event for logged in await self._all(run_id)]
-        given = {event.question_id: event.answer for event in events if isinstance(event, Answered)}
-        if question_id in given:
-            if given[question_id] == answer:
-                return run
-            raise Conflict(f"the question {question_id!r} has another answer already")
-        asked = {event.question_id for event in events if isinstance(event, InputRequired)}
-        if run.state is not RunState.INPUT_REQUIRED or question_id not in asked:
-            raise Conflict(f"the run {run_id!r} does not wait for an answer to {question_id!r}")
-        await self.log.append(run_id, [Answered(question_id, answer)])
-        run = await self.get(run_id, owner)
+        self._refuse_when_closing()
+        while True:
+            run = await self.get(run_id, owner)
+            events = [logged.event for logged in await self._all(run_id)]
+            given = {event.question_id: event.answer for event in events if isinstance(event, Answered)}
+            if question_id in given:
+                if given[question_id] == clean(answer):
+                    return run
+                raise Conflict(f"the question {question_id!r} has another answer already")
+            asked = {event.question_id for event in events if isinstance(event, InputRequired)}
+            if run.state is not RunState.INPUT_REQUIRED or question_id not in asked:
+                raise Conflict(f"the run {run_id!r} does not wait for an answer to {question_id!r}")
+            if job := self._jobs.get(run_id):
+                # It has asked and not returned yet.
+                await asyncio.wait({job.task})
+                continue
+            try:
+                return await self._whole(self._go_on(run, Answered(question_id, answer, key)))
+            except Conflict:
+                # Somebody else was first: an answer, or a cancel.
+                continue
+
+    async def _go_on(self, run: Run, answered: Answered) -> Run:
+        (logged,) = await self.log.append(run.id, [answered], head=run.head)
+        run = replace(run, head=logged.seq, state=RunState.QUEUED, updated_at=logged.at)
         self._launch(run)
         return run
 
@@ -215,26 +290,33 @@ class Engine:
             Conflict: it has ended already.
             NotFound: there is no such run of this owner.
         """
-        run = await self.get(run_id, owner)
-        if run.state.terminal:
-            raise Conflict(f"the run {run_id!r} has ended already as {run.state}")
-        task = self._tasks.get(run_id)
-        if task is not None:
-            self._cancelling[run_id] = reason
-            task.cancel()
-            await asyncio.wait({task}, timeout=_CLOSE_TIMEOUT)
-        run = await self.get(run_id, owner)
-        if not run.state.terminal:
-            await self.log.append(run_id, [Cancelled(reason)])
-        return await self.get(run_id, owner)
+        while True:
+            run = await self.get(run_id, owner)
+            if run.state.terminal:
+                raise Conflict(f"the run {run_id!r} has ended already as {run.state}")
+            if job := self._jobs.get(run_id):
+                job.stop(Cancelled(reason[:_MESSAGE]))
+                await asyncio.wait({job.task})
+            elif self._steps and run.state is RunState.QUEUED:
+                # Stored, and about to be launched.
+                await asyncio.wait(self._steps)
+                continue
+            else:
+                try:
+                    await self.log.append(run_id, [Cancelled(reason[:_MESSAGE])], head=run.head)
+                except Conflict:
+                    continue
+            run = await self.get(run_id, owner)
+            if run.state is RunState.CANCELLED:
+                return run
 
     async def history(self, request: RunRequest, before: str) -> tuple[TurnMessage, ...]:
         """Earlier messages of the conversation, oldest first, without the run `before`."""
         limit = self.spec.chat.context_window_messages
-        which = RunFilter(request.team, request.owner, request.context_id)
+        which = RunFilter(request.team, request.owner, request.context_id, _ENDED)
         messages: list[TurnMessage] = []
-        for run in await self.log.list(which, limit=limit // 2 + 1):
-            if run.id == before or not run.state.terminal:
+        for run in await self.log.list(which, limit=(limit + 1) // 2):
+            if run.id == before:
                 continue
             if answer := answer_text(await self._all(run.id)):
                 messages.append(TurnMessage("team", answer))
@@ -249,72 +331,122 @@ class Engine:
         return EngineStatus(
             runs=await self.log.count(self.spec.name),
             running=self._running,
-            queued=len(self._tasks) - self._running,
+            queued=len(self._jobs) - self._running,
             last_activity=self._last_activity,
         )
 
-    def busy(self, run: Run) -> bool:
-        """Whether `run` waits, because its conversation or every place is taken."""
-        turn = self._turns.get(run.request.conversation)
-        return run.head == 0 and ((turn is not None and turn.locked()) or self._places.locked())
-
     def _launch(self, run: Run) -> None:
-        task = asyncio.create_task(self._execute(run), name=f"run {run.id}")
-        self._tasks[run.id] = task
-        task.add_done_callback(lambda _: self._forget(run))
+        job = _Job(run, RunWriter(self.log, run.id), asyncio.get_running_loop().create_future())
+        self._jobs[run.id] = job
+        job.task = asyncio.create_task(self._execute(job), name=f"run {run.id}")
+        job.task.add_done_callback(lambda _: self._jobs.pop(run.id))
 
-    def _forget(self, run: Run) -> None:
-        self._tasks.pop(run.id, None)
-        self._cancelling.pop(run.id, None)
-
-    async def _execute(self, run: Run) -> None:
-        """Take a turn and a place, work, and write the end, whatever happens."""
-        writer = RunWriter(self.log, run.id)
-        turn = self._turns.setdefault(run.request.conversation, asyncio.Lock())
-        end: Event | None
-        try:
-            async with turn, self._places:
-                self._running += 1
-                try:
-                    end = await self._within_deadline(run, writer)
-                finally:
-                    self._running -= 1
-        except asyncio.CancelledError:
-            reason = self._cancelling.get(run.id)
-            end = _INTERRUPTED if reason is None else Cancelled(reason)
-        except Exception as error:  # noqa: BLE001 - whatever a team's code raises is this run's failure, not the server's
-            end = self._failure(run, error)
+    async def _execute(self, job: _Job) -> None:
+        """Have the work done, or stopped, and write the end, before the next run of the conversation begins."""
+        run = job.run
+        async with AsyncExitStack() as held:
+            work = asyncio.create_task(self._take_turn(job, held), name=f"work of run {run.id}")
+            either: set[asyncio.Future[Any]] = {work, job.stopped}
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+            if work.done():
+                end = self._outcome(job, work)
+            else:
+                end = job.stopped.result()
+                work.cancel()
+                await asyncio.wait({work}, timeout=_CLOSE_TIMEOUT)
+                if not work.done():
+                    log.warning("the adapter of run %s does not close; the run is ended over its head", run.id)
+                self._strays.add(work)
+                work.add_done_callback(self._forget_stray)
+            await self._write_end(job, end)
         self._last_activity = datetime.now(UTC)
-        if end is not None:
+
+    def _forget_stray(self, work: asyncio.Task[Event | None]) -> None:
+        self._strays.discard(work)
+        if not work.cancelled() and (error := work.exception()) is not None:
+            log.debug("an adapter raised while it was stopped", exc_info=error)
+
+    async def _write_end(self, job: _Job, end: Event | None) -> None:
+        """Store the end, or, where the run waits for a person, all up to there."""
+        tries = 0
+        while True:
             try:
-                await writer.end(end)
-            except Conflict:
-                log.info("run %s was ended while its adapter was still closing", run.id)
-            except Exception:
-                log.exception("the end of run %s could not be stored; the next start of the server ends it", run.id)
+                await (job.writer.flush() if end is None else job.writer.end(end))
+            except Conflict as error:
+                log.info("run %s: %s", job.run.id, error)
+            except Exception as error:
+                if tries and not isinstance(error, Retryable):
+                    log.exception(
+                        "the end of run %s could not be stored; the next start of the server ends it", job.run.id
+                    )
+                    return
+                log.warning("run %s could not be stored: %s", job.run.id, error)
+                end = _UNSTORED
+                if tries and await self._closed_within(_RETRY[min(tries, len(_RETRY)) - 1]):
+                    return
+                tries += 1
+                continue
+            return
 
-    async def _within_deadline(self, run: Run, writer: RunWriter) -> Event | None:
-        deadline = asyncio.timeout(self._deadline)
+    async def _closed_within(self, seconds: float) -> bool:
         try:
-            async with deadline:
-                return await self._work(run, writer)
+            async with asyncio.timeout(seconds):
+                return await self._closing.wait()
         except TimeoutError:
-            if not deadline.expired():
-                raise
-            return Failed("deadline", f"it took longer than {self.spec.runs.deadline}", retryable=True)
+            return False
 
-    def _failure(self, run: Run, error: Exception) -> Failed:
+    def _outcome(self, job: _Job, work: asyncio.Task[Event | None]) -> Event | None:
+        if work.cancelled():
+            return Failed("team", "the team's code cancelled itself")
+        error = work.exception()
+        if error is None:
+            return work.result()
+        if error is job.writer.failure:
+            log.error("run %s could not be stored", job.run.id, exc_info=error)
+            return _UNSTORED
+        return self._failure(job.run, error)
+
+    def _failure(self, run: Run, error: BaseException) -> Failed:
+        try:
+            message = str(error)[:_MESSAGE]
+        except Exception:  # noqa: BLE001 - the team's own __str__
+            message = ""
         if isinstance(error, RunError):
-            log.warning("run %s failed: %s", run.id, error)
-            return Failed(error.code, str(error), error.retryable)
+            log.warning("run %s failed: %s", run.id, message)
+            return Failed(error.code, message, error.retryable)
         if isinstance(error, ElfError):
-            log.warning("run %s failed: %s", run.id, error)
-            return Failed("team", str(error), retryable=isinstance(error, Retryable))
+            log.warning("run %s failed: %s", run.id, message)
+            return Failed("team", message, retryable=isinstance(error, Retryable))
         log.error("run %s failed in the team's code", run.id, exc_info=error)
-        return Failed("team", f"the team's code raised {type(error).__name__}: {error}")
+        return Failed("team", f"the team's code raised {type(error).__name__}: {message}")
 
-    async def _work(self, run: Run, writer: RunWriter) -> Event | None:
+    async def _take_turn(self, job: _Job, held: AsyncExitStack) -> Event | None:
+        """Wait for the conversation and for a place, then work.
+
+        What is taken goes into `held`, because it is given back only when the end is stored, and also when the
+        adapter does not close.
+        """
+        request = job.run.request
+        # A lock lives as long as some run holds it or waits for it.
+        await held.enter_async_context(self._turns.setdefault(request.conversation, asyncio.Lock()))
+        await held.enter_async_context(self._places)
+        job.working = True
+        self._running += 1
+        held.callback(self._leave)
+        late = Failed("deadline", f"it took longer than {self.spec.runs.deadline}", retryable=True)
+        held.callback(asyncio.get_running_loop().call_later(self._deadline, job.stop, late).cancel)
+        try:
+            return await self._work(job)
+        except SystemExit as error:
+            # A task would hand it on to the event loop and with it stop the server.
+            return self._failure(job.run, error)
+
+    def _leave(self) -> None:
+        self._running -= 1
+
+    async def _work(self, job: _Job) -> Event | None:
         """The terminal event; or None, when the run now waits for a person."""
+        run, writer = job.run, job.writer
         request = run.request
         answers = {
             logged.event.question_id: logged.event.answer
@@ -336,6 +468,8 @@ class Engine:
         waits = False
         async with aclosing(self.adapter.run(ctx)) as events:
             async for event in events:
+                if job.stopped.done():
+                    return job.stopped.result()
                 if is_terminal(event):
                     adapter = type(self.adapter).__name__
                     raise TypeError(f"{adapter} yielded a {event.kind} event; only the engine ends a run")
@@ -344,7 +478,6 @@ class Engine:
                         continue
                     waits = True
                 await writer.add(event)
-        await writer.flush()
         return None if waits else Finished()
 
 

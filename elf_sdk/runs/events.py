@@ -38,9 +38,11 @@ __all__ = [
     "UnknownEvent",
     "Usage",
     "answer_text",
+    "clean",
     "decode",
     "encode",
     "is_terminal",
+    "stored_kind",
 ]
 
 MAX_EVENT_BYTES: Final = 256 * 1024
@@ -133,6 +135,8 @@ class Answered(Event):
     kind: ClassVar[str] = "answered"
     question_id: str
     answer: str
+    key: str = ""
+    """The caller's own id of the answer, such as an A2A message id; makes a repeat recognisable."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,6 +269,19 @@ def answer_text(events: Iterable[LoggedEvent]) -> str:
     return "".join(text for _, text in pieces)
 
 
+def stored_kind(event: Event) -> str:
+    """The kind under which an event is stored; an unknown one keeps its own.
+
+    Raises:
+        ValueError: an `UnknownEvent` pretends to be a known one.
+    """
+    if not isinstance(event, UnknownEvent):
+        return event.kind
+    if event.name in KINDS:
+        raise ValueError(f"an unknown event cannot be named {event.name!r}, which is a known kind")
+    return event.name
+
+
 def encode(event: Event) -> bytes:
     """The event's fields as canonical JSON.
 
@@ -276,12 +293,12 @@ def encode(event: Event) -> bytes:
     data = dict(event.data) if isinstance(event, UnknownEvent) else asdict(event)
     try:
         encoded = orjson.dumps(data, option=orjson.OPT_SORT_KEYS)
-        clean = b"\\u0000" not in encoded
+        storable = b"\\u0000" not in encoded
     except (TypeError, orjson.JSONEncodeError):
-        clean = False
-    if not clean:
+        storable = False
+    if not storable:
         try:
-            encoded = orjson.dumps(_cleaned(data), option=orjson.OPT_SORT_KEYS)
+            encoded = orjson.dumps(clean(data), option=orjson.OPT_SORT_KEYS)
         except (TypeError, orjson.JSONEncodeError) as error:
             raise ValueError(f"a {event.kind} event holds a value that JSON cannot: {error}") from None
     if len(encoded) > MAX_EVENT_BYTES:
@@ -303,11 +320,12 @@ def decode(kind: str, data: bytes | str) -> Event:
     return cls(**values)
 
 
-def _cleaned(value: Any) -> Any:
+def clean(value: Any) -> Any:
+    """JSON with U+FFFD for U+0000 and lone surrogates, in keys and values."""
     if isinstance(value, str):
         return _UNSTORABLE.sub("\ufffd", value)
     if isinstance(value, Mapping):
-        return {_UNSTORABLE.sub("\ufffd", str(key)): _cleaned(item) for key, item in value.items()}
+        return {_UNSTORABLE.sub("\ufffd", str(key)): clean(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_cleaned(item) for item in value]
+        return [clean(item) for item in value]
     return value

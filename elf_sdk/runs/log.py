@@ -7,150 +7,36 @@ asks that engine. What `append` and `create` have returned is as safe as the log
 from __future__ import annotations
 
 import asyncio
-import hashlib
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from datetime import datetime
-from enum import StrEnum
-from typing import Any, Final, Protocol
+from typing import Protocol
 
-import orjson
+from elf_sdk.errors import Conflict
+from elf_sdk.runs.events import Event, LoggedEvent, is_terminal
+from elf_sdk.runs.run import IdempotencyKey, Run, RunFilter, RunRequest, RunState, next_state
 
-from elf_sdk.runs.adapter import Owner
-from elf_sdk.runs.events import (
-    Answered,
-    Cancelled,
-    Event,
-    Failed,
-    Finished,
-    InputRequired,
-    LoggedEvent,
-    Started,
-)
-
-__all__ = ["IdempotencyKey", "Run", "RunFilter", "RunLog", "RunRequest", "RunState", "Waiters", "next_state"]
+__all__ = [
+    "IdempotencyKey",
+    "Run",
+    "RunFilter",
+    "RunLog",
+    "RunRequest",
+    "RunState",
+    "Waiters",
+    "check_end",
+    "next_state",
+]
 
 
-class RunState(StrEnum):
-    """Where a run is. `QUEUED` and `WORKING` occupy the engine, `INPUT_REQUIRED` occupies nothing."""
+def check_end(run_id: str, events: Sequence[Event]) -> None:
+    """Refuse events behind a terminal one.
 
-    QUEUED = "queued"
-    WORKING = "working"
-    INPUT_REQUIRED = "input_required"
-    FINISHED = "finished"
-    FAILED = "failed"
-    CANCELLED = "cancelled"
-
-    @property
-    def terminal(self) -> bool:
-        """Whether nothing more will happen."""
-        return self in _TERMINAL
-
-
-_TERMINAL: Final = frozenset({RunState.FINISHED, RunState.FAILED, RunState.CANCELLED})
-_NEXT: Final[Mapping[type[Event], RunState]] = {
-    Started: RunState.WORKING,
-    Answered: RunState.QUEUED,
-    InputRequired: RunState.INPUT_REQUIRED,
-    Finished: RunState.FINISHED,
-    Failed: RunState.FAILED,
-    Cancelled: RunState.CANCELLED,
-}
-
-
-def next_state(state: RunState, events: Sequence[Event]) -> RunState:
-    """The state of a run after `events`."""
-    for event in events:
-        state = _NEXT.get(type(event), state)
-    return state
-
-
-@dataclass(frozen=True, slots=True)
-class IdempotencyKey:
-    """Makes a start safe to repeat.
-
-    Attributes:
-        protocol: `a2a`, `chat` or `delegation`.
-        operation: what is started, within the protocol.
-        key: the caller's own, such as an A2A message id. Scoped by team, owner, protocol and operation.
+    Raises:
+        Conflict: there are.
     """
-
-    protocol: str
-    operation: str
-    key: str
-
-
-@dataclass(frozen=True, slots=True)
-class RunRequest:
-    """What somebody asks of a team.
-
-    Attributes:
-        team: its name.
-        owner: on whose behalf.
-        context_id: the conversation, as the caller names it.
-        text: what is asked.
-        metadata: JSON that protocols keep with the run, such as the message id, or the chain of teams.
-    """
-
-    team: str
-    owner: Owner
-    context_id: str
-    text: str
-    metadata: Mapping[str, Any] = field(default_factory=dict)
-
-    @property
-    def digest(self) -> str:
-        """Hash of all that makes the request what it is; hexadecimal."""
-        body = orjson.dumps(
-            [self.team, self.owner.key, self.context_id, self.text, dict(self.metadata)], option=orjson.OPT_SORT_KEYS
-        )
-        return hashlib.sha256(body).hexdigest()
-
-    @property
-    def conversation(self) -> str:
-        """The context id scoped by team and owner, so that nobody can name another's."""
-        scoped = orjson.dumps([self.team, self.owner.key, self.context_id])
-        return hashlib.sha256(scoped).hexdigest()[:32]
-
-
-@dataclass(frozen=True, slots=True)
-class Run:
-    """One unit of work, as its row in the log says.
-
-    Attributes:
-        id: unique.
-        request: what was asked, by whom.
-        state: after event number `head`.
-        head: how many events there are.
-        created_at: aware, by the store's clock.
-        updated_at: when the last event was stored.
-    """
-
-    id: str
-    request: RunRequest
-    state: RunState
-    head: int
-    created_at: datetime
-    updated_at: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class RunFilter:
-    """Which runs to list; unset fields do not narrow.
-
-    Attributes:
-        team: always given: a server sees its own team's runs.
-        owner: whose.
-        context_id: of one conversation.
-        states: any of these.
-    """
-
-    team: str
-    owner: Owner | None = None
-    context_id: str | None = None
-    states: frozenset[RunState] | None = None
+    if any(is_terminal(event) for event in events[:-1]):
+        raise Conflict(f"nothing may follow the end of the run {run_id!r}")
 
 
 class Waiters:
@@ -196,11 +82,26 @@ class RunLog(Protocol):
         """
         ...
 
-    async def append(self, run_id: str, events: Sequence[Event]) -> tuple[LoggedEvent, ...]:
-        """Number and store events, move the head and the state, and notify, all or nothing.
+    async def find(self, request: RunRequest, key: IdempotencyKey) -> Run | None:
+        """The run that `create` would return without making one.
 
         Raises:
-            Conflict: the run has ended; nothing may follow its terminal event.
+            Conflict: the key was used for a different request.
+        """
+        ...
+
+    async def append(self, run_id: str, events: Sequence[Event], head: int | None = None) -> tuple[LoggedEvent, ...]:
+        """Number and store events, move the head and the state, and notify, all or nothing.
+
+        A caller that is cancelled meanwhile leaves the events to be stored all the same.
+
+        Args:
+            run_id: whose events.
+            events: in order; a terminal one only as the last.
+            head: where the run must still be; None takes it wherever it is.
+
+        Raises:
+            Conflict: the run has ended; nothing may follow its terminal event. Or it is not at `head` any more.
             NotFound: there is no such run.
             ValueError: an event cannot be encoded; nothing was stored.
         """

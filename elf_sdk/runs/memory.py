@@ -10,8 +10,18 @@ from datetime import UTC, datetime
 from typing_extensions import override
 
 from elf_sdk.errors import Conflict, NotFound
-from elf_sdk.runs.events import Event, LoggedEvent, decode, encode
-from elf_sdk.runs.log import IdempotencyKey, Run, RunFilter, RunLog, RunRequest, RunState, Waiters, next_state
+from elf_sdk.runs.events import Event, LoggedEvent, decode, encode, stored_kind
+from elf_sdk.runs.log import (
+    IdempotencyKey,
+    Run,
+    RunFilter,
+    RunLog,
+    RunRequest,
+    RunState,
+    Waiters,
+    check_end,
+    next_state,
+)
 
 __all__ = ["MemoryLog"]
 
@@ -30,12 +40,9 @@ class MemoryLog(RunLog):
     @override
     async def create(self, run_id: str, request: RunRequest, key: IdempotencyKey | None) -> tuple[Run, bool]:
         if key is not None:
-            known = self._keys.get((request.team, request.owner.key, key))
+            known = await self.find(request, key)
             if known is not None:
-                run = self._runs[known]
-                if run.request.digest != request.digest:
-                    raise Conflict(f"the key {key.key!r} was used before for a different request; use another")
-                return run, False
+                return known, False
             self._keys[(request.team, request.owner.key, key)] = run_id
         now = datetime.now(UTC)
         run = Run(run_id, request, RunState.QUEUED, 0, now, now)
@@ -44,14 +51,27 @@ class MemoryLog(RunLog):
         return run, True
 
     @override
-    async def append(self, run_id: str, events: Sequence[Event]) -> tuple[LoggedEvent, ...]:
+    async def find(self, request: RunRequest, key: IdempotencyKey) -> Run | None:
+        known = self._keys.get((request.team, request.owner.key, key))
+        if known is None:
+            return None
+        run = self._runs[known]
+        if run.request.digest != request.digest:
+            raise Conflict(f"the key {key.key!r} was used before for a different request; use another")
+        return run
+
+    @override
+    async def append(self, run_id: str, events: Sequence[Event], head: int | None = None) -> tuple[LoggedEvent, ...]:
         run = self._runs.get(run_id)
         if run is None:
             raise NotFound(f"there is no run {run_id!r}")
         if run.state.terminal:
             raise Conflict(f"the run {run_id!r} has ended as {run.state}")
+        if head is not None and head != run.head:
+            raise Conflict(f"the run {run_id!r} has moved on to event {run.head}")
         # Through the codec and back, so that this log shows what the durable one would.
-        stored = [decode(event.kind, encode(event)) for event in events]
+        stored = [decode(stored_kind(event), encode(event)) for event in events]
+        check_end(run_id, stored)
         now = datetime.now(UTC)
         logged = tuple(LoggedEvent(run_id, run.head + place, now, event) for place, event in enumerate(stored, start=1))
         self._events[run_id].extend(logged)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import Final
 
-from elf_sdk.runs.events import Event, TextDelta
+from elf_sdk.errors import Conflict
+from elf_sdk.runs.events import Event, TextDelta, encode
 from elf_sdk.runs.log import RunLog
 
 __all__ = ["RunWriter"]
@@ -22,6 +23,9 @@ class RunWriter:
     """Buffers the events of one run and flushes them; a flush starts as soon as the one before it is done.
 
     A failure of the log is raised by the next call.
+
+    Attributes:
+        failure: what the log raised, once it has.
     """
 
     def __init__(self, log: RunLog, run_id: str) -> None:
@@ -31,10 +35,21 @@ class RunWriter:
         self._flushing: asyncio.Task[None] | None = None
         self._urgent = asyncio.Event()
         self._flushed_at = 0.0
+        self._ending = False
+        self.failure: Exception | None = None
 
     async def add(self, event: Event) -> None:
-        """Take an event. Waits only when too much waits already."""
+        """Take an event. Waits only when too much waits already.
+
+        Raises:
+            Conflict: the run is being ended.
+            ValueError: the event cannot be stored; what came before it is.
+        """
         self._raise_failure()
+        if self._ending:
+            raise Conflict(f"the run {self._run_id!r} is being ended")
+        if not isinstance(event, TextDelta):
+            encode(event)
         self._buffer.append(event)
         if not isinstance(event, TextDelta) or len(self._buffer) >= _BUFFER:
             self._urgent.set()
@@ -51,11 +66,17 @@ class RunWriter:
             self._raise_failure()
 
     async def end(self, event: Event) -> None:
-        """Write the terminal event after all that was taken, and also when some of that could not be stored."""
+        """Write the terminal event together with all that was taken; from here on nothing more is.
+
+        When it raises, what was taken and not stored is given up, and `end` may be called again.
+        """
+        self._ending = True
         self._urgent.set()
         if self._flushing is not None:
             await asyncio.wait({self._flushing})
-        await self._log.append(self._run_id, [event])
+            self._raise_failure()
+        batch, self._buffer = self._buffer, []
+        await self._log.append(self._run_id, [*coalesce(batch), event])
 
     def _raise_failure(self) -> None:
         task = self._flushing
@@ -65,18 +86,24 @@ class RunWriter:
 
     async def _flush(self) -> None:
         loop = asyncio.get_running_loop()
-        while self._buffer:
-            wait = self._flushed_at + _COALESCE - loop.time()
-            if wait > 0 and not self._urgent.is_set():
-                try:
-                    async with asyncio.timeout(wait):
-                        await self._urgent.wait()
-                except TimeoutError:
-                    pass
-            self._urgent.clear()
-            batch, self._buffer = coalesce(self._buffer), []
-            await self._log.append(self._run_id, batch)
-            self._flushed_at = loop.time()
+        try:
+            while self._buffer and not self._ending:
+                wait = self._flushed_at + _COALESCE - loop.time()
+                if wait > 0 and not self._urgent.is_set():
+                    try:
+                        async with asyncio.timeout(wait):
+                            await self._urgent.wait()
+                    except TimeoutError:
+                        pass
+                    # What is left when the end has come is written with it, in one commit.
+                    continue
+                self._urgent.clear()
+                batch, self._buffer = self._buffer, []
+                await self._log.append(self._run_id, coalesce(batch))
+                self._flushed_at = loop.time()
+        except Exception as error:
+            self.failure = error
+            raise
         self._flushing = None
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import asdict, dataclass
 from typing import Any, Final
@@ -98,7 +98,7 @@ class Courier:
             Conflict: a delegation of this id holds something else.
         """
         row = await self._delegations.confirm(
-            Delegation.confirmed(
+            Delegation(
                 id=preview.delegation_id,
                 team=self._team,
                 owner_issuer=owner.issuer,
@@ -189,5 +189,7 @@ _END_STATES: Final = {
 
 
 def _preview(row: Delegation) -> Preview:
-    stored: Mapping[str, Any] = row.preview
-    return Preview(**{key: tuple(value) if isinstance(value, list) else value for key, value in stored.items()})
+    stored: dict[str, Any] = {
+        key: tuple(value) if isinstance(value, list) else value for key, value in row.preview.items()
+    }
+    return Preview(**stored)

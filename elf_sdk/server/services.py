@@ -85,7 +85,8 @@ class Services:
         if "{team}" not in template:
             raise BadInput(f"{caller} cannot reach {team}: set ELF_TEAM_URL to an address with {{team}} in it")
         issuer = self.issuer
-        return TeamClient(template.replace("{team}", team), lambda: issuer.team_token(caller, team), self.http)
+        url = template.replace("{team}", team)
+        return TeamClient(url, lambda: issuer.team_token(caller, team), self.http, team=team)
 
 
 def dev_secret(store: Path) -> str:
@@ -98,7 +99,7 @@ def dev_secret(store: Path) -> str:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            with path.open("x", encoding="ascii", opener=_private) as file:
+            with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
                 file.write(secrets.token_urlsafe(48))
         except FileExistsError:
             pass
@@ -137,7 +138,3 @@ async def open_services(settings: Settings, org: Org | None = None) -> AsyncGene
             offline=offline,
             org=org,
         )
-
-
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)

@@ -29,7 +29,7 @@ from elf_sdk.errors import BadInput, ElfError, Unauthenticated
 from elf_sdk.runs.adapter import Adapter, AdapterCapabilities, Delegate, RunContext
 from elf_sdk.runs.engine import Engine
 from elf_sdk.runs.events import Event
-from elf_sdk.server.a2a.card import a2a_interfaces, agent_card
+from elf_sdk.server.a2a.card import agent_card, interfaces
 from elf_sdk.server.a2a.routes import a2a_routes, base_url
 from elf_sdk.server.auth import Principal, Verifier, bearer_token
 from elf_sdk.server.capabilities import CHAT_PATH, CHAT_SCHEMA_PATH, Capabilities, describe
@@ -114,7 +114,7 @@ class TeamServer:
 
     async def on_chat_close(self, session: ChatSession, reason: str) -> str:
         """The summary of a session."""
-        return f"{session.messages} messages, {session.delegations} delegations confirmed"
+        return f"{_counted(session.messages, 'message')}, {_counted(session.delegations, 'delegation')} confirmed"
 
     async def on_delegate(self, preview: Preview) -> Preview:
         """The last word on a delegation before a person sees it."""
@@ -191,7 +191,7 @@ class TeamServer:
                 summarise=self.on_chat_close,
             )
             routes += [
-                WebSocketRoute(CHAT_PATH, self._chat),
+                WebSocketRoute(CHAT_PATH, self._chat.serve),
                 Route(CHAT_SCHEMA_PATH, _chat_schema),
             ]
         self._app.router.routes[:] = routes
@@ -249,7 +249,7 @@ class TeamServer:
             self.spec,
             self._adapter.capabilities,
             base_url=base_url,
-            a2a=a2a_interfaces(base_url),
+            a2a=interfaces(agent_card(self.spec, self._adapter.capabilities, base_url)),
             chat_enabled=self._chat is not None,
         )
 
@@ -353,8 +353,9 @@ class _HookOnly:
     capabilities = AdapterCapabilities(stream=True, human=False, cancel="certain", recover=False)
 
     async def run(self, ctx: RunContext) -> AsyncGenerator[Event, None]:
-        raise NotImplementedError("on_message replaces this")
-        yield
+        nothing: tuple[Event, ...] = ()
+        for event in nothing:
+            yield event
 
 
 def _directory(cls: type[TeamServer]) -> Path:
@@ -398,6 +399,10 @@ def _callers(spec: TeamSpec, services: Services) -> frozenset[str]:
     if services.org is None:
         return frozenset({*spec.peers, *([spec.reports_to] if spec.reports_to else [])})
     return frozenset(services.org.callers(spec.name))
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def _is_local(connection: HTTPConnection) -> bool:

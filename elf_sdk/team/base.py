@@ -71,6 +71,8 @@ FORMAT_TYPE = Literal["elf/v1"]
 _UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _CONTROLS: Final = r"\x00-\x1f\x7f-\x9f\u2028\u2029"
 _LABEL: Final = r"[a-z]([-a-z0-9]*[a-z0-9])?"
+_NUMBER: Final = r"(0|[1-9][0-9]*)"
+_PRE: Final = r"(0|[1-9][0-9]*|[0-9]*[A-Za-z-][0-9A-Za-z-]*)"
 _DNS: Final = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*"
 
 
@@ -134,7 +136,7 @@ def _slug(text: str) -> str:
 class _Written:
     """A kind of text: its pattern, its greatest length, and what to write, as the end of `… is wrong; write …`."""
 
-    what: str
+    kind: str
     pattern: str
     longest: int
     remedy: str
@@ -144,7 +146,7 @@ class _Written:
         return core_schema.no_info_after_validator_function(self.check, handler(source))
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
-        return {**handler(schema), "pattern": self.pattern, "maxLength": self.longest}
+        return {**handler(schema), "title": self.kind, "pattern": self.pattern, "maxLength": self.longest}
 
     def check(self, text: str) -> str:
         """`text` itself, if it is of this kind; otherwise ValueError says what to write."""
@@ -154,7 +156,7 @@ class _Written:
             return text
         better = self.suggest(text) if self.suggest else ""
         hint = f", such as {better!r}" if better else ""
-        raise ValueError(f"{shown(text)} is {self.what}; write {self.remedy}{hint}")
+        raise ValueError(f"{shown(text)} is no {self.kind}; write {self.remedy}{hint}")
 
 
 _ONE_LINE: Final = "one line of text without control characters"
@@ -162,7 +164,7 @@ _ONE_LINE: Final = "one line of text without control characters"
 TeamName = Annotated[
     str,
     _Written(
-        "no team name",
+        "team name",
         f"^{_LABEL}$",
         45,
         "lower-case letters, digits and dashes, starting with a letter, at most 45 characters",
@@ -172,14 +174,14 @@ TeamName = Annotated[
 """DNS-1035 label of at most 45 characters: Helm's 53 and suffixes need the rest."""
 
 Label = Annotated[
-    str, _Written("no label", f"^{_LABEL}$", 63, "lower-case letters, digits and dashes, starting with a letter", _slug)
+    str, _Written("label", f"^{_LABEL}$", 63, "lower-case letters, digits and dashes, starting with a letter", _slug)
 ]
 """DNS-1035 label (RFC 1035): an environment, a namespace."""
 
 Identifier = Annotated[
     str,
     _Written(
-        "no identifier",
+        "identifier",
         r"^[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$",
         63,
         "letters, digits, dashes, dots and underscores, with a letter or digit at both ends",
@@ -187,18 +189,18 @@ Identifier = Annotated[
 ]
 ResourceName = Annotated[
     str,
-    _Written("no name of a Kubernetes object", f"^{_DNS}$", 253, "lower-case letters, digits, dashes and dots", _slug),
+    _Written("name of a Kubernetes object", f"^{_DNS}$", 253, "lower-case letters, digits, dashes and dots", _slug),
 ]
 """DNS-1123 subdomain, as Kubernetes names most objects."""
 
 SecretKey = Annotated[
     str,
-    _Written("no key of a Secret", r"^[-._A-Za-z0-9]+$", 253, "letters, digits, dashes, dots and underscores"),
+    _Written("key of a Secret", r"^[-._A-Za-z0-9]+$", 253, "letters, digits, dashes, dots and underscores"),
 ]
 Text = Annotated[
     str,
     _Written(
-        "no plain text",
+        "plain text",
         r"^[^\x00-\x09\x0b-\x1f\x7f-\x9f\u2028\u2029]*$",
         4000,
         "text without tabs and control characters; line breaks are fine",
@@ -206,19 +208,19 @@ Text = Annotated[
 ]
 """Text of any number of lines."""
 
-Line = Annotated[str, _Written("not one line of text", f"^[^{_CONTROLS}]*$", 200, _ONE_LINE)]
+Line = Annotated[str, _Written("line of text", f"^[^{_CONTROLS}]*$", 200, _ONE_LINE)]
 """One line, or nothing."""
 
 Name = Annotated[
     str,
-    _Written("no name", rf"^[^\s{_CONTROLS}][^{_CONTROLS}]*$", 200, f"{_ONE_LINE} that starts with no space"),
+    _Written("name", rf"^[^\s{_CONTROLS}][^{_CONTROLS}]*$", 200, f"{_ONE_LINE} that starts with no space"),
 ]
 """One line that says something."""
 
 Duration = Annotated[
     str,
     _Written(
-        "no duration",
+        "duration",
         r"^[1-9][0-9]{0,5}(ms|s|m|h|d)$",
         8,
         "a whole number and a unit (ms, s, m, h or d), such as 30s, 5m or 2h",
@@ -227,8 +229,8 @@ Duration = Annotated[
 Version = Annotated[
     str,
     _Written(
-        "no semantic version",
-        r"^(0|[1-9][0-9]*)\.(0|[1-9][0-9]*)\.(0|[1-9][0-9]*)(-[0-9A-Za-z]+(\.[0-9A-Za-z]+)*)?$",
+        "semantic version",
+        rf"^{_NUMBER}\.{_NUMBER}\.{_NUMBER}(-{_PRE}(\.{_PRE})*)?$",
         64,
         "three numbers such as 1.4.0, or 1.4.0-rc.1",
     ),
@@ -238,7 +240,7 @@ Version = Annotated[
 Url = Annotated[
     str,
     _Written(
-        "no address",
+        "address",
         rf"^https?://[^\s/?#@{_CONTROLS}]+([/?#][^\s{_CONTROLS}]*)?$",
         2000,
         "an address that starts with http:// or https:// and holds no user name or password",
@@ -246,27 +248,27 @@ Url = Annotated[
 ]
 HostName = Annotated[
     str,
-    _Written("no host name", rf"^((\*\.)?{_DNS})?$", 253, "a name such as chat.example.com, without scheme and port"),
+    _Written("host name", rf"^((\*\.)?{_DNS})?$", 253, "a name such as chat.example.com, without scheme and port"),
 ]
 ImageName = Annotated[
     str,
     _Written(
-        "no image reference", r"^([A-Za-z0-9][A-Za-z0-9._:/@-]*)?$", 255, "a reference such as registry.example.com/a/b"
+        "image reference", r"^([A-Za-z0-9][A-Za-z0-9._:/@-]*)?$", 255, "a reference such as registry.example.com/a/b"
     ),
 ]
 RelativePath = Annotated[
     str,
     _Written(
-        "no path inside the team's directory",
+        "relative path",
         rf"^(?!/)(?!(.*/)?\.\.(/|$))[^\\{_CONTROLS}]+$",
         200,
-        "a relative path without .., such as evals/",
+        "one that stays inside its directory, without .., such as evals/",
     ),
 ]
 Placement = Annotated[
     str,
     _Written(
-        "no placement",
+        "placement",
         rf"^{_LABEL}(\.{_LABEL})*$",
         200,
         "lower-case names joined by dots, such as marketing.brand, or executive, or standalone",
@@ -276,18 +278,16 @@ Placement = Annotated[
 EnvName = Annotated[
     str,
     _Written(
-        "no name of a variable", r"^[A-Za-z_][A-Za-z0-9_]*$", 253, "letters, digits and underscores, not a digit first"
+        "name of a variable", r"^[A-Za-z_][A-Za-z0-9_]*$", 253, "letters, digits and underscores, not a digit first"
     ),
 ]
-Currency = Annotated[
-    str, _Written("no currency", "^[A-Z]{3}$", 3, "three capital letters, such as USD", lambda text: text.upper()[:3])
-]
+Currency = Annotated[str, _Written("currency", "^[A-Z]{3}$", 3, "three capital letters", lambda text: text.upper()[:3])]
 """ISO 4217 code."""
 
 EnvValue = Annotated[
     str,
     _Written(
-        "no value of a variable",
+        "value of a variable",
         r"^[^\x00-\x08\x0b-\x1f\x7f-\x9f]*$",
         32_768,
         "text without control characters; line breaks and tabs are fine",
@@ -297,7 +297,7 @@ Labels = dict[
     Annotated[
         str,
         _Written(
-            "no label key",
+            "label key",
             r"^([a-z0-9.-]+/)?[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$",
             317,
             "a key such as app or example.com/app",
@@ -306,7 +306,7 @@ Labels = dict[
     Annotated[
         str,
         _Written(
-            "no label value",
+            "label value",
             r"^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$",
             63,
             "letters, digits, dashes, dots and underscores",
@@ -331,7 +331,7 @@ Quantity = Annotated[
     str,
     BeforeValidator(_number_as_text),
     _Written(
-        "no quantity",
+        "quantity",
         r"^[0-9]+(\.[0-9]+)?(m|k|M|G|T|Ki|Mi|Gi|Ti)?$",
         32,
         "a number with an optional unit, such as 500m, 2, 512Mi or 1Gi",
@@ -356,7 +356,12 @@ Amount = Annotated[
     float | str,
     PlainValidator(_amount),
     WithJsonSchema(
-        {"anyOf": [{"type": "number", "minimum": 0}, {"type": "string", "pattern": "^[0-9]{1,15} tokens$"}]}
+        {
+            "anyOf": [
+                {"type": "number", "minimum": 0},
+                {"title": "tokens", "type": "string", "pattern": "^[0-9]{1,15} tokens$"},
+            ]
+        }
     ),
 ]
 """Money in the organisation's currency, or `"200000 tokens"`."""
@@ -375,7 +380,7 @@ def _network(text: str) -> str:
 Cidr = Annotated[
     str,
     AfterValidator(_network),
-    Field(json_schema_extra={"pattern": "^[0-9a-fA-F.:]+/[0-9]{1,3}$", "maxLength": 43}),
+    Field(json_schema_extra={"title": "network", "pattern": "^[0-9a-fA-F.:]+/[0-9]{1,3}$", "maxLength": 43}),
 ]
 """An IP network (RFC 4632)."""
 

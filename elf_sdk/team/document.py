@@ -249,8 +249,9 @@ class _Builder:
         self.problems.append(Problem(self.file, event.start_mark.line + 1, self._path(), message))
 
     def _fatal(self, event: Any, message: str) -> BadSpec:
-        problem = Problem(self.file, event.start_mark.line + 1, self._path(), message)
-        return BadSpec([*self.problems, problem])
+        # Where it is too deep, the whole path would be longer than the sentence.
+        where = self._path() if len(self._frames) < MAX_DEPTH else ""
+        return BadSpec([*self.problems, Problem(self.file, event.start_mark.line + 1, where, message)])
 
 
 def _resolve(text: str) -> Any:
@@ -264,7 +265,9 @@ def _resolve(text: str) -> Any:
 
 
 def _not_yaml(error: yaml.MarkedYAMLError, text: str, file: str) -> Problem:
-    mark = error.problem_mark or error.context_mark
+    ends = "end of stream" in (error.problem or "") or "<stream end>" in (error.problem or "")
+    # What was opened and never closed is to be mended where it was opened.
+    mark = (ends and error.context_mark) or error.problem_mark
     if mark is None:
         return Problem(file, 0, "", f"this is not YAML: {error.problem}")
     lines = text.splitlines()
@@ -277,7 +280,7 @@ def _not_yaml(error: yaml.MarkedYAMLError, text: str, file: str) -> Problem:
         remedy = f"put text that starts with {at} in quotes"
     elif "mapping values are not allowed" in problem:
         remedy = "put text with a colon in quotes, and check the indentation"
-    elif "unexpected end of stream" in problem or "<stream end>" in problem:
+    elif ends:
         remedy = "close the quote or bracket that was opened"
     else:
         remedy = "check the indentation, the quotes and the brackets of this line and the one above"

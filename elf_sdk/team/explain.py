@@ -13,7 +13,10 @@ from pydantic_core import ErrorDetails
 from elf_sdk.team.base import Location, shown
 from elf_sdk.team.document import Document
 
-__all__ = ["explain"]
+__all__ = ["MOST", "explain"]
+
+MOST: Final = 200
+"""How many errors of one file are put into words; nobody reads on, and a hostile file can have a million."""
 
 _EMPTY: Final = "it is empty; write a value, or remove the field"
 
@@ -21,7 +24,9 @@ _EMPTY: Final = "it is empty; write a value, or remove the field"
 def explain(error: ValidationError, model: type[BaseModel], document: Document) -> list[tuple[Location, str]]:
     """Each error's place in the file, and a sentence that says what to write there."""
     found = []
-    for details in error.errors(include_url=False):
+    for details in error.errors(include_url=False)[:MOST]:
+        if details["type"] == "too_short" and details["input"]:
+            continue  # the list is not empty: its items are wrong, and each is told by itself
         location: Location = tuple(part for part in details["loc"] if part != "[key]")
         found.append((location, _sentence(details, location, model, document)))
     return found
@@ -42,9 +47,9 @@ def _sentence(details: ErrorDetails, location: Location, model: type[BaseModel],
         case "too_short" | "string_too_short":
             return "it is empty; write at least one"
         case "greater_than_equal":
-            return f"{shown(value)} is too small; write at least {context['ge']}"
+            return f"{shown(value)} is too small; write at least {context['ge']:g}"
         case "less_than_equal":
-            return f"{shown(value)} is too large; write at most {context['le']}"
+            return f"{shown(value)} is too large; write at most {context['le']:g}"
         case "finite_number":
             return f"{shown(value)} is not finite; write a number"
         case kind:
@@ -57,7 +62,7 @@ def _wrong_type(kind: str, value: object, written: str) -> str:
     was = _kind(value, written)
     match kind:
         case "string_type" if isinstance(value, bool | int | float):
-            return f'{was} is no text; write it in quotes, "{written or value}"'
+            return f'{was} is no text; write it in quotes, "{was}"'
         case "string_type":
             return f"{was} is no text; write one text"
         case "int_type" | "int_from_float":

@@ -15,9 +15,11 @@ from __future__ import annotations
 
 import copy
 import os
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -26,7 +28,7 @@ from pydantic import ValidationError
 from elf_sdk.errors import BadInput, BadSpec, Problem
 from elf_sdk.team.base import Frozen, Location
 from elf_sdk.team.document import Document, read
-from elf_sdk.team.explain import explain
+from elf_sdk.team.explain import MOST, explain
 from elf_sdk.team.org import Org, check_org
 from elf_sdk.team.organisation import Organisation, organisation_problems
 from elf_sdk.team.spec import TeamSpec, team_problems
@@ -80,7 +82,7 @@ class LoadedTeam:
         return self.document.line(location)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Project:
     """An organisation and its teams, as they stand in files.
 
@@ -100,7 +102,7 @@ class Project:
     chosen: tuple[str, ...]
     warnings: tuple[Problem, ...] = ()
 
-    @property
+    @cached_property
     def org(self) -> Org:
         """The tree that the teams form."""
         return Org(team.spec for team in self.teams)
@@ -197,16 +199,22 @@ def survey(start: Path) -> Survey:
     Raises:
         BadInput: `start` means no project.
     """
-    root, teams_dir, files, alone = _locate(start)
+    try:
+        root, teams_dir, files, alone = _locate(start)
+    except OSError as error:
+        raise BadInput(f"{start} cannot be read: {error.strerror}") from None
 
     def label(path: Path) -> str:
-        return str(path) if start.is_absolute() else os.path.relpath(path)
+        inside = not start.is_absolute() or path.is_relative_to(Path.cwd())
+        return os.path.relpath(path) if inside else str(path)
 
     organisation, problems = _organisation(root / ORGANISATION_FILE, label(root / ORGANISATION_FILE))
+    known = None if problems else organisation
     teams: list[LoadedTeam] = []
     unreadable: set[str] = set()
     for file in files:
-        if not file.resolve().is_relative_to(root.resolve()):
+        # realpath() and not resolve(), which fails on a link that leads to itself.
+        if not Path(os.path.realpath(file)).is_relative_to(os.path.realpath(root)):
             message = "it is a link to outside of the project; put the file itself there"
             problems.append(Problem(label(file), 0, "", message))
             unreadable.add(file.parent.name)
@@ -215,7 +223,7 @@ def survey(start: Path) -> Survey:
         if spec is None or document is None:
             unreadable.add(file.parent.name)
         else:
-            found += [document.problem(*problem) for problem in _in_project(spec, file.parent.name, organisation)]
+            found += [document.problem(*problem) for problem in _in_project(spec, file.parent.name, known)]
             teams.append(LoadedTeam(spec, file, document))
         problems += _in_order(found)
     problems += check_org(teams, elsewhere=unreadable, absent="warning" if alone else "error")
@@ -224,7 +232,8 @@ def survey(start: Path) -> Survey:
     chosen = [team.spec.name for team in teams if team.directory == meant] or [team.spec.name for team in teams]
     warnings = tuple(problem for problem in problems if problem.severity == "warning")
     project = Project(root, organisation or Organisation(), teams_dir, tuple(teams), tuple(chosen), warnings)
-    ordered = sorted(problems, key=lambda problem: (problem.file, problem.line))
+    # By file, and within a file by line; what is said of a file as a whole comes after its lines.
+    ordered = sorted(problems, key=lambda problem: (problem.file, problem.line or sys.maxsize))
     return Survey(project, tuple(ordered), len(files) + (root / ORGANISATION_FILE).exists())
 
 
@@ -245,7 +254,9 @@ def _locate(start: Path) -> tuple[Path, Path, list[Path], bool]:
             return path, path, [path / TEAM_FILE], True
         path = path.parent
     teams_dir = path / "teams" if (path / "teams").is_dir() else path
-    files = sorted(file for file in teams_dir.glob(f"*/{TEAM_FILE}") if not file.parent.name.startswith("."))
+    # A link that leads nowhere is listed too: it is told, and not passed over.
+    files = [entry / TEAM_FILE for entry in sorted(teams_dir.iterdir()) if not entry.name.startswith(".")]
+    files = [file for file in files if os.path.lexists(file)]
     if not files:
         raise BadInput(
             f"there is no team in {start}: no team.yaml, and no teams/*/team.yaml; go to a project, or name one"
@@ -269,7 +280,7 @@ def _load(path: Path, file: str, model: type[_Model]) -> tuple[Document | None, 
         return None, None, list(error.problems)
     problems = list(document.problems)
     try:
-        value = model.model_validate(document.data, context=_FIELDS_ONLY)
+        value = model.model_validate(document.data, context=_FIELDS_ONLY, by_alias=True, by_name=False)
     except ValidationError as error:
         found = explain(error, model, document)
         problems += [document.problem(*each) for each in found]
@@ -303,14 +314,16 @@ def _without(model: type[_Model], data: Mapping[str, Any], broken: Sequence[Loca
     finely: dict[str, Any] = copy.deepcopy(dict(data))
     for where in broken:
         _remove(finely, where)
-    coarsely = {key: value for key, value in data.items() if key not in {where[0] for where in broken if where}}
+    coarsely: dict[str, Any] = copy.deepcopy(dict(data))
+    for where in broken:
+        _remove(coarsely, where[: 2 if where[:1] == ("environments",) else 1])
     if model is TeamSpec:
         # A stand-in for what has to be there; what is found about it overlaps with what is known to be broken.
         coarsely.setdefault("name", "unnamed")
         coarsely.setdefault("members", [{"role": "unnamed", "is_manager": True}])
     for rest in (finely, coarsely):
         with suppress(ValidationError):
-            return model.model_validate(rest, context=_FIELDS_ONLY)
+            return model.model_validate(rest, context=_FIELDS_ONLY, by_alias=True, by_name=False)
     return None
 
 
@@ -357,8 +370,12 @@ def _in_project(spec: TeamSpec, directory: str, organisation: Organisation | Non
 
 
 def _in_order(problems: Iterable[Problem]) -> list[Problem]:
-    """Sorted by line, and only the first problem of a field."""
+    """Sorted by line, only the first problem of a field, and no more than somebody reads."""
     first: dict[tuple[int, str], Problem] = {}
     for problem in problems:
         first.setdefault((problem.line, problem.field), problem)
-    return sorted(first.values(), key=lambda problem: problem.line)
+    ordered = sorted(first.values(), key=lambda problem: problem.line)
+    if len(ordered) > MOST:
+        rest = Problem(ordered[0].file, 0, "", f"there are more than {MOST} problems; mend these first")
+        ordered = [*ordered[:MOST], rest]
+    return ordered

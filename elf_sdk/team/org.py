@@ -148,10 +148,10 @@ class Org:
         """Circles of teams that report to each other, each as `(a, b, a)`, whole edges or not."""
         above: dict[str, set[str]] = {name: set() for name in self._teams}
         for name, spec in self._teams.items():
-            if spec.reports_to in above:
+            if spec.reports_to in above and spec.reports_to != name:
                 above[name].add(spec.reports_to)
             for lower in spec.manages:
-                if lower in above:
+                if lower in above and lower != name:
                     above[lower].add(name)
         found: list[tuple[str, ...]] = []
         while True:
@@ -257,8 +257,12 @@ def _relations(teams: Sequence[Placed]) -> Iterator[Problem]:
         location: Location = ("reports_to",) if named else ("manages", team.spec.manages.index(cycle[-2]))
         yield _problem(team, location, f"{' → '.join(cycle)} report to each other in a circle; cut it at one of them")
         told |= set(pairwise(cycle))
+    managers_of: dict[str, list[Placed]] = {name: [] for name in org.teams}
+    for team in placed.values():
+        for name in set(team.spec.manages) & org.teams.keys() - {team.spec.name}:
+            managers_of[name].append(team)
     for name, spec in org.teams.items():
-        managers = [team for team in placed.values() if name in team.spec.manages and team.spec.name != name]
+        managers = managers_of[name]
         # The one that the team itself reports to keeps it.
         managers.sort(key=lambda team: team.spec.name != spec.reports_to)
         for team in managers[1:]:

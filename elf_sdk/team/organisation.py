@@ -10,6 +10,7 @@ from pydantic import Field, ValidationInfo, model_validator
 from elf_sdk.team.base import (
     FORMAT,
     FORMAT_TYPE,
+    Cidr,
     Currency,
     Frozen,
     Identifier,
@@ -19,6 +20,7 @@ from elf_sdk.team.base import (
     Line,
     Location,
     Name,
+    Port,
     RelativePath,
     ResourceName,
     SecretKey,
@@ -106,6 +108,12 @@ class DatabaseRef(Frozen):
     """Name of the Secret."""
     key: SecretKey = "db-url"
     """Key in it."""
+    port: Port = 5432
+    """Its port, which network policies open."""
+    namespace: Label | None = None
+    """The namespace of its pods, where it runs in the cluster."""
+    cidrs: tuple[Cidr, ...] = ()
+    """Its networks, where it runs outside. Without these and `namespace` the port is open to any address."""
 
 
 class Organisation(Frozen):
@@ -149,17 +157,20 @@ def organisation_problems(organisation: Organisation) -> list[tuple[Location, st
 
 def _problems(organisation: Organisation) -> Iterator[tuple[Location, str]]:
     places: dict[tuple[str, str], str] = {}
+    known: set[str] = set()
     for index, cluster in enumerate(organisation.clusters):
-        if cluster.name in [other.name for other in organisation.clusters[:index]]:
+        if cluster.name in known:
             yield ("clusters", index, "name"), f"{cluster.name!r} is there twice; remove one"
-    known = sorted({cluster.name for cluster in organisation.clusters})
+        known.add(cluster.name)
+    names: set[str] = set()
     for index, environment in enumerate(organisation.environments):
         here: Location = ("environments", index)
-        if environment.name in [other.name for other in organisation.environments[:index]]:
+        if environment.name in names:
             yield (*here, "name"), f"{environment.name!r} is there twice; remove one"
             continue
+        names.add(environment.name)
         if environment.cluster not in known:
-            remedy = f"add it under clusters, or write one of: {', '.join(known)}"
+            remedy = f"add it under clusters, or write one of: {', '.join(sorted(known))}"
             yield (*here, "cluster"), f"there is no cluster {environment.cluster!r}; {remedy}"
         place = (environment.cluster, environment.namespace_name)
         if place in places:

@@ -496,7 +496,7 @@ class TeamSpec(Frozen):
     """A Gateway API HTTPRoute in front of the team."""
     monitoring: Monitoring = Monitoring()
     """How Prometheus finds the team."""
-    environments: Annotated[dict[Label, EnvironmentOverride], Field(default_factory=dict)]
+    environments: dict[Label, EnvironmentOverride] = Field(default_factory=dict)
     """What differs in one environment, by its name in elf.yaml; dev, staging and prod exist by default."""
 
     @model_validator(mode="after")
@@ -572,12 +572,15 @@ def _problems(spec: TeamSpec) -> Iterator[tuple[Location, str]]:
         ("peers", None, list(spec.peers)),
     )
     for field, key, values in names:
+        seen: set[str] = set()
         for index, value in enumerate(values):
-            if value in values[:index]:
+            if value in seen:
                 where: Location = (field, index, key) if key else (field, index)
                 yield where, f"{value!r} is there twice; remove one"
+            seen.add(value)
+    variables = {variable.name for variable in spec.env}
     for index, secret in enumerate(spec.secrets):
-        if secret.name in [variable.name for variable in spec.env]:
+        if secret.name in variables:
             yield ("secrets", index, "name"), f"{secret.name!r} also stands under env; remove one"
     if spec.reports_to == spec.name:
         yield ("reports_to",), "a team cannot report to itself; write the team above it, or remove the field"
@@ -588,8 +591,9 @@ def _problems(spec: TeamSpec) -> Iterator[tuple[Location, str]]:
     for index, team in enumerate(spec.manages):
         if team == spec.reports_to and team != spec.name:
             yield ("manages", index), f"{team!r} is also what this team reports to; remove one"
+    near = {spec.reports_to, *spec.manages} - {spec.name}
     for index, team in enumerate(spec.peers):
-        if team != spec.name and (team == spec.reports_to or team in spec.manages):
+        if team in near:
             yield ("peers", index), f"{team!r} is already above or below this team; remove it here"
     yield from _llm_problems(spec.llm, ("llm",))
     scaling = spec.autoscaling

@@ -1,1 +1,1 @@
-"""A2A: card, codec, request handler and client. The only home of the a2a package."""
+"""A2A 1.0 as a view of the run log; the only home of the `a2a` package."""

@@ -1,0 +1,61 @@
+"""`elf check`."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+from elf_sdk.cli import EXIT_USAGE
+from elf_sdk.errors import Problem
+from elf_sdk.team.load import survey
+
+__all__ = ["check", "report"]
+
+
+@click.command()
+@click.argument("paths", nargs=-1, type=click.Path(path_type=Path), metavar="[PATH]…")
+@click.option("--json", "as_json", is_flag=True, help="Print the problems as JSON.")
+def check(paths: tuple[Path, ...], as_json: bool) -> None:
+    """Check team.yaml and elf.yaml files, and the organisation they form.
+
+    A PATH is a project, a directory of teams, or a team; by default this directory. Nothing is asked of any network.
+    Exit code 2 if something is wrong; warnings alone are no failure.
+
+    Example: elf check teams
+    """
+    problems: dict[Problem, None] = {}
+    teams: set[Path] = set()
+    for path in paths or (Path(),):
+        found = survey(path)
+        problems |= dict.fromkeys(found.problems)
+        teams |= {team.path for team in found.project.teams}
+    report(list(problems), as_json, f"{_count(len(teams), 'team')}, and nothing wrong")
+
+
+def report(problems: list[Problem], as_json: bool, all_well: str) -> None:
+    """Print `problems` and leave with exit code 2 if one of them is an error."""
+    errors = sum(problem.severity == "error" for problem in problems)
+    if as_json:
+        body = {"ok": not errors, "problems": [asdict(problem) for problem in problems]}
+        click.echo(json.dumps(body, ensure_ascii=False, indent=2))
+    else:
+        for problem in problems:
+            warning = click.style(" (warning)", fg="yellow") if problem.severity == "warning" else ""
+            click.echo(f"{problem}{warning}")
+        warnings = len(problems) - errors
+        if errors:
+            also = f" and {_count(warnings, 'warning')}" if warnings else ""
+            click.echo(click.style(f"{_count(errors, 'problem')}{also}", fg="red"), err=True)
+        elif warnings:
+            click.echo(f"{_count(warnings, 'warning')}, and nothing that stops you")
+        else:
+            click.echo(f"{click.style('✓', fg='green')} {all_well}")
+    if errors:
+        raise click.exceptions.Exit(EXIT_USAGE)
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

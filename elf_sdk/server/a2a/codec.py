@@ -1,0 +1,337 @@
+"""Runs as A2A tasks, events as stream events, messages as requests. Pure: no I/O, no clock.
+
+| event                | in a stream                                               | in a task                    |
+|----------------------|-----------------------------------------------------------|------------------------------|
+| Started              | status WORKING                                            | status                       |
+| TextDelta            | artifact `elf.answer`, appended; the last chunk is empty  | artifact `elf.answer`        |
+| Rewound              | artifact `elf.answer`, replaced by what still holds       | text and artifacts dropped   |
+| Artifact             | artifact, whole                                           | artifact                     |
+| DelegationProposed   | artifact `delegation-proposal` with a data part           | artifact                     |
+| Step                 | status WORKING, metadata `event: step`, name, phase, agent | left out                    |
+| ToolCall, ToolResult | status WORKING, metadata `event: tool_call`/`tool_result`; | left out                    |
+|                      | never arguments or output, which are the team's own       |                              |
+| Usage                | left out                                                  | metadata `usage`, summed     |
+| InputRequired        | status INPUT_REQUIRED with the prompt                     | status with all open prompts |
+| Answered             | left out                                                  | history                      |
+| Finished, Cancelled  | status                                                    | status                       |
+| Failed               | status with message; its metadata: `code`, `retryable`    | status                       |
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict
+from datetime import datetime
+from typing import Any, Final
+
+import orjson
+from a2a.types import (
+    Artifact,
+    Message,
+    Part,
+    Role,
+    Task,
+    TaskArtifactUpdateEvent,
+    TaskState,
+    TaskStatus,
+    TaskStatusUpdateEvent,
+)
+from a2a.utils.errors import ContentTypeNotSupportedError, InvalidParamsError
+from google.protobuf.json_format import MessageToDict, ParseDict
+from google.protobuf.struct_pb2 import Struct, Value
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from elf_sdk.errors import BadInput
+from elf_sdk.runs import events
+from elf_sdk.runs.adapter import Owner
+from elf_sdk.runs.events import LoggedEvent
+from elf_sdk.runs.run import Run, RunRequest, RunState, next_state
+
+__all__ = [
+    "ANSWER",
+    "DELEGATION",
+    "RUN_STATES",
+    "TASK_STATES",
+    "StreamEvent",
+    "TaskView",
+    "message_text",
+    "run_request",
+]
+
+StreamEvent = Task | TaskStatusUpdateEvent | TaskArtifactUpdateEvent
+
+ANSWER: Final = "elf.answer"
+"""Id of the artifact that holds the run's text."""
+
+DELEGATION: Final = "urn:elf:a2a:delegation:v1"
+"""Key in a message's metadata; holds `chain` (teams that the work came through, oldest first, the caller last),
+`delegation_id` and `user` (a label for audit, which gives no right)."""
+
+TASK_STATES: Final[Mapping[RunState, TaskState]] = {
+    RunState.QUEUED: TaskState.TASK_STATE_SUBMITTED,
+    RunState.WORKING: TaskState.TASK_STATE_WORKING,
+    RunState.INPUT_REQUIRED: TaskState.TASK_STATE_INPUT_REQUIRED,
+    RunState.FINISHED: TaskState.TASK_STATE_COMPLETED,
+    RunState.FAILED: TaskState.TASK_STATE_FAILED,
+    RunState.CANCELLED: TaskState.TASK_STATE_CANCELED,
+}
+RUN_STATES: Final[Mapping[int, RunState]] = {
+    **{task_state: run_state for run_state, task_state in TASK_STATES.items()},
+    # Other servers' ways to say that it will not be done, and that somebody has to act.
+    TaskState.TASK_STATE_REJECTED: RunState.FAILED,
+    TaskState.TASK_STATE_AUTH_REQUIRED: RunState.INPUT_REQUIRED,
+}
+
+_ID_LENGTH: Final = 256
+_CONTEXTS: Final = uuid.UUID("6f0a3f0e-5f5c-5b1e-9c57-0d3f6a1c2b44")
+
+
+def message_text(message: Message) -> str:
+    """The text that a message asks; data parts as JSON.
+
+    Raises:
+        ContentTypeNotSupportedError: a part is a file, which a team cannot take yet.
+        InvalidParamsError: there is nothing but space.
+    """
+    pieces: list[str] = []
+    for part in message.parts:
+        match part.WhichOneof("content"):
+            case "text":
+                pieces.append(part.text)
+            case "data":
+                pieces.append(orjson.dumps(MessageToDict(part.data), option=orjson.OPT_SORT_KEYS).decode())
+            case _:
+                raise ContentTypeNotSupportedError("this team takes text and data parts only; send no files")
+    text = "\n\n".join(pieces)
+    if not text.strip():
+        raise InvalidParamsError("message.parts holds no text; write what the team should do")
+    return text
+
+
+def run_request(message: Message, team: str, owner: Owner, max_depth: int) -> RunRequest:
+    """What a message that starts a task asks of a team.
+
+    Without a context id the task gets one of its own, the same for the same message, so that a repeat is a repeat.
+
+    Raises:
+        BadInput: an id is too long, or the delegation metadata is malformed, goes in a circle or too deep.
+        A2AError: the parts cannot be used; see `message_text`.
+    """
+    for name, value in (("messageId", message.message_id), ("contextId", message.context_id)):
+        if len(value) > _ID_LENGTH:
+            raise BadInput(f"message.{name} has {len(value)} characters; use at most {_ID_LENGTH}")
+    return RunRequest(
+        team=team,
+        owner=owner,
+        context_id=message.context_id or str(uuid.uuid5(_CONTEXTS, f"{owner.key}:{message.message_id}")),
+        text=message_text(message),
+        metadata={"message_id": message.message_id, **_delegation(message, team, max_depth)},
+    )
+
+
+def _delegation(message: Message, team: str, max_depth: int) -> dict[str, Any]:
+    if DELEGATION not in message.metadata:
+        return {}
+    given = MessageToDict(message.metadata)[DELEGATION]
+    found = (
+        {key: given[key] for key in ("chain", "delegation_id", "user") if key in given} if type(given) is dict else {}
+    )
+    chain = found.get("chain", [])
+    if not isinstance(chain, list) or not all(isinstance(name, str) for name in chain):
+        raise BadInput(f"message.metadata[{DELEGATION!r}].chain must be a list of team names")
+    if not all(isinstance(found.get(key, ""), str) for key in ("delegation_id", "user")):
+        raise BadInput(f"message.metadata[{DELEGATION!r}]: delegation_id and user must be text")
+    if team in chain:
+        raise BadInput(f"the work came through {team!r} already ({' > '.join(chain)}); it cannot go in a circle")
+    if len(chain) > max_depth:
+        raise BadInput(
+            f"the work was handed on {len(chain)} times; {team!r} takes it at a depth of {max_depth} at most"
+        )
+    return found
+
+
+class TaskView:
+    """One run as an A2A task, built up event by event.
+
+    Attributes:
+        seq: number of the last event taken.
+        state: of the run, after that event.
+    """
+
+    def __init__(self, run: Run, logged: Iterable[LoggedEvent] = ()) -> None:
+        self.seq = 0
+        self._id = run.id
+        self._request = run.request
+        self.state = RunState.QUEUED
+        self._at = run.created_at
+        self._text: list[tuple[int, str]] = []
+        self._artifacts: dict[str, tuple[int, Artifact]] = {}
+        self._questions: dict[str, tuple[int, str]] = {}
+        self._later: list[Message] = []
+        self._failure: events.Failed | None = None
+        self._reason = ""
+        self._usage = [0, 0]
+        for event in logged:
+            self.take(event)
+
+    def take(self, logged: LoggedEvent) -> None:
+        """Take the next event."""
+        self.seq = logged.seq
+        self._at = logged.at
+        self.state = next_state(self.state, (logged.event,))
+        match logged.event:
+            case events.TextDelta(text):
+                self._text.append((logged.seq, text))
+            case events.Rewound(to_seq):
+                self._text = [piece for piece in self._text if piece[0] <= to_seq]
+                self._artifacts = {key: item for key, item in self._artifacts.items() if item[0] <= to_seq}
+            case events.Artifact() as artifact:
+                self._artifacts[artifact.artifact_id] = (logged.seq, _artifact(artifact))
+            case events.DelegationProposed() as proposal:
+                self._artifacts[proposal.proposal_id] = (logged.seq, _proposal(proposal))
+            case events.InputRequired(question_id, prompt):
+                self._questions[question_id] = (logged.seq, prompt)
+                self._later.append(self._message(Role.ROLE_AGENT, str(logged.seq), prompt))
+            case events.Answered(question_id, answer, key):
+                self._questions.pop(question_id, None)
+                self._later.append(self._message(Role.ROLE_USER, key or str(logged.seq), answer))
+            case events.Usage(_, input_tokens, output_tokens):
+                self._usage[0] += input_tokens
+                self._usage[1] += output_tokens
+            case events.Failed() as failure:
+                self._failure = failure
+            case events.Cancelled(reason):
+                self._reason = reason
+            case _:
+                pass
+
+    def updates(self, logged: LoggedEvent) -> Iterator[TaskStatusUpdateEvent | TaskArtifactUpdateEvent]:
+        """Take the next event, and say it as stream events."""
+        first = not self._text
+        self.take(logged)
+        match logged.event:
+            case events.TextDelta(text):
+                yield self._answer_update(text, append=not first)
+            case events.Rewound():
+                yield self._answer_update(self._answer, append=False)
+            case events.Artifact(artifact_id=key) | events.DelegationProposed(proposal_id=key):
+                yield self._artifact_update(self._artifacts[key][1], last_chunk=True)
+            case events.Step(name, phase, agent):
+                yield self._progress("step", name=name, phase=phase, agent=agent)
+            case events.ToolCall(call_id, name):
+                yield self._progress("tool_call", name=name, call_id=call_id)
+            case events.ToolResult(call_id, is_error=is_error):
+                yield self._progress("tool_result", call_id=call_id, is_error=is_error)
+            case events.Finished() | events.Failed() | events.Cancelled():
+                if self._text:
+                    yield self._answer_update("", append=True, last_chunk=True)
+                yield self._status_update()
+            case events.Started() | events.InputRequired():
+                yield self._status_update()
+            case _:
+                pass
+
+    def task(self, history_length: int | None = None, artifacts: bool = True) -> Task:
+        """The task as it is now.
+
+        Args:
+            history_length: how many of the latest messages; None for all, 0 for none.
+            artifacts: whether to give the results too.
+        """
+        task = Task(id=self._id, context_id=self._request.context_id, status=self._status())
+        if artifacts:
+            if self._text:
+                task.artifacts.append(_text_artifact(self._answer))
+            task.artifacts.extend(artifact for _, artifact in self._artifacts.values())
+        if history_length != 0:
+            asked = self._request.metadata.get("message_id") or self._id
+            history = [self._message(Role.ROLE_USER, asked, self._request.text), *self._later]
+            task.history.extend(history if history_length is None else history[-history_length:])
+        if any(self._usage):
+            task.metadata.update({"usage": {"input_tokens": self._usage[0], "output_tokens": self._usage[1]}})
+        return task
+
+    @property
+    def _answer(self) -> str:
+        return "".join(text for _, text in self._text)
+
+    def _status(self) -> TaskStatus:
+        status = TaskStatus(state=TASK_STATES[self.state], timestamp=_timestamp(self._at))
+        if self.state is RunState.INPUT_REQUIRED and self._questions:
+            prompt = "\n\n".join(prompt for _, prompt in self._questions.values())
+            status.message.CopyFrom(self._message(Role.ROLE_AGENT, str(self.seq), prompt))
+            status.message.metadata.update({"question_ids": list(self._questions)})
+        elif self._failure is not None:
+            status.message.CopyFrom(self._message(Role.ROLE_AGENT, str(self.seq), self._failure.message))
+            status.message.metadata.update({"code": self._failure.code, "retryable": self._failure.retryable})
+        elif self._reason:
+            status.message.CopyFrom(self._message(Role.ROLE_AGENT, str(self.seq), self._reason))
+        return status
+
+    def _message(self, role: Role, name: str, text: str) -> Message:
+        # The team's own messages are numbered by the log, so that the same log gives the same ids.
+        message_id = name if role == Role.ROLE_USER else f"{self._id}.{name}"
+        return Message(
+            message_id=message_id,
+            task_id=self._id,
+            context_id=self._request.context_id,
+            role=role,
+            parts=[Part(text=text)],
+        )
+
+    def _status_update(self) -> TaskStatusUpdateEvent:
+        return TaskStatusUpdateEvent(task_id=self._id, context_id=self._request.context_id, status=self._status())
+
+    def _progress(self, event: str, **about: Any) -> TaskStatusUpdateEvent:
+        metadata = Struct()
+        metadata.update({"event": event, **about})
+        return TaskStatusUpdateEvent(
+            task_id=self._id,
+            context_id=self._request.context_id,
+            status=TaskStatus(state=TASK_STATES[self.state], timestamp=_timestamp(self._at)),
+            metadata=metadata,
+        )
+
+    def _answer_update(self, text: str, append: bool, last_chunk: bool = False) -> TaskArtifactUpdateEvent:
+        return self._artifact_update(_text_artifact(text), append=append, last_chunk=last_chunk)
+
+    def _artifact_update(
+        self, artifact: Artifact, append: bool = False, last_chunk: bool = False
+    ) -> TaskArtifactUpdateEvent:
+        return TaskArtifactUpdateEvent(
+            task_id=self._id,
+            context_id=self._request.context_id,
+            artifact=artifact,
+            append=append,
+            last_chunk=last_chunk,
+        )
+
+
+def _timestamp(at: datetime) -> Timestamp:
+    timestamp = Timestamp()
+    timestamp.FromDatetime(at)
+    return timestamp
+
+
+def _text_artifact(text: str) -> Artifact:
+    return Artifact(artifact_id=ANSWER, name="answer", parts=[Part(text=text)])
+
+
+def _artifact(artifact: events.Artifact) -> Artifact:
+    if artifact.url is not None:
+        part = Part(url=artifact.url, media_type=artifact.media_type)
+    elif artifact.data is not None:
+        part = Part(data=ParseDict(artifact.data, Value()), media_type=artifact.media_type)
+    else:
+        part = Part(text=artifact.text or "", media_type=artifact.media_type)
+    return Artifact(artifact_id=artifact.artifact_id, name=artifact.name, parts=[part])
+
+
+def _proposal(proposal: events.DelegationProposed) -> Artifact:
+    fields = {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(proposal).items()}
+    return Artifact(
+        artifact_id=proposal.proposal_id,
+        name="delegation-proposal",
+        parts=[Part(data=ParseDict(fields, Value()), media_type="application/json")],
+    )

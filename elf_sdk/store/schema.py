@@ -1,0 +1,93 @@
+"""Brings a database to the schema of this release.
+
+The revisions in `migrations/` are the truth. A new file gets `schema.sql`, which is what they add up to, because
+to load Alembic takes longer than everything else at start; a test keeps the two equal.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from importlib.resources import files
+from pathlib import Path
+from typing import Final
+
+from elf_sdk.errors import BadInput, Failure
+
+__all__ = ["REVISION", "prepare", "upgrade"]
+
+REVISION: Final = "0001"
+"""The newest revision in `migrations/versions`."""
+
+
+def prepare(connection: sqlite3.Connection, path: Path) -> None:
+    """Make or upgrade the schema, in one transaction. Costs one query where there is nothing to do.
+
+    Only for a process that has the file for itself.
+
+    Raises:
+        BadInput: the file belongs to another program.
+        Failure: the file was written by a newer release.
+    """
+    revision = _revision(connection, path)
+    if revision == REVISION:
+        return
+    if revision is not None:
+        upgrade(path, revision)
+        return
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        for statement in files(__package__).joinpath("schema.sql").read_text(encoding="utf-8").split(";\n"):
+            connection.execute(statement)
+        connection.execute("INSERT INTO alembic_version VALUES (?)", (REVISION,))
+        connection.commit()
+    except BaseException:
+        connection.rollback()
+        raise
+
+
+def _revision(connection: sqlite3.Connection, path: Path) -> str | None:
+    """None means that the file is empty."""
+    tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    if not tables:
+        return None
+    row = (
+        connection.execute("SELECT version_num FROM alembic_version").fetchone()
+        if "alembic_version" in tables
+        else None
+    )
+    if row is None:
+        raise BadInput(f"{path} is a database of another program; set ELF_STORE to another file")
+    return str(row[0])
+
+
+def upgrade(path: Path, revision: str | None = None) -> None:
+    """Run the revisions after `revision`, all or nothing; None runs all.
+
+    Raises:
+        Failure: this release does not know `revision`.
+    """
+    from alembic import command
+    from alembic.config import Config
+    from alembic.script import ScriptDirectory
+    from alembic.util import CommandError
+    from sqlalchemy import create_engine
+    from sqlalchemy.pool import NullPool
+
+    config = Config()
+    config.set_main_option("script_location", str(files(__package__).joinpath("migrations")).replace("%", "%%"))
+    config.set_main_option("path_separator", "os")
+    if revision is not None:
+        try:
+            ScriptDirectory.from_config(config).get_revision(revision)
+        except CommandError:
+            raise Failure(
+                f"{path} was written by a newer release (schema {revision}, this one knows up to {REVISION}); "
+                "install that release, or set ELF_STORE to another file"
+            ) from None
+    # The driver must not open and commit transactions of its own accord: one holds all revisions.
+    engine = create_engine("sqlite://", creator=lambda: sqlite3.connect(path, isolation_level=None), poolclass=NullPool)
+    with engine.connect() as connection:
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")
+        connection.commit()

@@ -1,0 +1,78 @@
+-- What the revisions in migrations/ add up to; a test compares the two.
+CREATE TABLE alembic_version (
+    version_num VARCHAR(32) NOT NULL,
+    CONSTRAINT alembic_version_pkc PRIMARY KEY (version_num)
+);
+CREATE TABLE runs (
+    number INTEGER NOT NULL,
+    id TEXT NOT NULL,
+    team TEXT NOT NULL,
+    owner_issuer TEXT NOT NULL,
+    owner_subject TEXT NOT NULL,
+    context_id TEXT NOT NULL,
+    text TEXT NOT NULL,
+    metadata TEXT NOT NULL,
+    digest TEXT NOT NULL,
+    state TEXT NOT NULL,
+    head INTEGER DEFAULT 0 NOT NULL,
+    holder TEXT,
+    epoch INTEGER DEFAULT 0 NOT NULL,
+    created_at INTEGER NOT NULL,
+    updated_at INTEGER NOT NULL,
+    PRIMARY KEY (number),
+    UNIQUE (id)
+);
+CREATE INDEX runs_by_state ON runs (team, state);
+CREATE INDEX runs_by_conversation ON runs (team, owner_issuer, owner_subject, context_id);
+CREATE TABLE events (
+    run_id TEXT NOT NULL,
+    seq INTEGER NOT NULL,
+    epoch INTEGER NOT NULL,
+    kind TEXT NOT NULL,
+    data TEXT NOT NULL,
+    at INTEGER NOT NULL,
+    PRIMARY KEY (run_id, seq),
+    FOREIGN KEY(run_id) REFERENCES runs (id) ON DELETE CASCADE
+) WITHOUT ROWID;
+CREATE TABLE idempotency_keys (
+    team TEXT NOT NULL,
+    owner_issuer TEXT NOT NULL,
+    owner_subject TEXT NOT NULL,
+    protocol TEXT NOT NULL,
+    operation TEXT NOT NULL,
+    "key" TEXT NOT NULL,
+    run_id TEXT NOT NULL,
+    digest TEXT NOT NULL,
+    created_at INTEGER NOT NULL,
+    PRIMARY KEY (team, owner_issuer, owner_subject, protocol, operation, "key"),
+    FOREIGN KEY(run_id) REFERENCES runs (id) ON DELETE CASCADE
+) WITHOUT ROWID;
+CREATE INDEX idempotency_keys_by_run ON idempotency_keys (run_id);
+CREATE TABLE delegations (
+    id TEXT NOT NULL,
+    team TEXT NOT NULL,
+    owner_issuer TEXT NOT NULL,
+    owner_subject TEXT NOT NULL,
+    session_id TEXT NOT NULL,
+    run_id TEXT NOT NULL,
+    proposal_id TEXT NOT NULL,
+    target TEXT NOT NULL,
+    preview TEXT NOT NULL,
+    preview_hash TEXT NOT NULL,
+    state TEXT NOT NULL,
+    remote_task_id TEXT,
+    result TEXT,
+    error TEXT,
+    created_at INTEGER NOT NULL,
+    updated_at INTEGER NOT NULL,
+    PRIMARY KEY (id)
+);
+CREATE INDEX delegations_by_session ON delegations (session_id);
+CREATE INDEX delegations_by_state ON delegations (team, state);
+CREATE TABLE outbox (
+    delegation_id TEXT NOT NULL,
+    attempts INTEGER DEFAULT 0 NOT NULL,
+    next_attempt_at INTEGER NOT NULL,
+    PRIMARY KEY (delegation_id),
+    FOREIGN KEY(delegation_id) REFERENCES delegations (id) ON DELETE CASCADE
+);
