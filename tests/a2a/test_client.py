@@ -12,9 +12,9 @@ import httpx
 import pytest
 
 from elf_sdk.errors import BadInput, Conflict, Failure, Forbidden, NotFound, Retryable, Unauthenticated
-from elf_sdk.runs.log import RunState
+from elf_sdk.runs.run import RunState
 from elf_sdk.server.a2a.client import TeamClient
-from elf_sdk.server.a2a.remote import RemoteUpdate
+from elf_sdk.server.remote import RemoteUpdate
 from elf_sdk.team.spec import Runs
 from tests.a2a.conftest import Serve, Served, listening
 

@@ -57,12 +57,13 @@ from elf_sdk.errors import (
     Retryable,
     Unauthenticated,
 )
-from elf_sdk.runs.log import RunState
+from elf_sdk.runs.run import RunState
 from elf_sdk.server.a2a.card import A2A_PATH, IDEMPOTENT_MESSAGE_ID
 from elf_sdk.server.a2a.codec import DELEGATION
-from elf_sdk.server.a2a.remote import RemoteTask, RemoteUpdate, Seen, remote_task
+from elf_sdk.server.a2a.remote import Seen, remote_task
+from elf_sdk.server.remote import RemoteTask, RemoteUpdate
 
-__all__ = ["RemoteTask", "RemoteUpdate", "TeamClient"]
+__all__ = ["TeamClient"]
 
 _TIMEOUT: Final = 40.0
 """Seconds without a byte after which a connection counts as dropped; a stream carries a sign of life each 15 s."""

@@ -46,7 +46,7 @@ from elf_sdk.errors import BadInput, Conflict
 from elf_sdk.runs.adapter import Owner
 from elf_sdk.runs.engine import Engine
 from elf_sdk.runs.events import Answered, InputRequired, clean
-from elf_sdk.runs.log import IdempotencyKey, Run, RunFilter, RunState
+from elf_sdk.runs.run import IdempotencyKey, Run, RunFilter, RunState
 from elf_sdk.server.a2a.codec import RUN_STATES, TASK_STATES, StreamEvent, TaskView, message_text, run_request
 from elf_sdk.server.a2a.errors import speaking_a2a
 

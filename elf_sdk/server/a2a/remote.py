@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 from a2a.types import Artifact, StreamResponse, Task, TaskState, TaskStatus
@@ -11,56 +10,9 @@ from google.protobuf.json_format import MessageToDict
 
 from elf_sdk.runs.run import RunState
 from elf_sdk.server.a2a.codec import ANSWER, RUN_STATES
+from elf_sdk.server.remote import RemoteTask, RemoteUpdate
 
-__all__ = ["RemoteTask", "RemoteUpdate", "Seen", "remote_task"]
-
-
-@dataclass(frozen=True, slots=True)
-class RemoteTask:
-    """Another team's task.
-
-    Attributes:
-        task_id: its id there.
-        state: where it is.
-        text: the answer, as far as it goes.
-        message: the question, the error or the reason, as the state is; else empty.
-        code: of a failure, as `Failed.code`; else empty.
-        retryable: of a failure.
-    """
-
-    task_id: str
-    state: RunState
-    text: str
-    message: str = ""
-    code: str = ""
-    retryable: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class RemoteUpdate:
-    """What is new about another team's task.
-
-    Attributes:
-        task_id: its id there.
-        state: where it is.
-        text_delta: the next piece of the answer, or empty.
-        replaces: `text_delta` is the whole answer so far, and what came before is void.
-        step: name of a step that began, or empty.
-        question: what the team asks, where the state is INPUT_REQUIRED.
-        error: why it failed or was cancelled.
-        retryable: of a failure.
-        final: the task has ended.
-    """
-
-    task_id: str
-    state: RunState
-    text_delta: str = ""
-    replaces: bool = False
-    step: str = ""
-    question: str = ""
-    error: str = ""
-    retryable: bool = False
-    final: bool = False
+__all__ = ["Seen", "remote_task"]
 
 
 class Seen:

@@ -16,7 +16,7 @@ from typing import Final
 from elf_sdk.errors import BadInput, Conflict, ElfError
 from elf_sdk.runs.engine import Engine
 from elf_sdk.runs.events import Cancelled, DelegationProposed, Failed, LoggedEvent, Step, TextDelta, ToolCall
-from elf_sdk.runs.log import IdempotencyKey, Run, RunRequest
+from elf_sdk.runs.run import IdempotencyKey, Run, RunRequest
 from elf_sdk.server.auth import Principal
 from elf_sdk.server.chat.frames import (
     CODE_LENGTH,
