@@ -12,18 +12,28 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from elf_sdk.adapters.crewai import CrewAIAdapter
-    from elf_sdk.adapters.function import FunctionAdapter
+    from elf_sdk.adapters.function import FunctionAdapter, FunctionContext
     from elf_sdk.adapters.langgraph import LangGraphAdapter
     from elf_sdk.errors import ElfError
     from elf_sdk.server.team_server import TeamServer
     from elf_sdk.team.spec import TeamSpec
 
-__all__ = ["CrewAIAdapter", "ElfError", "FunctionAdapter", "LangGraphAdapter", "TeamServer", "TeamSpec", "__version__"]
+__all__ = [
+    "CrewAIAdapter",
+    "ElfError",
+    "FunctionAdapter",
+    "FunctionContext",
+    "LangGraphAdapter",
+    "TeamServer",
+    "TeamSpec",
+    "__version__",
+]
 
 _HOMES = {
     "CrewAIAdapter": "elf_sdk.adapters.crewai",
     "ElfError": "elf_sdk.errors",
     "FunctionAdapter": "elf_sdk.adapters.function",
+    "FunctionContext": "elf_sdk.adapters.function",
     "LangGraphAdapter": "elf_sdk.adapters.langgraph",
     "TeamServer": "elf_sdk.server.team_server",
     "TeamSpec": "elf_sdk.team.spec",

@@ -45,7 +45,6 @@ def quiet() -> None:
         CREWAI_DISABLE_TRACKING="true",
         CREWAI_TRACING_ENABLED="false",
         CREWAI_DISABLE_VERSION_CHECK="true",
-        OTEL_SDK_DISABLED=os.environ.get("OTEL_SDK_DISABLED", "true"),
     )
     os.environ.setdefault("CREWAI_STORAGE_DIR", str(Path(".elf/crewai").resolve()))
 

@@ -7,9 +7,9 @@ runs in a thread of its own.
 from __future__ import annotations
 
 import inspect
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
-from typing import Any
+from typing import Any, Literal
 
 from elf_sdk.adapters.base import Bridge, in_thread, said
 from elf_sdk.adapters.delegation import DelegateArguments, delegate_tools
@@ -65,8 +65,27 @@ class FunctionContext:
         """Say that a part of the work begins or ends."""
         self.emit(Step(name, phase))
 
-    def delegate(self, team: str, arguments: DelegateArguments) -> str:
+    def delegate(
+        self,
+        team: str,
+        title: str,
+        description: str,
+        *,
+        requirements: Sequence[str] = (),
+        priority: Literal["low", "normal", "high", "urgent"] = "normal",
+        deadline: str = "",
+        success_criteria: Sequence[str] = (),
+    ) -> str:
         """Propose work to another team. A person confirms before anything is sent.
+
+        Args:
+            team: its name.
+            title: the work in a few words.
+            description: what is to be done and why, with all that the team needs to know.
+            requirements: what the result has to fulfil.
+            priority: how urgent it is.
+            deadline: by when, as a date or in words.
+            success_criteria: how one sees that it worked.
 
         Returns:
             A text that says what happens next, as a model would get it.
@@ -78,7 +97,16 @@ class FunctionContext:
         if tool is None:
             known = ", ".join(sorted(self._tools)) or "none"
             raise BadInput(f"{self.spec.name} cannot delegate to {team!r}; it may to: {known}")
-        return tool.propose(arguments)
+        return tool.propose(
+            DelegateArguments(
+                title=title,
+                description=description,
+                requirements=list(requirements),
+                priority=priority,
+                deadline=deadline,
+                success_criteria=list(success_criteria),
+            )
+        )
 
     async def stream(self, prompt: str | None = None, *, system: str | None = None) -> AsyncGenerator[str, None]:
         """Ask the team's model, and yield its answer in pieces as they arrive.

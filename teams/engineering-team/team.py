@@ -1,7 +1,6 @@
 from collections.abc import AsyncGenerator
 
-from elf_sdk import FunctionAdapter, TeamServer
-from elf_sdk.adapters.function import FunctionContext
+from elf_sdk import FunctionAdapter, FunctionContext, TeamServer
 
 TESTER = "You are the Tester. In one or two lines: what has not been tried yet?"
 LEAD = "You are the Engineering Lead. Give an estimate with its uncertainty, and use the tester's doubts: "

@@ -10,9 +10,11 @@ from elf_sdk.models.offline import OfflineModel
 from elf_sdk.models.script import OfflineScript
 from elf_sdk.runs.adapter import Adapter, Delegate, Owner, RunContext, TurnMessage
 from elf_sdk.runs.events import Event, TextDelta, Usage
-from elf_sdk.team.spec import Member, TeamSpec
+from elf_sdk.team.spec import TeamSpec
 
-SPEC = TeamSpec(name="bike-team", purpose="We sell bicycles.", members=(Member(role="manager", is_manager=True),))
+SPEC = TeamSpec.model_validate(
+    {"name": "bike-team", "purpose": "We sell bicycles.", "members": [{"role": "manager", "is_manager": True}]}
+)
 BRAND = Delegate("brand-team", "Brand Team", "How we sound.")
 
 

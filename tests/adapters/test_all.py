@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 from elf_sdk.adapters.crewai import CrewAIAdapter
-from elf_sdk.adapters.delegation import DelegateArguments
 from elf_sdk.adapters.function import FunctionAdapter, FunctionContext
 from elf_sdk.adapters.langgraph import LangGraphAdapter
 from elf_sdk.models.offline import OfflineModel
@@ -21,9 +20,7 @@ from tests.adapters.support import BRAND, answer, context, counted, events_of, s
 
 async def _function(ctx: FunctionContext) -> AsyncGenerator[str, None]:
     if "propose" in ctx.text:
-        ctx.delegate(
-            "brand-team", DelegateArguments(title="A tone of voice", description="For it.", requirements=["short"])
-        )
+        ctx.delegate("brand-team", "A tone of voice", "For it.", requirements=["short"])
     async for piece in ctx.stream():
         yield piece
 

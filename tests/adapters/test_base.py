@@ -19,9 +19,13 @@ MODULES = ["base", "crewai", "delegation", "function", "langgraph", "registry"]
 async def test_events_of_threads_and_of_the_loop_merge_in_order() -> None:
     bridge = Bridge(limit=3)
 
+    def count() -> None:
+        for number in range(50):
+            bridge.push(TextDelta(str(number)))
+
     async def work() -> None:
         await bridge.put(Step("a"))
-        await asyncio.to_thread(lambda: [bridge.push(TextDelta(str(number))) for number in range(50)])
+        await asyncio.to_thread(count)
         await bridge.put(Step("a", "end"))
 
     events = [event async for event in bridge.events(work())]
@@ -74,8 +78,9 @@ def test_a_factory_that_asks_for_something_else_is_told_what_there_is() -> None:
 
 
 def test_the_authors_own_error_is_named_with_its_line(model: OfflineModel) -> None:
+    prices: dict[str, int] = {}
     with pytest.raises(KeyError) as raised:
-        {}["price"]
+        prices["price"]
     assert str(said(raised.value, context(model))).startswith("KeyError: 'price' (test_base.py, line ")
 
 

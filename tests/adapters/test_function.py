@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 
-from elf_sdk.adapters.delegation import DelegateArguments
 from elf_sdk.adapters.function import FunctionAdapter, FunctionContext
 from elf_sdk.errors import BadInput
 from elf_sdk.models.offline import OfflineModel
@@ -50,7 +49,7 @@ async def test_the_model_hears_who_the_team_is(model: OfflineModel) -> None:
 
 async def test_delegating_to_a_stranger_is_refused(model: OfflineModel) -> None:
     async def ask(ctx: FunctionContext) -> str:
-        return ctx.delegate("nobody-team", DelegateArguments(title="x", description="y"))
+        return ctx.delegate("nobody-team", "x", "y")
 
     with pytest.raises(BadInput, match="bike-team cannot delegate to 'nobody-team'; it may to: brand-team"):
         await events_of(FunctionAdapter(ask), context(model, delegates=(BRAND,)))

@@ -15,7 +15,16 @@ import elf_sdk
 
 ROOT = Path(__file__).parents[2]
 
-PUBLIC = ["CrewAIAdapter", "ElfError", "FunctionAdapter", "LangGraphAdapter", "TeamServer", "TeamSpec", "__version__"]
+PUBLIC = [
+    "CrewAIAdapter",
+    "ElfError",
+    "FunctionAdapter",
+    "FunctionContext",
+    "LangGraphAdapter",
+    "TeamServer",
+    "TeamSpec",
+    "__version__",
+]
 
 FRAMEWORKS = {
     "a2a",

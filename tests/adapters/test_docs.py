@@ -1,0 +1,40 @@
+"""The three ways of the how-to and the script of the reference, run as they stand there."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from elf_sdk.models.offline import OfflineModel
+from elf_sdk.models.script import load_script
+from elf_sdk.server.loading import load_server
+from tests.adapters.support import answer, context, events_of, scripted
+
+DOCS = Path(__file__).parents[2] / "docs"
+
+
+def _blocks(page: str, language: str) -> list[str]:
+    return re.findall(
+        rf"^```{language}\n(.*?)^```", (DOCS / page).read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE
+    )
+
+
+@pytest.mark.parametrize("framework", ["function", "langgraph", "crewai"])
+async def test_each_way_of_the_how_to_is_a_team(framework: str, tmp_path: Path, model: OfflineModel) -> None:
+    directory = tmp_path / "support-team"
+    directory.mkdir()
+    spec = _blocks("how-to/write-a-team.md", "yaml")[0]
+    (directory / "team.yaml").write_text(spec.replace("framework: function", f"framework: {framework}"))
+    ways = _blocks("how-to/write-a-team.md", "python")
+    [way] = [way for way in ways if f"{framework}adapter(" in way.lower()]
+    (directory / "team.py").write_text(way)
+    scripted(model, {"say": "We open at nine."})
+    adapter = load_server(directory).adapter
+    assert adapter is not None
+    assert answer(await events_of(adapter, context(model, "When do you open?"))) == "We open at nine."
+
+
+def test_the_script_of_the_reference_is_one(tmp_path: Path) -> None:
+    file = tmp_path / "offline.yaml"
+    file.write_text(_blocks("reference/offline-model.md", "yaml")[0])
+    assert len(load_script(file).rules) == 4
