@@ -48,6 +48,7 @@ class Bridge:
         self._limit = limit
         self._thread = threading.get_ident()
         self._queue: asyncio.Queue[Event | None] = asyncio.Queue()
+        self._waiting = 0  # counted under `_room`: what a thread hands over is not in the queue at once
         self._room = threading.Condition()
         self._read = asyncio.Event()
         self._closed = False
@@ -63,22 +64,24 @@ class Bridge:
         Raises:
             Closed: the reader has gone; the work should end.
         """
-        if threading.get_ident() != self._thread:
-            with self._room:
-                self._room.wait_for(lambda: self._closed or self._queue.qsize() < self._limit)
-        if self._closed:
-            raise Closed
-        if threading.get_ident() == self._thread:
-            self._queue.put_nowait(event)
-        else:
-            self.loop.call_soon_threadsafe(self._queue.put_nowait, event)
+        in_loop = threading.get_ident() == self._thread
+        with self._room:
+            if not in_loop:
+                self._room.wait_for(lambda: self._closed or self._waiting < self._limit)
+            if self._closed:
+                raise Closed
+            self._waiting += 1
+            if in_loop:
+                self._queue.put_nowait(event)
+            else:
+                self.loop.call_soon_threadsafe(self._queue.put_nowait, event)
 
     async def put(self, event: Event) -> None:
         """Hand over one event from the loop, waiting while the reader is behind."""
-        while self._queue.qsize() >= self._limit:
+        while self._waiting >= self._limit:
             self._read.clear()
             await self._read.wait()
-        self._queue.put_nowait(event)
+        self.push(event)
 
     async def events(self, work: Coroutine[Any, Any, None]) -> AsyncGenerator[Event, None]:
         """Run `work` and yield what it and its callbacks hand over, until it is done.
@@ -92,6 +95,7 @@ class Bridge:
             while (event := await self._queue.get()) is not None:
                 self._read.set()
                 with self._room:
+                    self._waiting -= 1
                     self._room.notify_all()
                 yield event
             task.result()
@@ -163,10 +167,8 @@ def checked_factory(factory: Callable[..., Any], offered: Sequence[str], kind: s
 
 
 def call_factory(factory: Callable[..., Any], **offered: Any) -> Any:
-    """Call `factory` with those of `offered` that it has parameters for."""
+    """Call `factory` with those of `offered` that it names among its parameters."""
     parameters = inspect.signature(factory).parameters
-    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
-        return factory(**offered)
     return factory(**{name: value for name, value in offered.items() if name in parameters})
 
 

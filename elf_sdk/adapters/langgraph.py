@@ -5,13 +5,16 @@ LangGraph and LangChain are imported when a run begins, never before.
 
 from __future__ import annotations
 
+import functools
 import importlib
 import importlib.util
+import ssl
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
+import httpx
 import orjson
 
 from elf_sdk.adapters.base import Bridge, call_factory, checked_factory, in_thread, need, said
@@ -86,14 +89,15 @@ class LangGraphAdapter:
         try:
             # The first import takes seconds; the server's loop goes on meanwhile.
             await in_thread(_load)
-            await self._stream(ctx, bridge)
+            async with _connections(ctx.endpoint) as client:
+                await self._stream(ctx, bridge, client)
         except Exception as error:
             raise said(error, ctx) from error
 
-    async def _stream(self, ctx: RunContext, bridge: Bridge) -> None:
+    async def _stream(self, ctx: RunContext, bridge: Bridge, client: httpx.AsyncClient) -> None:
         from langchain_core.messages import AIMessage, HumanMessage
 
-        graph = self._built(ctx, bridge)
+        graph = self._built(ctx, bridge, client)
         nodes = _final_nodes(graph) if self._answer_node is None else {self._answer_node}
         messages = [
             HumanMessage(turn.text) if turn.role == "user" else AIMessage(turn.text) for turn in await ctx.history()
@@ -123,13 +127,13 @@ class LangGraphAdapter:
         if not answer.begun:
             await answer.text(self._last(state))
 
-    def _built(self, ctx: RunContext, bridge: Bridge) -> Any:
+    def _built(self, ctx: RunContext, bridge: Bridge, client: httpx.AsyncClient) -> Any:
         if self._is_graph:
             graph = self._graph
         else:
             graph = call_factory(
                 self._graph,
-                model=chat_model(ctx.endpoint),
+                model=chat_model(ctx.endpoint, client),
                 tools=[_tool(tool) for tool in delegate_tools(ctx, bridge.push)],
                 context=ctx,
             )
@@ -239,8 +243,22 @@ def _watcher(bridge: Bridge, model: str) -> BaseCallbackHandler:
     return Watcher()
 
 
-def chat_model(endpoint: Endpoint) -> BaseChatModel:
+@functools.cache
+def _certificates() -> ssl.SSLContext:
+    return httpx.create_ssl_context()  # costs tens of milliseconds, so once and not for each run
+
+
+def _connections(endpoint: Endpoint) -> httpx.AsyncClient:
+    """The connections of one run, closed with it; LangChain's own are never closed, and outlive their event loop."""
+    return httpx.AsyncClient(verify=_certificates(), timeout=endpoint.timeout, follow_redirects=True)
+
+
+def chat_model(endpoint: Endpoint, client: httpx.AsyncClient | None = None) -> BaseChatModel:
     """LangChain's own client for the team's model.
+
+    Args:
+        endpoint: the model.
+        client: carries the asynchronous calls; by default LangChain's shared one.
 
     Raises:
         Missing: the provider's LangChain package is not installed.
@@ -269,6 +287,7 @@ def chat_model(endpoint: Endpoint) -> BaseChatModel:
         timeout=endpoint.timeout,
         max_retries=endpoint.retries,
         streaming=True,
+        http_async_client=client,
         # LangChain leaves usage off for any address but OpenAI's own.
         stream_usage=True,
         use_responses_api=False,

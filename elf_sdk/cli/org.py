@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import click
 
@@ -15,7 +16,7 @@ from elf_sdk.team.org import Org
 
 __all__ = ["org"]
 
-_RELATIONS = ("reports_to", "manages", "peers")
+_RELATION: Final = re.compile(r"^(name|reports_to|manages|peers)\b|\.manages\[|\.target$")
 
 _path = click.argument("path", type=click.Path(path_type=Path), default=Path())
 _as_json = click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
@@ -65,9 +66,7 @@ def check(path: Path, as_json: bool) -> None:
     found = survey(path)
     # A file that cannot be read leaves holes in the organisation, so its errors belong here too.
     readable = {team.file for team in found.project.teams}
-    problems = [
-        p for p in found.problems if p.file not in readable or p.field.startswith((*_RELATIONS, "name", "members"))
-    ]
+    problems = [p for p in found.problems if p.file not in readable or _RELATION.search(p.field)]
     edges = len(found.project.org.edges())
     teams = len(found.project.teams)
     report(problems, as_json, f"{teams} teams and {edges} relationships, and both sides name each")

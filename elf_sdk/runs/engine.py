@@ -335,14 +335,6 @@ class Engine:
             last_activity=self._last_activity,
         )
 
-    def busy(self, run: Run) -> bool:
-        """Whether `run` waits, because its conversation or every place is taken."""
-        job = self._jobs.get(run.id)
-        if job is None or job.working:
-            return False
-        turn = self._turns.get(run.request.conversation)
-        return (turn is not None and turn.locked()) or self._places.locked()
-
     def _launch(self, run: Run) -> None:
         job = _Job(run, RunWriter(self.log, run.id), asyncio.get_running_loop().create_future())
         self._jobs[run.id] = job

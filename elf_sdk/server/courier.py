@@ -15,9 +15,9 @@ from typing import Any, Final
 
 from elf_sdk.errors import Denied, ElfError, Retryable
 from elf_sdk.runs.adapter import Owner
-from elf_sdk.runs.log import RunState
-from elf_sdk.server.a2a.client import TeamClient
+from elf_sdk.runs.run import RunState
 from elf_sdk.server.preview import Preview, work_order
+from elf_sdk.server.remote import RemoteTeam
 from elf_sdk.store.delegations import Delegation, Delegations, DelegationState
 
 __all__ = ["Courier", "Progress"]
@@ -58,7 +58,7 @@ class Courier:
     Args:
         team: who sends.
         delegations: where they are kept.
-        client_for: a client for a team by its name.
+        client_for: a team by its name.
         publish: told of all progress; must not raise.
     """
 
@@ -66,7 +66,7 @@ class Courier:
         self,
         team: str,
         delegations: Delegations,
-        client_for: Callable[[str], TeamClient],
+        client_for: Callable[[str], RemoteTeam],
         publish: Callable[[Progress], Awaitable[None]],
     ) -> None:
         self._team = team

@@ -85,7 +85,8 @@ class Services:
         if "{team}" not in template:
             raise BadInput(f"{caller} cannot reach {team}: set ELF_TEAM_URL to an address with {{team}} in it")
         issuer = self.issuer
-        return TeamClient(template.replace("{team}", team), lambda: issuer.team_token(caller, team), self.http)
+        url = template.replace("{team}", team)
+        return TeamClient(url, lambda: issuer.team_token(caller, team), self.http, team=team)
 
 
 def dev_secret(store: Path) -> str:
@@ -137,4 +138,3 @@ async def open_services(settings: Settings, org: Org | None = None) -> AsyncGene
             offline=offline,
             org=org,
         )
-

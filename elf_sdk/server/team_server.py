@@ -114,7 +114,7 @@ class TeamServer:
 
     async def on_chat_close(self, session: ChatSession, reason: str) -> str:
         """The summary of a session."""
-        return f"{session.messages} messages, {session.delegations} delegations confirmed"
+        return f"{_counted(session.messages, 'message')}, {_counted(session.delegations, 'delegation')} confirmed"
 
     async def on_delegate(self, preview: Preview) -> Preview:
         """The last word on a delegation before a person sees it."""
@@ -191,7 +191,7 @@ class TeamServer:
                 summarise=self.on_chat_close,
             )
             routes += [
-                WebSocketRoute(CHAT_PATH, self._chat),
+                WebSocketRoute(CHAT_PATH, self._chat.serve),
                 Route(CHAT_SCHEMA_PATH, _chat_schema),
             ]
         self._app.router.routes[:] = routes
@@ -399,6 +399,10 @@ def _callers(spec: TeamSpec, services: Services) -> frozenset[str]:
     if services.org is None:
         return frozenset({*spec.peers, *([spec.reports_to] if spec.reports_to else [])})
     return frozenset(services.org.callers(spec.name))
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def _is_local(connection: HTTPConnection) -> bool:

@@ -71,6 +71,8 @@ FORMAT_TYPE = Literal["elf/v1"]
 _UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _CONTROLS: Final = r"\x00-\x1f\x7f-\x9f\u2028\u2029"
 _LABEL: Final = r"[a-z]([-a-z0-9]*[a-z0-9])?"
+_NUMBER: Final = r"(0|[1-9][0-9]*)"
+_PRE: Final = r"(0|[1-9][0-9]*|[0-9]*[A-Za-z-][0-9A-Za-z-]*)"
 _DNS: Final = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*"
 
 
@@ -228,7 +230,7 @@ Version = Annotated[
     str,
     _Written(
         "semantic version",
-        r"^(0|[1-9][0-9]*)\.(0|[1-9][0-9]*)\.(0|[1-9][0-9]*)(-[0-9A-Za-z]+(\.[0-9A-Za-z]+)*)?$",
+        rf"^{_NUMBER}\.{_NUMBER}\.{_NUMBER}(-{_PRE}(\.{_PRE})*)?$",
         64,
         "three numbers such as 1.4.0, or 1.4.0-rc.1",
     ),

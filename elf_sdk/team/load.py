@@ -205,7 +205,8 @@ def survey(start: Path) -> Survey:
         raise BadInput(f"{start} cannot be read: {error.strerror}") from None
 
     def label(path: Path) -> str:
-        return str(path) if start.is_absolute() else os.path.relpath(path)
+        inside = not start.is_absolute() or path.is_relative_to(Path.cwd())
+        return os.path.relpath(path) if inside else str(path)
 
     organisation, problems = _organisation(root / ORGANISATION_FILE, label(root / ORGANISATION_FILE))
     known = None if problems else organisation

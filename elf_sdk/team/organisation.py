@@ -10,6 +10,7 @@ from pydantic import Field, ValidationInfo, model_validator
 from elf_sdk.team.base import (
     FORMAT,
     FORMAT_TYPE,
+    Cidr,
     Currency,
     Frozen,
     Identifier,
@@ -19,6 +20,7 @@ from elf_sdk.team.base import (
     Line,
     Location,
     Name,
+    Port,
     RelativePath,
     ResourceName,
     SecretKey,
@@ -106,6 +108,12 @@ class DatabaseRef(Frozen):
     """Name of the Secret."""
     key: SecretKey = "db-url"
     """Key in it."""
+    port: Port = 5432
+    """Its port, which network policies open."""
+    namespace: Label | None = None
+    """The namespace of its pods, where it runs in the cluster."""
+    cidrs: tuple[Cidr, ...] = ()
+    """Its networks, where it runs outside. Without these and `namespace` the port is open to any address."""
 
 
 class Organisation(Frozen):

@@ -496,7 +496,7 @@ class TeamSpec(Frozen):
     """A Gateway API HTTPRoute in front of the team."""
     monitoring: Monitoring = Monitoring()
     """How Prometheus finds the team."""
-    environments: Annotated[dict[Label, EnvironmentOverride], Field(default_factory=dict)]
+    environments: dict[Label, EnvironmentOverride] = Field(default_factory=dict)
     """What differs in one environment, by its name in elf.yaml; dev, staging and prod exist by default."""
 
     @model_validator(mode="after")

@@ -3,6 +3,8 @@
 from crewai import LLM, Agent, Crew, Task
 from crewai.tools import BaseTool
 
+REQUEST = "A person says: {message}\n\nWhat was said before:\n{history}"
+
 
 def build_crew(llm: LLM, tools: list[BaseTool]) -> Crew:
     """A crew for one run. `tools` holds one for each team that work may be proposed to."""
@@ -27,20 +29,20 @@ def build_crew(llm: LLM, tools: list[BaseTool]) -> Crew:
     )
     market = Task(
         name="The market's side",
-        description="{message}\n\nWhat was said before:\n{history}",
+        description=REQUEST,
         expected_output="Two sentences on what this means for customers and the market.",
         agent=cmo,
     )
     product = Task(
         name="The product's side",
-        description="{message}\n\nWhat was said before:\n{history}",
+        description=REQUEST,
         expected_output="Two sentences on what this means for the product and its risks.",
         agent=cto,
         context=[],
     )
     decision = Task(
         name="The decision",
-        description="{message}\n\nWhat was said before:\n{history}",
+        description=REQUEST,
         expected_output="An answer to the person in a few sentences: what we decide, and who does what.",
         agent=ceo,
         context=[market, product],

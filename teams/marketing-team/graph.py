@@ -6,7 +6,9 @@ from langchain_core.tools import BaseTool
 from langgraph.graph import END, START, MessagesState, StateGraph
 from langgraph.prebuilt import ToolNode, tools_condition
 
-RESEARCHER = "You are the Market Researcher. In a few lines: who would want this, what they do today, and what they doubt."
+RESEARCHER = (
+    "You are the Market Researcher. In a few lines: who would want this, what they do today, and what they doubt."
+)
 STRATEGIST = "You are the Marketing Strategist. From the notes, choose the audience, the one message and the channels."
 COPYWRITER = (
     "You are the Copywriter. Write the campaign brief that everybody can work from, with a plan by week. "

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -51,11 +51,13 @@ class ScriptedAdapter:
     def __init__(self, stream: bool = True) -> None:
         self.capabilities = AdapterCapabilities(stream=stream, human=True, cancel="certain", recover=False)
         self.started = 0
+        self.working = asyncio.Event()
         self.cancelled = asyncio.Event()
         self.gate = asyncio.Event()
 
     async def run(self, ctx: RunContext) -> AsyncGenerator[Event, None]:
         self.started += 1
+        self.working.set()
         match ctx.text.split():
             case ["count", number]:
                 for index in range(int(number)):
@@ -72,6 +74,7 @@ class ScriptedAdapter:
             case ["ask", *_]:
                 if not ctx.answers:
                     yield InputRequired("colour", "Which colour?")
+                    yield Step("ask", phase="end")
                 else:
                     yield TextDelta(f"painted {ctx.answers['colour']}")
             case ["fail", *_]:
@@ -100,7 +103,6 @@ class Served:
     adapter: ScriptedAdapter
     issuer: Issuer
     http: httpx.AsyncClient
-    stack: AsyncExitStack = field(repr=False)
 
     def token(self, user: str = "ada") -> str:
         return self.issuer.user_token(user, self.engine.spec.name)
@@ -188,7 +190,7 @@ async def serve() -> AsyncIterator[Serve]:
             stack.push_async_callback(engine.close)
             http = await stack.enter_async_context(httpx.AsyncClient(timeout=20))
             issuer = Issuer(SECRET, ORGANISATION, ENVIRONMENT)
-            return Served(f"http://127.0.0.1:{port}{prefix}", engine, adapter, issuer, http, stack)
+            return Served(f"http://127.0.0.1:{port}{prefix}", engine, adapter, issuer, http)
 
         yield start
 

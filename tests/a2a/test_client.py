@@ -12,14 +12,20 @@ import httpx
 import pytest
 
 from elf_sdk.errors import BadInput, Conflict, Failure, Forbidden, NotFound, Retryable, Unauthenticated
-from elf_sdk.runs.log import RunState
-from elf_sdk.server.a2a.client import RemoteUpdate, TeamClient
+from elf_sdk.runs.run import RunState
+from elf_sdk.server.a2a.client import TeamClient
+from elf_sdk.server.remote import RemoteUpdate
+from elf_sdk.team.spec import Runs
 from tests.a2a.conftest import Serve, Served, listening
 
 
 def client_of(team: Served, url: str = "", caller: str = "executive") -> TeamClient:
     name = team.engine.spec.name
     return TeamClient(url or team.url, lambda: team.issuer.team_token(caller, name), team.http)
+
+
+async def all_of(client: TeamClient, text: str, message_id: str) -> list[RemoteUpdate]:
+    return [update async for update in client.send(text, message_id=message_id)]
 
 
 def text_of(updates: list[RemoteUpdate]) -> str:
@@ -153,8 +159,9 @@ async def test_a_line_that_drops_again_and_again_doubles_and_loses_nothing(serve
 
 
 async def test_a_team_that_is_down_is_named_and_can_be_retried(team: Served) -> None:
-    with pytest.raises(Retryable, match=r"127\.0\.0\.1:9.* cannot be reached"):
-        async for _ in TeamClient("http://127.0.0.1:9", lambda: "t", team.http, retries=1).send("x", message_id="d1"):
+    gone = TeamClient("http://127.0.0.1:9", lambda: "t", team.http, team="brand", retries=1)
+    with pytest.raises(Retryable, match=r"the team 'brand' at http://127\.0\.0\.1:9 cannot be reached"):
+        async for _ in gone.send("x", message_id="d1"):
             pass
     async with cutting_proxy(team.url, lambda number, passed: number > 0) as url:
         client = TeamClient(url, lambda: team.token(), team.http, retries=2)
@@ -192,3 +199,17 @@ async def test_what_is_no_team_is_said_so(serve: Serve) -> None:
         client = TeamClient(f"http://127.0.0.1:{port}", lambda: "t", team.http)
         with pytest.raises(Failure, match="not A2A"):
             await client.get("x")
+
+
+async def test_a_full_queue_is_tried_again(serve: Serve) -> None:
+    team: Served = await serve(runs=Runs(concurrency=1, queue=0))
+    first = asyncio.create_task(all_of(client_of(team), "wait", "d1"))
+    await team.adapter.working.wait()
+    impatient = TeamClient(team.url, lambda: team.token(), team.http, retries=0)
+    with pytest.raises(Retryable, match="waiting already"):
+        async for _ in impatient.send("hello", message_id="d2"):
+            pass
+    asyncio.get_running_loop().call_later(0.3, team.adapter.gate.set)
+    updates = [update async for update in client_of(team).send("hello", message_id="d2")]
+    assert text_of(updates) == "you said: hello"
+    await first

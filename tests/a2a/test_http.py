@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 import logging
 import time
 from typing import Any
+from urllib.parse import urlsplit
 
 import jwt
 import pytest
@@ -121,7 +123,8 @@ async def test_who_is_not_let_in(team: Served, case: str) -> None:
     ):
         response = await team.http.request(method, f"{team.url}/a2a/v1{path}", json=body, headers=headers)
         assert response.status_code in ((401, 403) if case == "another environment" else (status,))
-        assert isinstance(response.json()["error"], str)
+        assert response.json()["error"] == {401: "Unauthenticated", 403: "Forbidden"}[response.status_code]
+        assert response.json()["message"]
         assert ("www-authenticate" in response.headers) == (response.status_code == 401)
         assert (
             credential is None or credential.partition(" ")[2] not in response.text or not credential.partition(" ")[2]
@@ -277,3 +280,18 @@ async def test_size_type_and_version_are_checked(team: Served, path: str) -> Non
         assert response.status_code == (400 if path else 200)
         assert "VERSION_NOT_SUPPORTED" in str(error), error
     assert team.adapter.started == 1
+
+
+async def test_a_caller_who_hangs_up_leaves_no_trace(team: Served, caplog: pytest.LogCaptureFixture) -> None:
+    address = urlsplit(team.url)
+    for _ in range(3):
+        _, writer = await asyncio.open_connection(address.hostname, address.port)
+        head = f"POST /a2a/v1 HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {team.token()}\r\n"
+        writer.write(f"{head}Content-Type: application/json\r\nContent-Length: 100\r\n\r\n{{".encode())
+        await writer.drain()
+        await asyncio.sleep(0.05)
+        writer.transport.abort()
+        writer.close()
+    await asyncio.sleep(0.1)
+    assert [record.message for record in caplog.records if record.levelno >= logging.WARNING] == []
+    assert (await team.rpc("SendMessage", SEND["params"]))["result"]

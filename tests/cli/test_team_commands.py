@@ -147,23 +147,28 @@ def test_help_loads_neither_pydantic_nor_yaml(tmp_path: Path) -> None:
 
 def test_a_real_terminal_gets_colours_and_a_pipe_gets_none(project: Path) -> None:
     assert "\x1b[" not in elf("org", "tree", cwd=project).stdout
+    assert "└── top-team\x1b[2m" in terminal("org", "tree", cwd=project)
+    assert "Check team.yaml and elf.yaml files" in terminal("--help", cwd=project)
+
+
+def terminal(*arguments: str, cwd: Path) -> str:
+    """What a person sees who types this."""
     ours, theirs = pty.openpty()
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "utf-8", "TERM": "xterm"}
     environment.pop("NO_COLOR", None)
-    with subprocess.Popen(
-        [sys.executable, "-m", "elf_sdk", "org", "tree"], cwd=project, env=environment, stdout=theirs, stderr=theirs
-    ) as running:
+    command = [sys.executable, "-m", "elf_sdk", *arguments]
+    shown = b""
+    with subprocess.Popen(command, cwd=cwd, env=environment, stdin=theirs, stdout=theirs, stderr=theirs) as running:
         os.close(theirs)
-        shown = b""
         while chunk := _read(ours):
             shown += chunk
         os.close(ours)
-        assert running.wait(timeout=30) == 0
-    assert "└── top-team\x1b[2m" in shown.decode()
+    assert running.returncode == 0, shown
+    return shown.decode()
 
 
-def _read(terminal: int) -> bytes:
+def _read(descriptor: int) -> bytes:
     try:
-        return os.read(terminal, 4096)
+        return os.read(descriptor, 4096)
     except OSError:  # Linux says that the other end is closed by EIO
         return b""

@@ -349,6 +349,16 @@ def test_a_project_is_found_from_inside_a_team(write: Write, monkeypatch: pytest
     assert problems() == ["team.yaml:3: verson: there is no such field; did you mean 'version'?"]
 
 
+def test_files_are_called_what_the_user_would_type(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write("a-team", "verson: 1\n")
+    assert problems(Path.cwd())[0].startswith("teams/a-team/team.yaml:3: verson")
+    (path.parents[2] / "beside").mkdir()
+    monkeypatch.chdir(path.parents[2] / "beside")
+    assert problems(path.parents[2])[0].startswith(f"{path}:3: verson")
+    monkeypatch.chdir(path.parent)
+    assert problems(Path("../.."))[0].startswith("team.yaml:3: verson")
+
+
 def test_a_team_alone_is_a_project_and_its_neighbours_are_only_missed(write: Write) -> None:
     path = write("elsewhere/a-team/team.yaml", "reports_to: b-team\n")
     project = find_project(path.parent)

@@ -95,7 +95,9 @@ def test_circles_are_found_and_do_not_hang_the_tree() -> None:
 
 def test_a_deep_chain_needs_no_recursion() -> None:
     names = [f"t{number}" for number in range(3000)]
-    tree = Org(team(name, *names[i - 1 : i], manages=" ".join(names[i + 1 : i + 2])) for i, name in enumerate(names))
+    above = [None, *names]
+    below = [*names[1:], ""]
+    tree = Org(team(name, above[i], below[i]) for i, name in enumerate(names))
     assert tree.depth("t2999") == 2999
     assert tree.cycles() == ()
 

@@ -74,3 +74,26 @@ def test_durations(text: str, seconds: float) -> None:
 def test_what_is_no_duration(text: str) -> None:
     with pytest.raises(ValueError, match="is no duration; write a whole number and a unit, such as 30s, 5m or 2h"):
         duration_seconds(text)
+
+
+@pytest.mark.parametrize(
+    ("version", "right"),
+    [
+        ("1.2.3", True),
+        ("0.0.0-rc-1.0", True),
+        ("1.0.0-0a", True),
+        ("1.0.0-01", False),
+        ("1.0.0+build", False),
+        ("01.0.0", False),
+        ("1.0", False),
+        ("v1.0.0", False),
+        ("1.0.0-", False),
+        ("1.0.0\n", False),
+    ],
+)
+def test_versions_are_those_that_charts_and_image_tags_can_carry(version: str, right: bool) -> None:
+    if right:
+        assert TeamSpec(name="a-team", members=(LEAD,), version=version).version == version
+    else:
+        with pytest.raises(ValidationError, match="is no semantic version; write three numbers such as 1"):
+            TeamSpec(name="a-team", members=(LEAD,), version=version)

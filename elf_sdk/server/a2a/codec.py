@@ -46,7 +46,7 @@ from elf_sdk.errors import BadInput
 from elf_sdk.runs import events
 from elf_sdk.runs.adapter import Owner
 from elf_sdk.runs.events import LoggedEvent
-from elf_sdk.runs.log import Run, RunRequest, RunState, next_state
+from elf_sdk.runs.run import Run, RunRequest, RunState, next_state
 
 __all__ = [
     "ANSWER",
@@ -156,13 +156,14 @@ class TaskView:
 
     Attributes:
         seq: number of the last event taken.
+        state: of the run, after that event.
     """
 
     def __init__(self, run: Run, logged: Iterable[LoggedEvent] = ()) -> None:
         self.seq = 0
         self._id = run.id
         self._request = run.request
-        self._state = RunState.QUEUED
+        self.state = RunState.QUEUED
         self._at = run.created_at
         self._text: list[tuple[int, str]] = []
         self._artifacts: dict[str, tuple[int, Artifact]] = {}
@@ -178,7 +179,7 @@ class TaskView:
         """Take the next event."""
         self.seq = logged.seq
         self._at = logged.at
-        self._state = next_state(self._state, (logged.event,))
+        self.state = next_state(self.state, (logged.event,))
         match logged.event:
             case events.TextDelta(text):
                 self._text.append((logged.seq, text))
@@ -256,8 +257,8 @@ class TaskView:
         return "".join(text for _, text in self._text)
 
     def _status(self) -> TaskStatus:
-        status = TaskStatus(state=TASK_STATES[self._state], timestamp=_timestamp(self._at))
-        if self._state is RunState.INPUT_REQUIRED and self._questions:
+        status = TaskStatus(state=TASK_STATES[self.state], timestamp=_timestamp(self._at))
+        if self.state is RunState.INPUT_REQUIRED and self._questions:
             prompt = "\n\n".join(prompt for _, prompt in self._questions.values())
             status.message.CopyFrom(self._message(Role.ROLE_AGENT, str(self.seq), prompt))
             status.message.metadata.update({"question_ids": list(self._questions)})
@@ -288,7 +289,7 @@ class TaskView:
         return TaskStatusUpdateEvent(
             task_id=self._id,
             context_id=self._request.context_id,
-            status=TaskStatus(state=TASK_STATES[self._state], timestamp=_timestamp(self._at)),
+            status=TaskStatus(state=TASK_STATES[self.state], timestamp=_timestamp(self._at)),
             metadata=metadata,
         )
 

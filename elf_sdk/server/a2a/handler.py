@@ -45,8 +45,8 @@ from typing_extensions import override
 from elf_sdk.errors import BadInput, Conflict
 from elf_sdk.runs.adapter import Owner
 from elf_sdk.runs.engine import Engine
-from elf_sdk.runs.events import Answered, InputRequired
-from elf_sdk.runs.log import IdempotencyKey, Run, RunFilter, RunState
+from elf_sdk.runs.events import Answered, InputRequired, clean
+from elf_sdk.runs.run import IdempotencyKey, Run, RunFilter, RunState
 from elf_sdk.server.a2a.codec import RUN_STATES, TASK_STATES, StreamEvent, TaskView, message_text, run_request
 from elf_sdk.server.a2a.errors import speaking_a2a
 
@@ -82,7 +82,9 @@ class EngineHandler(RequestHandler):
             self._require_streaming()
             owner = _owner(context)
             run = await self._begin(params, owner)
-            async with aclosing(self._follow(run, owner, _history_length(params.configuration))) as stream:
+            async with aclosing(
+                self._follow(run, owner, _history_length(params.configuration), until_asked=True)
+            ) as stream:
                 async for event in stream:
                     yield event
 
@@ -184,13 +186,14 @@ class EngineHandler(RequestHandler):
         run = await self._engine.get(message.task_id, owner)
         if message.context_id and message.context_id != run.request.context_id:
             raise BadInput(f"message.contextId is not that of the task {run.id!r}; leave it out")
-        text = message_text(message)
+        # As the log keeps them, so that a repeat is recognised.
+        text, message_id = clean(message_text(message)), clean(message.message_id)
         open_questions: list[str] = []
         for logged in await self._engine.events(run.id, owner):
             match logged.event:
-                case Answered(key=message.message_id, answer=answer):
+                case Answered(key=key, answer=answer) if key == message_id:
                     if answer != text:
-                        raise BadInput(f"the messageId {message.message_id!r} was used for another answer")
+                        raise BadInput(f"the messageId {message_id!r} was used for another answer")
                     return run
                 case Answered(question_id) if question_id in open_questions:
                     open_questions.remove(question_id)
@@ -201,20 +204,29 @@ class EngineHandler(RequestHandler):
         if run.state is not RunState.INPUT_REQUIRED or not open_questions:
             state = "has ended" if run.state.terminal else "asks nothing now"
             raise Conflict(f"the task {run.id!r} {state}; send a message without taskId to start another")
-        return await self._engine.answer(run.id, owner, open_questions[0], text, message.message_id)
+        return await self._engine.answer(run.id, owner, open_questions[0], text, message_id)
 
-    async def _follow(self, run: Run, owner: Owner, history_length: int | None) -> AsyncGenerator[StreamEvent, None]:
-        """The task as it is, then what happens, until it ends or comes to ask something."""
+    async def _follow(
+        self, run: Run, owner: Owner, history_length: int | None, *, until_asked: bool = False
+    ) -> AsyncGenerator[StreamEvent, None]:
+        """The task as it is, then what happens, until it ends; or, with `until_asked`, until it asks something."""
         view = TaskView(run, await self._engine.events(run.id, owner))
         yield view.task(history_length)
+        if until_asked and await self._rests(run, view):
+            return
         async with aclosing(self._engine.subscribe(run.id, owner, view.seq)) as subscription:
             async for logged in subscription:
                 for update in view.updates(logged):
                     yield update
-                if isinstance(logged.event, InputRequired):
-                    now = await self._engine.get(run.id, owner)
-                    if now.state is RunState.INPUT_REQUIRED and now.head == logged.seq:
-                        return
+                if until_asked and await self._rests(run, view):
+                    return
+
+    async def _rests(self, run: Run, view: TaskView) -> bool:
+        """Whether the run waits for a person and all that it did before was shown."""
+        if view.state is not RunState.INPUT_REQUIRED:
+            return False
+        now = await self._engine.get(run.id, run.request.owner)
+        return now.state is RunState.INPUT_REQUIRED and now.head == view.seq
 
     async def _task(self, run: Run, history_length: int | None, artifacts: bool = True) -> Task:
         return TaskView(run, await self._engine.events(run.id, run.request.owner)).task(history_length, artifacts)

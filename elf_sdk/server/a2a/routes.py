@@ -27,16 +27,17 @@ from a2a.utils.constants import (
 )
 from a2a.utils.error_handlers import build_rest_error_payload
 from a2a.utils.errors import A2AError, ContentTypeNotSupportedError, InvalidRequestError
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from typing_extensions import override
 
-from elf_sdk.errors import Denied, Forbidden, Unauthenticated
+from elf_sdk.errors import Denied, Forbidden
 from elf_sdk.runs.engine import Engine
 from elf_sdk.server.a2a.card import A2A_PATH
 from elf_sdk.server.a2a.handler import PRINCIPAL, EngineHandler
 from elf_sdk.server.auth import Principal
+from elf_sdk.server.errors import error_response
 
 __all__ = ["MAX_BODY", "a2a_routes", "base_url"]
 
@@ -192,7 +193,7 @@ class _Guard:
                 self._admit(request)
                 return await endpoint(await self._checked(request))
             except Denied as error:
-                return _denied(error)
+                return await error_response(request, error)
             except _RefusedError as refused:
                 return JSONResponse(build_error_response(None, refused.error), refused.status)
 
@@ -209,7 +210,7 @@ class _Guard:
                     raise _RefusedError(400, InvalidRequestError("the body must be a JSON object"))
                 return await endpoint(checked)
             except Denied as error:
-                return _denied(error)
+                return await error_response(request, error)
             except _RefusedError as refused:
                 # HTTP+JSON has no error of its own for what is not JSON, and no error with status 200.
                 said = refused.error if isinstance(refused.error, A2AError) else InvalidRequestError(str(refused))
@@ -245,17 +246,14 @@ class _Guard:
         if not length.isdecimal() or int(length) > self._max_body:
             raise too_large
         body = bytearray()
-        async for chunk in request.stream():
-            body += chunk
-            if len(body) > self._max_body:
-                raise too_large
+        try:
+            async for chunk in request.stream():
+                body += chunk
+                if len(body) > self._max_body:
+                    raise too_large
+        except ClientDisconnect:
+            raise _RefusedError(400, InvalidRequestError("the connection ended before the body did")) from None
         return bytes(body)
-
-
-def _denied(error: Denied) -> Response:
-    if isinstance(error, Unauthenticated):
-        return JSONResponse({"error": str(error)}, 401, {"WWW-Authenticate": "Bearer"})
-    return JSONResponse({"error": str(error)}, 403)
 
 
 _CHATTY: Final = (

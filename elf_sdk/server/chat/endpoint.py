@@ -77,7 +77,7 @@ class ChatEndpoint:
         if self._sockets:
             await asyncio.wait(self._sockets, timeout=5)
 
-    async def __call__(self, websocket: WebSocket) -> None:
+    async def serve(self, websocket: WebSocket) -> None:
         """Serve one socket until it ends."""
         try:
             principal = self._admit(websocket)

@@ -120,6 +120,7 @@ class DelegationPreview(TypedDict):
 
     type: Literal["delegation_preview"]
     run_id: str
+    delegation_id: str
     hash: str
     title: str
     description: str

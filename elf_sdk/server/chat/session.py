@@ -16,7 +16,7 @@ from typing import Final
 from elf_sdk.errors import BadInput, Conflict, ElfError
 from elf_sdk.runs.engine import Engine
 from elf_sdk.runs.events import Cancelled, DelegationProposed, Failed, LoggedEvent, Step, TextDelta, ToolCall
-from elf_sdk.runs.log import IdempotencyKey, Run, RunRequest
+from elf_sdk.runs.run import IdempotencyKey, Run, RunRequest
 from elf_sdk.server.auth import Principal
 from elf_sdk.server.chat.frames import (
     CODE_LENGTH,
@@ -147,14 +147,14 @@ class ChatSession:
         request = RunRequest(self._engine.spec.name, self.principal.owner, self.id, message.text, metadata)
         key = IdempotencyKey("chat", "message", f"{self.id}:{message.message_id}") if message.message_id else None
         run = await self._engine.start(request, key)
+        if self._runs and run.id not in self._runs:
+            await self._status(run, "queued", "this waits until the answer before it is complete")
         if run.id not in self._runs:
             task = asyncio.create_task(self._follow(run), name=f"chat of run {run.id}")
             self._runs[run.id] = task
             task.add_done_callback(lambda _: self._runs.pop(run.id, None))
 
     async def _follow(self, run: Run) -> None:
-        if self._engine.busy(run):
-            await self._status(run, "queued", "waits for the answer before it")
         async for logged in self._engine.subscribe(run.id, self.principal.owner):
             await self._tell(run, logged)
         await self.outbox.put({"type": "message", "run_id": run.id, "delta": "", "done": True})
@@ -248,6 +248,7 @@ def _preview_frame(preview: Preview) -> DelegationPreview:
     return {
         "type": "delegation_preview",
         "run_id": preview.run_id,
+        "delegation_id": preview.delegation_id,
         "hash": preview.hash,
         "title": preview.title,
         "description": preview.description,

@@ -49,6 +49,7 @@ class Conversation:
         self._decide = decide
         self._width = min(_WIDTH, shutil.get_terminal_size().columns)
         self._column = 0
+        self._proposed: list[Mapping[str, Any]] = []
         self._open: set[str] = set()
         self._failed: list[str] = []
 
@@ -86,18 +87,28 @@ class Conversation:
             await self._until_quiet(socket)
         await socket.send(json.dumps({"type": "end"}))
         while (frame := json.loads(await socket.recv()))["type"] != "session_ended":
-            await self._show(socket, frame)
+            self._show(frame)
         self._line("")
         self._line(self._style(f"session ended: {frame['summary']}", "quiet"))
 
     async def _until_quiet(self, socket: ClientConnection) -> None:
+        """Show frames until the answer is complete, every proposal is decided, and what was confirmed has ended."""
         answered = False
         while not answered or self._open:
             frame = json.loads(await socket.recv())
-            answered = answered or (frame["type"] == "message" and frame["done"]) or _ends_turn(frame)
-            await self._show(socket, frame)
+            self._show(frame)
+            answered = answered or _ends_turn(frame)
+            while answered and self._proposed:
+                await self._settle(socket, self._proposed.pop(0))
 
-    async def _show(self, socket: ClientConnection, frame: Mapping[str, Any]) -> None:
+    async def _settle(self, socket: ClientConnection, preview: Mapping[str, Any]) -> None:
+        """Show a proposal, and ask about it. Only now, so that the question does not fall into the answer."""
+        self._preview(preview)
+        if preview["approval"] != "none":
+            confirmed = await self._decide(preview)
+            await socket.send(json.dumps({"type": "confirm" if confirmed else "reject", "hash": preview["hash"]}))
+
+    def _show(self, frame: Mapping[str, Any]) -> None:
         match frame["type"]:
             case "message":
                 self._stream(frame["delta"])
@@ -106,11 +117,8 @@ class Conversation:
             case "status":
                 self._line(self._style(f"  · {frame['detail'] or frame['state']}", "quiet"))
             case "delegation_preview":
-                self._preview(frame)
-                if frame["approval"] != "none":
-                    confirmed = await self._decide(frame)
-                    await socket.send(json.dumps({"type": "confirm" if confirmed else "reject", "hash": frame["hash"]}))
-                self._open.add(frame["hash"])
+                self._proposed.append(frame)
+                self._open.add(frame["delegation_id"])
             case "delegation_update":
                 self._update(frame)
             case "error":
@@ -124,7 +132,7 @@ class Conversation:
         elif state not in _OVER and (detail := frame.get("detail")):
             self._line(self._style(f"  · {frame['target']}: {detail}", "quiet"))
         if state in _OVER:
-            self._open.clear()
+            self._open.discard(frame["delegation_id"])
             role = "good" if state == "finished" else "bad"
             detail = f" — {frame['detail']}" if frame.get("detail") else ""
             self._line(self._style(f"  └ {frame['target']}: {state}{detail}", role))
@@ -173,6 +181,8 @@ class Conversation:
         """Text as it comes, wrapped at words."""
         for place, line in enumerate(text.split("\n")):
             if place:
+                if self._column == 0:
+                    self._write(self._style(prefix.rstrip(), "box"))
                 self._write("\n")
                 self._column = 0
             for word in _words(line):
@@ -200,6 +210,9 @@ def _words(line: str) -> list[str]:
 
 
 def _ends_turn(frame: Mapping[str, Any]) -> bool:
+    """Whether the answer is complete, or there will be none."""
+    if frame["type"] == "message":
+        return bool(frame["done"])
     return frame["type"] == "error" and frame["code"] in {"limit", "BadInput", "Conflict", "Retryable"}
 
 

@@ -1,0 +1,271 @@
+"""SendMessage requests a second: ELF beside bare Starlette and beside the SDK's own default handler.
+
+    PYTHONPATH=. python benchmarks/a2a_send.py [--seconds 3] [--rounds 3] [--connections 16] [--json FILE] [--profile]
+
+One uvicorn (uvloop, httptools) at a time, pinned to one core, the load on another, in alternating rounds; the table
+shows medians. ELF is measured with authentication on and the volatile log, so without a commit. The load generator
+is raw sockets on asyncio; what it can do at most is the first row, a server that answers without reading.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import cProfile
+import json
+import os
+import pstats
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import AsyncGenerator, Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import orjson
+import uvicorn
+from a2a.server.agent_execution import AgentExecutor, RequestContext
+from a2a.server.events import EventQueue
+from a2a.server.request_handlers import DefaultRequestHandler
+from a2a.server.routes import create_jsonrpc_routes
+from a2a.server.tasks import InMemoryTaskStore, TaskUpdater
+from a2a.types import Part, Task, TaskState, TaskStatus
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.routing import Route
+
+from elf_sdk.models.llm import Endpoint
+from elf_sdk.runs.adapter import AdapterCapabilities, RunContext
+from elf_sdk.runs.engine import Engine
+from elf_sdk.runs.events import Event, TextDelta
+from elf_sdk.runs.memory import MemoryLog
+from elf_sdk.server.a2a.card import A2A_PATH, agent_card
+from elf_sdk.server.a2a.routes import a2a_routes
+from elf_sdk.server.auth import Issuer, Principal, Verifier, bearer_token
+from elf_sdk.team.spec import Member, Runs, TeamSpec
+
+SECRET = "only-for-this-benchmark-" + "x" * 16
+SPEC = TeamSpec(name="echo", members=(Member(role="echo", is_manager=True),), runs=Runs(concurrency=1000, queue=10_000))
+
+
+class Echo:
+    """The adapter with the least to do."""
+
+    name = "echo"
+    capabilities = AdapterCapabilities(stream=True, human=False, cancel="certain", recover=False)
+
+    async def run(self, ctx: RunContext) -> AsyncGenerator[Event, None]:
+        """Yield the text."""
+        yield TextDelta(ctx.text)
+
+
+class EchoExecutor(AgentExecutor):
+    """The same for the SDK's default handler."""
+
+    async def execute(self, context: RequestContext, event_queue: EventQueue) -> None:
+        """Answer with the text."""
+        assert context.task_id is not None
+        assert context.context_id is not None
+        assert context.message is not None
+        status = TaskStatus(state=TaskState.TASK_STATE_SUBMITTED)
+        await event_queue.enqueue_event(
+            Task(id=context.task_id, context_id=context.context_id, status=status, history=[context.message])
+        )
+        updater = TaskUpdater(event_queue, context.task_id, context.context_id)
+        await updater.start_work()
+        await updater.add_artifact([Part(text=context.get_user_input())])
+        await updater.complete()
+
+    async def cancel(self, context: RequestContext, event_queue: EventQueue) -> None:
+        """Nothing runs long enough."""
+
+
+async def fixed(scope: dict[str, Any], receive: Any, send: Any) -> None:
+    """The least that an ASGI application can do."""
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
+    await send({"type": "http.response.body", "body": b"{}"})
+
+
+def bare() -> Starlette:
+    async def echo(request: Request) -> JSONResponse:
+        return JSONResponse(await request.json())
+
+    return Starlette(routes=[Route(A2A_PATH, echo, methods=["POST"])])
+
+
+def elf() -> Starlette:
+    engine = Engine(SPEC, Echo(), MemoryLog(), Endpoint("offline", "none", "http://127.0.0.1:9", ""))
+    verifier = Verifier(SECRET, "bench", "dev", SPEC.name)
+
+    def authenticate(request: Request) -> Principal:
+        return verifier.verify(bearer_token(request.headers.get("authorization")))
+
+    return Starlette(routes=a2a_routes(engine, partial(agent_card, SPEC, Echo.capabilities), authenticate))
+
+
+def sdk() -> Starlette:
+    handler = DefaultRequestHandler(
+        agent_executor=EchoExecutor(),
+        task_store=InMemoryTaskStore(),
+        agent_card=agent_card(SPEC, Echo.capabilities, "http://127.0.0.1"),
+    )
+    return Starlette(routes=create_jsonrpc_routes(handler, A2A_PATH))
+
+
+SERVERS: dict[str, Callable[[], Any]] = {"fixed": lambda: fixed, "starlette": bare, "elf": elf, "a2a-sdk": sdk}
+LABELS = {
+    "fixed": "fixed answer (limit of server and load)",
+    "starlette": "bare Starlette, JSON echo",
+    "elf": "ELF, SendMessage, volatile log",
+    "a2a-sdk": "a2a-sdk default handler",
+}
+
+
+def serve(name: str, core: int, profile: str) -> None:
+    """Run one server in this process until its standard input closes; prints the port."""
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {core})
+    config = uvicorn.Config(
+        SERVERS[name](), port=0, loop="uvloop", http="httptools", log_level="error", lifespan="off", access_log=False
+    )
+    server = uvicorn.Server(config)
+
+    async def main() -> None:
+        task = asyncio.create_task(server.serve())
+        while not server.started:  # noqa: ASYNC110 - uvicorn has no event for it
+            await asyncio.sleep(0.01)
+        print(server.servers[0].sockets[0].getsockname()[1], flush=True)
+        await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
+        server.should_exit = True
+        await task
+
+    profiler = cProfile.Profile() if profile else None
+    run = partial(asyncio.Runner, loop_factory=config.get_loop_factory())
+    with run() as runner:
+        if profiler:
+            profiler.enable()
+        runner.run(main())
+        if profiler:
+            profiler.disable()
+            profiler.dump_stats(profile)
+
+
+async def load(port: int, connections: int, seconds: float) -> tuple[float, list[float]]:
+    """Requests a second, and the latencies in seconds."""
+    token = Issuer(SECRET, "bench", "dev").user_token("bench", SPEC.name)
+    head = (
+        f"POST {A2A_PATH} HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {token}\r\nA2A-Version: 1.0\r\n"
+        "Content-Type: application/json\r\nContent-Length: %d\r\n\r\n"
+    )
+    latencies: list[float] = []
+    stop = time.perf_counter() + seconds
+
+    async def connection(number: int) -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        count = 0
+        while (start := time.perf_counter()) < stop:
+            count += 1
+            message = {"messageId": f"{start}-{number}-{count}", "role": "ROLE_USER", "parts": [{"text": "hello"}]}
+            body = orjson.dumps({"jsonrpc": "2.0", "id": 1, "method": "SendMessage", "params": {"message": message}})
+            writer.write((head % len(body)).encode() + body)
+            answer = await reader.readuntil(b"\r\n\r\n")
+            assert answer.startswith(b"HTTP/1.1 200"), answer
+            length = int(answer.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0])
+            content = await reader.readexactly(length)
+            assert b'"error"' not in content, content
+            latencies.append(time.perf_counter() - start)
+        writer.close()
+        await writer.wait_closed()
+
+    start = time.perf_counter()
+    await asyncio.gather(*(connection(number) for number in range(connections)))
+    return len(latencies) / (time.perf_counter() - start), latencies
+
+
+def measure(name: str, core: int, connections: int, seconds: float, profile: str = "") -> tuple[float, float, float]:
+    """One round: requests a second, median latency in ms, and the load generator's share of its core."""
+    import uvloop
+
+    command = [sys.executable, __file__, "--serve", name, "--core", str(core), "--save-profile", profile]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdout is not None
+        port = int(server.stdout.readline())
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(load(port, connections, min(seconds, 0.5)))
+            cpu = time.process_time()
+            start = time.perf_counter()
+            rate, latencies = runner.run(load(port, connections, seconds))
+            busy = (time.process_time() - cpu) / (time.perf_counter() - start)
+        assert server.stdin is not None
+        server.stdin.close()
+        server.wait(20)
+    return rate, statistics.median(latencies) * 1000, busy
+
+
+def top(profile: str, count: int = 12) -> list[tuple[str, float]]:
+    """Where the time goes: functions by their own share, the loop's waiting left out."""
+    stats: Any = pstats.Stats(profile)
+    rows = [
+        (f"{Path(file).parent.name}/{Path(file).name}:{line} {function}", own)
+        for (file, line, function), (_, _, own, _, _) in stats.stats.items()
+        if "run_until_complete" not in function
+    ]
+    total = sum(own for _, own in rows)
+    return [(name, own / total) for name, own in sorted(rows, key=lambda row: -row[1])[:count]]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("--seconds", type=float, default=3.0, help="length of a round")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--connections", type=int, default=16)
+    parser.add_argument("--json", type=Path, help="write the figures here too")
+    parser.add_argument("--profile", action="store_true", help="one more round of ELF under cProfile")
+    parser.add_argument("--serve", choices=SERVERS, help=argparse.SUPPRESS)
+    parser.add_argument("--core", type=int, default=0, help=argparse.SUPPRESS)
+    parser.add_argument("--save-profile", default="", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else [0]
+    if options.serve:
+        serve(options.serve, options.core, options.save_profile)
+        return
+    if hasattr(os, "sched_setaffinity") and len(cores) > 1:
+        os.sched_setaffinity(0, {cores[-1]})
+    rounds: dict[str, list[tuple[float, float, float]]] = {name: [] for name in SERVERS}
+    for number in range(options.rounds):
+        for name in SERVERS:
+            print(f"round {number + 1}/{options.rounds}: {LABELS[name]} …", file=sys.stderr)
+            rounds[name].append(measure(name, cores[0], options.connections, options.seconds))
+    figures = {
+        name: {
+            "requests_per_second": statistics.median(rate for rate, _, _ in results),
+            "median_ms": statistics.median(latency for _, latency, _ in results),
+            "load_core_busy": statistics.median(busy for _, _, busy in results),
+            "rounds": [rate for rate, _, _ in results],
+        }
+        for name, results in rounds.items()
+    }
+    floor = statistics.median(rate for rate, _, _ in rounds["starlette"])
+    print(f"{'SendMessage':<42}{'req/s':>9}{'of bare':>9}{'p50 ms':>9}{'load core':>11}")
+    for name, results in rounds.items():
+        rate, latency, busy = (statistics.median(column) for column in zip(*results, strict=True))
+        note = "  load is the limit" if busy > 0.9 else ""
+        print(f"{LABELS[name]:<42}{rate:>9,.0f}{rate / floor:>9.2f}{latency:>9.2f}{busy:>10.0%}{note}")
+    profile: list[tuple[str, float]] = []
+    if options.profile:
+        saved = Path(f"/tmp/elf-a2a-{os.getpid()}.prof")  # noqa: S108 - removed right below
+        measure("elf", cores[0], options.connections, options.seconds, str(saved))
+        profile = top(str(saved))
+        saved.unlink()
+        print("\nELF by function's own time (cProfile, which doubles small calls):")
+        for function, share in profile:
+            print(f"{share:>7.1%}  {function}")
+    if options.json:
+        options.json.write_text(json.dumps({"a2a": figures, "profile": profile}, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,25 @@
+{{/*
+The variables of the team's process. They come in by envFrom, because Kubernetes expands `$(NAME)` in a container's own
+`env` and leaves a ConfigMap's values alone.
+*/}}
+{{- define "elf-team.configMap" -}}
+apiVersion: v1
+kind: ConfigMap
+metadata:
+  {{- include "elf-team.metadata" (dict "root" . "name" (include "elf-team.configName" .)) | nindent 2 }}
+data:
+  {{- include "elf-team.configData" . | nindent 2 }}
+{{- end -}}
+
+{{- define "elf-team.configData" -}}
+ELF_ENVIRONMENT: {{ .Values.environment | quote }}
+ELF_HOST: "0.0.0.0"
+ELF_LOG_LEVEL: {{ .Values.settings.logLevel | quote }}
+ELF_ORGANISATION: {{ .Values.organisation | quote }}
+ELF_PORT: "8000"
+ELF_STORE: {{ .Values.settings.store | quote }}
+ELF_TEAM_URL: {{ .Values.settings.teamUrl | quote }}
+{{- range .Values.env }}
+{{ .name }}: {{ .value | quote }}
+{{- end }}
+{{- end -}}

@@ -1,0 +1,35 @@
+{{- define "elf-team.deployment" -}}
+apiVersion: apps/v1
+kind: Deployment
+metadata:
+  {{- include "elf-team.metadata" (dict "root" . "name" (include "elf-team.name" .)) | nindent 2 }}
+  annotations:
+    elf-sdk/display-name: {{ .Values.team.displayName | quote }}
+    elf-sdk/purpose: {{ .Values.team.purpose | quote }}
+    elf-sdk/placement: {{ .Values.team.placement | quote }}
+    elf-sdk/framework: {{ .Values.team.framework | quote }}
+spec:
+  replicas: {{ .Values.replicas | int }}
+  revisionHistoryLimit: 3
+  selector:
+    matchLabels:
+      {{- include "elf-team.selectorLabels" . | nindent 6 }}
+  strategy:
+    {{- if eq .Values.store.kind "ephemeral" }}
+    # Two pods would be two teams, each with half of the runs.
+    type: Recreate
+    {{- else }}
+    type: RollingUpdate
+    rollingUpdate:
+      maxSurge: 1
+      maxUnavailable: 0
+    {{- end }}
+  template:
+    metadata:
+      labels:
+        {{- include "elf-team.labels" . | nindent 8 }}
+      annotations:
+        checksum/config: {{ include "elf-team.configData" . | sha256sum }}
+    spec:
+      {{- include "elf-team.pod" . | nindent 6 }}
+{{- end -}}

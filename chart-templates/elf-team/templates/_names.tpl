@@ -1,0 +1,16 @@
+{{/* The team's name: its Deployment, Service, ServiceAccount and the label `app`. */}}
+{{- define "elf-team.name" -}}
+{{ .Values.team.name }}
+{{- end -}}
+
+{{/* The ConfigMap with the settings of this environment. */}}
+{{- define "elf-team.configName" -}}
+{{ include "elf-team.name" . }}-config
+{{- end -}}
+
+{{/* The image, by digest where there is one. */}}
+{{- define "elf-team.image" -}}
+{{- with .Values.image -}}
+{{ .repository }}{{ if .digest }}@{{ .digest }}{{ else }}:{{ .tag }}{{ end }}
+{{- end -}}
+{{- end -}}

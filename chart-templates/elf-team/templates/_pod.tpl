@@ -1,0 +1,135 @@
+{{- define "elf-team.pod" -}}
+serviceAccountName: {{ include "elf-team.name" . }}
+automountServiceAccountToken: false
+enableServiceLinks: false
+{{- with .Values.image.pullSecrets }}
+imagePullSecrets:
+  {{- range . }}
+  - name: {{ . | quote }}
+  {{- end }}
+{{- end }}
+{{- with .Values.priorityClassName }}
+priorityClassName: {{ . | quote }}
+{{- end }}
+terminationGracePeriodSeconds: {{ .Values.drain.gracePeriodSeconds | int }}
+securityContext:
+  runAsNonRoot: true
+  runAsUser: 10001
+  runAsGroup: 10001
+  fsGroup: 10001
+  fsGroupChangePolicy: OnRootMismatch
+  seccompProfile:
+    type: RuntimeDefault
+topologySpreadConstraints:
+  - maxSkew: 1
+    topologyKey: kubernetes.io/hostname
+    whenUnsatisfiable: ScheduleAnyway
+    labelSelector:
+      matchLabels:
+        {{- include "elf-team.selectorLabels" . | nindent 8 }}
+    matchLabelKeys:
+      - pod-template-hash
+containers:
+  - name: team
+    image: {{ include "elf-team.image" . | quote }}
+    imagePullPolicy: {{ .Values.image.pullPolicy }}
+    securityContext:
+      allowPrivilegeEscalation: false
+      capabilities:
+        drop:
+          - ALL
+      privileged: false
+      readOnlyRootFilesystem: true
+      runAsNonRoot: true
+      seccompProfile:
+        type: RuntimeDefault
+    ports:
+      - name: http
+        containerPort: 8000
+        protocol: TCP
+    envFrom:
+      - configMapRef:
+          name: {{ include "elf-team.configName" . }}
+    env:
+      # Frameworks write caches under HOME; everything else of the root file system is read-only.
+      - name: HOME
+        value: /data
+      {{- range .Values.secrets }}
+      {{- if eq .mount "file" }}
+      - name: {{ .name }}_FILE
+        value: /run/secrets/elf/{{ .name }}
+      {{- else }}
+      - name: {{ .name }}
+        valueFrom:
+          secretKeyRef:
+            name: {{ .secret | quote }}
+            key: {{ .key | quote }}
+            optional: {{ .optional }}
+      {{- end }}
+      {{- end }}
+    startupProbe:
+      {{- include "elf-team.probe" (dict "path" "/startupz" "timing" .Values.probes.startup) | nindent 6 }}
+    livenessProbe:
+      {{- include "elf-team.probe" (dict "path" "/livez" "timing" .Values.probes.liveness) | nindent 6 }}
+    readinessProbe:
+      {{- include "elf-team.probe" (dict "path" "/readyz" "timing" .Values.probes.readiness) | nindent 6 }}
+    lifecycle:
+      preStop:
+        # Endpoints need a moment to forget this pod; until then it still answers.
+        sleep:
+          seconds: {{ .Values.drain.preStopSeconds | int }}
+    resources:
+      {{- range $kind := list "requests" "limits" }}
+      {{ $kind }}:
+        {{- range $name, $quantity := index $.Values.resources $kind }}
+        {{ $name }}: {{ $quantity | quote }}
+        {{- end }}
+      {{- end }}
+    volumeMounts:
+      - name: data
+        mountPath: /data
+      - name: tmp
+        mountPath: /tmp
+      {{- if include "elf-team.secretFiles" . }}
+      - name: secrets
+        mountPath: /run/secrets/elf
+        readOnly: true
+      {{- end }}
+volumes:
+  - name: data
+    emptyDir:
+      sizeLimit: {{ .Values.volumes.dataSize | quote }}
+  - name: tmp
+    emptyDir:
+      sizeLimit: {{ .Values.volumes.tmpSize | quote }}
+  {{- with include "elf-team.secretFiles" . }}
+  - name: secrets
+    projected:
+      defaultMode: 288 # 0440; YAML's versions read an octal number differently
+      sources:
+        {{- . | trim | nindent 8 }}
+  {{- end }}
+{{- end -}}
+
+{{- define "elf-team.probe" -}}
+httpGet:
+  path: {{ .path }}
+  port: http
+periodSeconds: {{ .timing.periodSeconds | int }}
+timeoutSeconds: {{ .timing.timeoutSeconds | int }}
+failureThreshold: {{ .timing.failureThreshold | int }}
+{{- end -}}
+
+{{/* Sources of the projected volume with the secrets that the process reads as files. */}}
+{{- define "elf-team.secretFiles" -}}
+{{- range .Values.secrets }}
+{{- if eq .mount "file" }}
+- secret:
+    name: {{ .secret | quote }}
+    items:
+      - key: {{ .key | quote }}
+        path: {{ .name | quote }}
+    optional: {{ .optional }}
+{{- end }}
+{{- end }}
+{{- end -}}

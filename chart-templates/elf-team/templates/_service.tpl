@@ -1,0 +1,18 @@
+{{- define "elf-team.service" -}}
+apiVersion: v1
+kind: Service
+metadata:
+  {{- include "elf-team.metadata" (dict "root" . "name" (include "elf-team.name" .)) | nindent 2 }}
+spec:
+  type: ClusterIP
+  selector:
+    {{- include "elf-team.selectorLabels" . | nindent 4 }}
+  ports:
+    - name: http
+      port: 8000
+      targetPort: http
+      protocol: TCP
+      {{- with .Values.service.appProtocol }}
+      appProtocol: {{ . | quote }}
+      {{- end }}
+{{- end -}}

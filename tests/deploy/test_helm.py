@@ -1,0 +1,186 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from elf_sdk.deploy.chart import chart_tree, load_templates
+from elf_sdk.deploy.helm import CommandLineHelm, EmbeddedHelm, Helm, choose_helm, fit
+from elf_sdk.deploy.kubernetes import ObjectSchemas, parse_manifests
+from elf_sdk.errors import Failure, Missing
+from elf_sdk.files import write_tree
+from tests.deploy.organisations import elf, render, spec, values_of, write_project
+from tests.deploy.test_render import EVERYTHING
+
+
+@pytest.mark.parametrize("name", ["dev", "staging", "prod"])
+def test_both_engines_give_the_same_objects(
+    name: str, embedded: EmbeddedHelm, command_line: CommandLineHelm, tmp_path: Path
+) -> None:
+    team = spec(**EVERYTHING)
+    values = values_of(team, name)
+    assert render(tmp_path / "a", team, values, embedded, name) == render(tmp_path / "b", team, values, command_line, name)
+
+
+@pytest.mark.parametrize("engine", ["embedded", "command_line"])
+def test_what_helm_refuses_is_said_in_one_line(engine: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    helm: Helm = request.getfixturevalue(engine)
+    team = spec()
+    write_tree(tmp_path / "c", chart_tree(team, {"prod": values_of(team)}, load_templates()))
+    (tmp_path / "over.yaml").write_text("replicas: many\n")
+    with pytest.raises(Failure) as caught:
+        helm.render(tmp_path / "c", tmp_path / "over.yaml", release="x", namespace="x")
+    assert "replicas" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("version", "answer"),
+    [
+        ("v3.18.4", False),
+        ("v3.19.0", True),
+        ("v3.20.2+g1", True),
+        ("v4.1", True),
+        ("4.2.3", True),
+        ("v5.0.0", False),
+        ("v2.17", False),
+        ("", False),
+        ("helm", False),
+    ],
+)
+def test_which_versions_are_fit(version: str, answer: bool) -> None:
+    assert fit(version) is answer
+
+
+def _fake(directory: Path, version: str) -> Path:
+    program = directory / "helm"
+    program.write_text(f"#!/bin/sh\necho {version}\n")
+    program.chmod(0o755)
+    return program
+
+
+def test_an_old_helm_is_refused_by_name_and_version(tmp_path: Path) -> None:
+    with pytest.raises(Missing, match=r"helm is v3\.17\.0; Helm 3\.19"):
+        CommandLineHelm(_fake(tmp_path, "v3.17.0"))
+
+
+def test_without_any_helm_one_sentence_says_what_to_install(tmp_path: Path) -> None:
+    # The embedded one is hidden by a module of its name that is not there.
+    code = (
+        "import sys; sys.modules['helm_python'] = None\n"
+        "from elf_sdk.cli import main\n"
+        "sys.argv = ['elf', 'package', '--output', 'out']\n"
+        "main()"
+    )
+    root = write_project(tmp_path / "p")
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=root,
+        env={"PATH": str(tmp_path), "PYTHONPATH": str(Path(__file__).parents[2])},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "pip install 'elf-sdk[tools]'" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (root / "out").exists()
+
+
+def test_auto_prefers_the_embedded_one() -> None:
+    assert choose_helm("auto").name.startswith("embedded Helm v4")
+
+
+def test_the_cli_is_used_on_request(command_line: CommandLineHelm, tmp_path: Path) -> None:
+    root = write_project(tmp_path / "p")
+    program = command_line.name.partition("(")[2].rstrip(")")
+    path = f"{Path(program).parent}:/usr/bin:/bin"
+    done = elf("package", "--helm", "cli", "--output", "out", cwd=root, PATH=path)
+    assert done.returncode == 0, done.stderr
+    assert command_line.name.partition(" (")[0] in done.stdout
+    again = elf("package", "--output", "embedded", "--helm", "embedded", cwd=root)
+    assert again.returncode == 0, again.stderr
+    assert subprocess.run(["diff", "-r", "out", "embedded"], cwd=root, check=False).returncode == 0
+
+
+def test_the_archive_is_a_chart_to_helm(command_line: CommandLineHelm, tmp_path: Path) -> None:
+    root = write_project(tmp_path / "p")
+    assert elf("package", "--output", "out", cwd=root).returncode == 0
+    program = command_line.name.partition("(")[2].rstrip(")")
+
+    def template(chart: str) -> str:
+        command = [program, "template", "chief-team", chart, "-f", "out/chief-team/values-prod.yaml"]
+        return subprocess.run(command, cwd=root, check=True, capture_output=True, text=True).stdout
+
+    assert template("out/chief-team-0.1.0.tgz") == template("out/chief-team")
+    assert subprocess.run(["tar", "tzf", "out/chief-team-0.1.0.tgz"], cwd=root, check=False).returncode == 0
+
+
+def test_the_archive_loads_in_the_embedded_helm(tmp_path: Path) -> None:
+    import helm_python
+
+    root = write_project(tmp_path / "p")
+    assert elf("package", "--output", "out", cwd=root).returncode == 0
+    with helm_python.Chart.load(root / "out/chief-team-0.1.0.tgz") as chart:
+        assert (chart.name, chart.version) == ("chief-team", "0.1.0")
+        assert [each["name"] for each in chart.dependencies] == ["elf-team"]
+
+
+def _deployment() -> dict[str, object]:
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": "x"},
+        "spec": {
+            "selector": {"matchLabels": {"a": "b"}},
+            "template": {
+                "metadata": {"labels": {"a": "b"}},
+                "spec": {"containers": [{"name": "c", "image": "i", "ports": [{"containerPort": 1}]}]},
+            },
+        },
+    }
+
+
+def test_objects_are_checked_strictly_by_kind_name_and_path() -> None:
+    schemas = ObjectSchemas()
+    schemas.check([_deployment()])
+    wrong: dict[str, dict[str, object]] = _deployment()  # type: ignore[assignment]
+    wrong["spec"]["replicas"] = "two"
+    wrong["spec"]["replica"] = 2
+    with pytest.raises(Failure, match=r"Deployment/x: .*") as caught:
+        schemas.check([wrong])
+    assert "spec.replicas" in str(caught.value)
+    assert "'replica'" in str(caught.value)
+
+
+def test_unknown_kinds_and_doubles_are_refused() -> None:
+    schemas = ObjectSchemas()
+    with pytest.raises(Failure, match=r"Gizmo/x: Kubernetes 1\.33 has no Gizmo"):
+        schemas.check([{"apiVersion": "v1", "kind": "Gizmo", "metadata": {"name": "x"}}])
+    with pytest.raises(Failure, match="there twice"):
+        schemas.check([_deployment(), _deployment()])
+    with pytest.raises(Failure, match="no YAML"):
+        parse_manifests("a: [")
+    with pytest.raises(Failure, match="no Kubernetes object"):
+        parse_manifests("just text")
+    with pytest.raises(Missing, match=r"Kubernetes 9\.9"):
+        ObjectSchemas("9.9")
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_the_compiled_schemas_agree_with_the_package_they_come_from(tmp_path: Path) -> None:
+    import kubernetes_validate
+
+    objects = list(render(tmp_path, spec(**EVERYTHING), values_of(spec(**EVERYTHING))).values())
+    spoiled = [{**each, "surprise": 1} for each in objects]
+    schemas = ObjectSchemas()
+    for each in objects:
+        schemas.check([each])
+        kubernetes_validate.validate(each, "1.33", strict=True)
+    for each in spoiled:
+        with pytest.raises(Failure, match="surprise"):
+            schemas.check([each])
+        with pytest.raises(kubernetes_validate.ValidationError, match="surprise"):
+            kubernetes_validate.validate(each, "1.33", strict=True)
