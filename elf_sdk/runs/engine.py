@@ -80,14 +80,12 @@ class _Job:
         writer: the way of its events.
         stopped: how it is to end before its time, once somebody has said so.
         task: writes the end, whatever happens; nobody cancels it.
-        working: whether it has got its turn and its place.
     """
 
     run: Run
     writer: RunWriter
     stopped: asyncio.Future[Event]
     task: asyncio.Task[None] = field(init=False)
-    working: bool = False
 
     def stop(self, end: Event) -> None:
         """End it like this, unless it has ended or was stopped before."""
@@ -430,7 +428,6 @@ class Engine:
         # A lock lives as long as some run holds it or waits for it.
         await held.enter_async_context(self._turns.setdefault(request.conversation, asyncio.Lock()))
         await held.enter_async_context(self._places)
-        job.working = True
         self._running += 1
         held.callback(self._leave)
         late = Failed("deadline", f"it took longer than {self.spec.runs.deadline}", retryable=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 from elf_sdk.errors import BadInput, Conflict
@@ -52,8 +53,10 @@ class FileLock:
                 f"{database} is served by another process already{f' ({holder})' if holder else ''}; "
                 "stop that one, or set ELF_STORE to another file"
             ) from None
-        os.truncate(self._descriptor, 0)
-        os.pwrite(self._descriptor, f"process {os.getpid()}\n".encode(), 0)
+        # Only for the message above, so a full disk does not matter.
+        with suppress(OSError):
+            os.truncate(self._descriptor, 0)
+            os.pwrite(self._descriptor, f"process {os.getpid()}\n".encode(), 0)
 
     def release(self) -> None:
         """Let others have it."""

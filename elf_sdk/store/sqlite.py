@@ -231,6 +231,12 @@ def _together(connection: sqlite3.Connection, calls: Sequence[_Call]) -> None:
     alone = len(calls) == 1
     try:
         connection.execute("BEGIN IMMEDIATE")
+    except sqlite3.Error as error:
+        # Locked, for as long as one waits for that: to wait for each call alone would stop the process for minutes.
+        for call in calls:
+            call.error = error
+        return
+    try:
         for call in calls:
             if not alone:
                 connection.execute("SAVEPOINT call")

@@ -1,0 +1,198 @@
+"""One suite for every run log."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from elf_sdk.errors import Conflict, NotFound
+from elf_sdk.runs.events import (
+    MAX_EVENT_BYTES,
+    Answered,
+    Artifact,
+    Cancelled,
+    Failed,
+    Finished,
+    InputRequired,
+    Started,
+    TextDelta,
+    ToolCall,
+    UnknownEvent,
+)
+from elf_sdk.runs.log import IdempotencyKey, RunFilter, RunLog, RunState
+from tests.runs.support import ADA, BOB, ask
+
+KEY = IdempotencyKey("a2a", "message/send", "m1")
+
+
+async def test_a_new_run_is_queued_and_empty(run_log: RunLog) -> None:
+    run, created = await run_log.create("r1", ask("what?", colour="blue"), None)
+    assert created
+    assert (run.id, run.state, run.head) == ("r1", RunState.QUEUED, 0)
+    assert abs(datetime.now(UTC) - run.created_at) < timedelta(seconds=5)
+    assert await run_log.get("r1") == run
+    assert (await run_log.read("r1")) == ()
+    assert run.request.metadata == {"colour": "blue"}
+
+
+async def test_what_is_appended_is_read_back_in_order_and_without_gaps(run_log: RunLog) -> None:
+    await run_log.create("r1", ask(), None)
+    first = await run_log.append("r1", [Started(), TextDelta("a")])
+    second = await run_log.append("r1", [ToolCall("1", "look", {"b": 1, "a": [None, 1.5]}), TextDelta("ü✓")])
+    assert [logged.seq for logged in (*first, *second)] == [1, 2, 3, 4]
+    assert await run_log.read("r1") == (*first, *second)
+    assert await run_log.read("r1", after=1, limit=2) == (first[1], second[0])
+    assert await run_log.read("r1", after=4) == ()
+    run = await run_log.get("r1")
+    assert run is not None
+    assert (run.head, run.state, run.updated_at) == (4, RunState.WORKING, second[-1].at)
+
+
+async def test_many_writers_of_one_run_leave_no_gap(run_log: RunLog) -> None:
+    await run_log.create("r1", ask(), None)
+    await asyncio.gather(*(run_log.append("r1", [TextDelta(str(i)), TextDelta("x")]) for i in range(100)))
+    events = await run_log.read("r1")
+    assert [logged.seq for logged in events] == list(range(1, 201))
+    for even in range(0, 200, 2):
+        assert events[even + 1].event == TextDelta("x")
+
+
+async def test_states_follow_the_events(run_log: RunLog) -> None:
+    await run_log.create("r1", ask(), None)
+    for event, state in (
+        (Started(), RunState.WORKING),
+        (TextDelta("x"), RunState.WORKING),
+        (InputRequired("q", "?"), RunState.INPUT_REQUIRED),
+        (Answered("q", "!"), RunState.QUEUED),
+        (Failed("team", "no"), RunState.FAILED),
+    ):
+        await run_log.append("r1", [event])
+        run = await run_log.get("r1")
+        assert run is not None
+        assert run.state is state
+
+
+@pytest.mark.parametrize("end", [Finished(), Failed("internal", "x"), Cancelled()])
+async def test_nothing_follows_the_end(run_log: RunLog, end: Finished | Failed | Cancelled) -> None:
+    await run_log.create("r1", ask(), None)
+    with pytest.raises(Conflict):
+        await run_log.append("r1", [end, TextDelta("late")])
+    await run_log.append("r1", [TextDelta("x"), end])
+    for late in (TextDelta("late"), Finished()):
+        with pytest.raises(Conflict, match="ended"):
+            await run_log.append("r1", [late])
+    assert len(await run_log.read("r1")) == 2
+
+
+async def test_append_can_insist_on_the_head(run_log: RunLog) -> None:
+    await run_log.create("r1", ask(), None)
+    await run_log.append("r1", [Started()], head=0)
+    with pytest.raises(Conflict, match="moved on"):
+        await run_log.append("r1", [TextDelta("x")], head=0)
+    outcomes = await asyncio.gather(
+        *(run_log.append("r1", [TextDelta("x")], head=1) for _ in range(10)), return_exceptions=True
+    )
+    assert sum(isinstance(outcome, Conflict) for outcome in outcomes) == 9
+
+
+async def test_an_absent_run_is_not_found(run_log: RunLog) -> None:
+    assert await run_log.get("none") is None
+    assert await run_log.read("none") == ()
+    with pytest.raises(NotFound, match="none"):
+        await run_log.append("none", [Started()])
+
+
+async def test_an_event_that_cannot_be_stored_leaves_nothing(run_log: RunLog) -> None:
+    await run_log.create("r1", ask(), None)
+    for bad in (TextDelta("x" * MAX_EVENT_BYTES), Artifact("a", "a", data=object())):
+        with pytest.raises(ValueError, match="event"):
+            await run_log.append("r1", [TextDelta("good"), bad])
+    run = await run_log.get("r1")
+    assert run is not None
+    assert run.head == 0
+    assert await run_log.read("r1") == ()
+
+
+async def test_text_that_no_store_takes_is_cleaned(run_log: RunLog) -> None:
+    request = ask("a\x00b\ud800", context="c\x00", key={"x\ud800": ["\x00"]})
+    run, _ = await run_log.create("r1", request, IdempotencyKey("chat", "message", "k\ud800"))
+    assert run.request.text == "a\ufffdb\ufffd"
+    await run_log.append("r1", [TextDelta("x\x00y\udfff"), ToolCall("1", "t", {"k\x00": "v\ud800"})])
+    stored = await run_log.get("r1")
+    assert stored is not None
+    assert stored.request == request
+    assert stored.request.metadata == {"key": {"x\ufffd": ["\ufffd"]}}
+    events = [logged.event for logged in await run_log.read("r1")]
+    assert events == [TextDelta("x\ufffdy\ufffd"), ToolCall("1", "t", {"k\ufffd": "v\ufffd"})]
+
+
+async def test_an_event_of_a_newer_release_is_kept(run_log: RunLog) -> None:
+    await run_log.create("r1", ask(), None)
+    event = UnknownEvent("hologram", {"depth": 3})
+    await run_log.append("r1", [event])
+    assert [logged.event for logged in await run_log.read("r1")] == [event]
+    with pytest.raises(ValueError, match="finished"):
+        await run_log.append("r1", [UnknownEvent("finished", {})])
+
+
+async def test_the_same_key_gives_the_same_run(run_log: RunLog) -> None:
+    outcomes = await asyncio.gather(*(run_log.create(f"r{i}", ask(), KEY) for i in range(50)))
+    assert len({run.id for run, _ in outcomes}) == 1
+    assert sum(created for _, created in outcomes) == 1
+    assert len(await run_log.list(RunFilter("test-team"))) == 1
+    found = await run_log.find(ask(), KEY)
+    assert found is not None
+    assert found.id == outcomes[0][0].id
+
+
+async def test_the_same_key_for_another_request_is_a_conflict(run_log: RunLog) -> None:
+    await run_log.create("r1", ask("one"), KEY)
+    with pytest.raises(Conflict, match="different request"):
+        await run_log.create("r2", ask("two"), KEY)
+    with pytest.raises(Conflict, match="different request"):
+        await run_log.find(ask("two"), KEY)
+    assert await run_log.get("r2") is None
+
+
+async def test_keys_are_scoped_by_owner_protocol_and_operation(run_log: RunLog) -> None:
+    starts = [
+        (ask(), KEY),
+        (ask(owner=BOB), KEY),
+        (ask(), IdempotencyKey("chat", KEY.operation, KEY.key)),
+        (ask(), IdempotencyKey(KEY.protocol, "other", KEY.key)),
+    ]
+    for number, (request, key) in enumerate(starts):
+        _, created = await run_log.create(f"r{number}", request, key)
+        assert created
+
+
+async def test_list_narrows_and_shows_the_latest_first(run_log: RunLog) -> None:
+    for number in range(6):
+        await run_log.create(f"r{number}", ask(context=f"c{number % 2}", owner=ADA if number < 4 else BOB), None)
+    await run_log.append("r1", [Finished()])
+
+    async def ids(which: RunFilter, limit: int = 100) -> list[str]:
+        return [run.id for run in await run_log.list(which, limit)]
+
+    assert await ids(RunFilter("test-team")) == ["r5", "r4", "r3", "r2", "r1", "r0"]
+    assert await ids(RunFilter("test-team"), 2) == ["r5", "r4"]
+    assert await ids(RunFilter("test-team", ADA)) == ["r3", "r2", "r1", "r0"]
+    assert await ids(RunFilter("test-team", ADA, "c1")) == ["r3", "r1"]
+    assert await ids(RunFilter("test-team", states=frozenset({RunState.FINISHED}))) == ["r1"]
+    assert await ids(RunFilter("test-team", states=frozenset())) == []
+    assert await ids(RunFilter("other-team")) == []
+    assert await run_log.count("test-team") == {RunState.QUEUED: 5, RunState.FINISHED: 1}
+    assert await run_log.count("other-team") == {}
+
+
+async def test_waiters_hear_of_every_append_even_when_its_caller_has_gone(run_log: RunLog) -> None:
+    await run_log.create("r1", ask(), None)
+    with run_log.waiters.register("r1") as news:
+        task = asyncio.create_task(run_log.append("r1", [Started()]))
+        await asyncio.sleep(0)
+        task.cancel()
+        async with asyncio.timeout(5):
+            await news.wait()
+    assert len(await run_log.read("r1")) == 1
