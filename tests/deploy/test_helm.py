@@ -21,7 +21,9 @@ def test_both_engines_give_the_same_objects(
 ) -> None:
     team = spec(**EVERYTHING)
     values = values_of(team, name)
-    assert render(tmp_path / "a", team, values, embedded, name) == render(tmp_path / "b", team, values, command_line, name)
+    assert render(tmp_path / "a", team, values, embedded, name) == render(
+        tmp_path / "b", team, values, command_line, name
+    )
 
 
 @pytest.mark.parametrize("engine", ["embedded", "command_line"])

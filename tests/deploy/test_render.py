@@ -13,7 +13,11 @@ from tests.deploy.organisations import Object, render, spec, values_of
 EVERYTHING = {
     "display_name": "Brand",
     "purpose": "Keeps the voice.",
-    "llm": {"provider": "openai", "model": "gpt-4o", "fallbacks": [{"provider": "compatible", "base_url": "http://llm"}]},
+    "llm": {
+        "provider": "openai",
+        "model": "gpt-4o",
+        "fallbacks": [{"provider": "compatible", "base_url": "http://llm"}],
+    },
     "env": [{"name": "TONE", "value": "$(PATH)"}],
     "secrets": [
         {"name": "CRM_KEY", "from": {"secret": "crm", "key": "api-key"}},
