@@ -173,7 +173,7 @@ def test_unknown_kinds_and_doubles_are_refused() -> None:
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_the_compiled_schemas_agree_with_the_package_they_come_from(tmp_path: Path) -> None:
-    import kubernetes_validate
+    import kubernetes_validate  # type: ignore[import-untyped]
 
     objects = list(render(tmp_path, spec(**EVERYTHING), values_of(spec(**EVERYTHING))).values())
     spoiled = [{**each, "surprise": 1} for each in objects]
