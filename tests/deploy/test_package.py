@@ -385,7 +385,7 @@ def test_killed_anywhere_it_leaves_the_old_tree_or_the_new_one(exchange: bool, p
             target.write_bytes(content)
     chance = random.Random(7)  # noqa: S311 - when to kill
     seen = set()
-    for _ in range(25):
+    for _ in range(12):
         process = subprocess.Popen(
             [sys.executable, "-c", loop, project_dir / "trees", output],
             env={**os.environ, "PYTHONPATH": str(Path(elf_sdk.__file__).parents[1])},
