@@ -83,7 +83,8 @@ class EmbeddedHelm:
         """As in the seam."""
         try:
             given: dict[str, Any] = self._helm.values_from_yaml(values.read_text(encoding="utf-8"))
-            report = self._helm.lint(chart, given, strict=True, namespace=namespace)
+            # Rendering checks the values against the schema too; once is enough, it is a third of a lint.
+            report = self._helm.lint(chart, given, strict=True, namespace=namespace, skip_schema_validation=True)
             if report["errors"]:
                 findings = [m["error"] for m in report["messages"] if m["severity"] >= _ERROR] or report["errors"]
                 raise Failure("; ".join(_one_line(str(finding)) for finding in findings))

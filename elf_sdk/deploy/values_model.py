@@ -26,8 +26,9 @@ SecretName = Annotated[
 SecretKey = Annotated[str, StringConstraints(pattern=r"^[-._a-zA-Z0-9]+$", max_length=253)]
 VariableName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", max_length=253)]
 Repository = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9._/:]*[a-z0-9])?$", max_length=255)]
-Tag = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][-A-Za-z0-9_.]{0,127}$")]
-Digest = Annotated[str, StringConstraints(pattern=r"^(sha256:[0-9a-f]{64})?$")]
+# Lengths stand beside the patterns: Helm compiles them for every render, and unrolls a counted repetition.
+Tag = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][-A-Za-z0-9_.]*$", max_length=128)]
+Digest = Annotated[str, StringConstraints(pattern=r"^(sha256:[0-9a-f]+)?$", max_length=71)]
 
 
 class _Values(BaseModel):

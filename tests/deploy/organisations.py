@@ -43,9 +43,7 @@ def write_project(
 
 
 def spec(**fields: Any) -> TeamSpec:
-    return TeamSpec.model_validate(
-        {"name": "brand-team", "members": [{"role": "lead", "is_manager": True}], **fields}
-    )
+    return TeamSpec.model_validate({"name": "brand-team", "members": [{"role": "lead", "is_manager": True}], **fields})
 
 
 def environment(name: str, organisation: Organisation | None = None) -> Environment:

@@ -21,7 +21,9 @@ def test_both_engines_give_the_same_objects(
 ) -> None:
     team = spec(**EVERYTHING)
     values = values_of(team, name)
-    assert render(tmp_path / "a", team, values, embedded, name) == render(tmp_path / "b", team, values, command_line, name)
+    assert render(tmp_path / "a", team, values, embedded, name) == render(
+        tmp_path / "b", team, values, command_line, name
+    )
 
 
 @pytest.mark.parametrize("engine", ["embedded", "command_line"])
@@ -171,7 +173,7 @@ def test_unknown_kinds_and_doubles_are_refused() -> None:
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_the_compiled_schemas_agree_with_the_package_they_come_from(tmp_path: Path) -> None:
-    import kubernetes_validate
+    import kubernetes_validate  # type: ignore[import-untyped]
 
     objects = list(render(tmp_path, spec(**EVERYTHING), values_of(spec(**EVERYTHING))).values())
     spoiled = [{**each, "surprise": 1} for each in objects]

@@ -118,9 +118,7 @@ def test_keys_that_yaml_would_read_as_something_else_are_quoted() -> None:
 
 
 @pytest.mark.parametrize("engine", ["embedded", "command_line"])
-def test_environment_values_are_unchanged_by_helm(
-    engine: str, request: pytest.FixtureRequest, tmp_path: Path
-) -> None:
+def test_environment_values_are_unchanged_by_helm(engine: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
     helm: EmbeddedHelm | CommandLineHelm = request.getfixturevalue(engine)
     team = spec()
     values = values_of(team)
@@ -177,7 +175,12 @@ def test_no_template_looks_anything_up_or_evaluates_text() -> None:
 def test_markdown_shows_text_and_does_nothing_else() -> None:
     shown = inline_markdown("# a\n<b> [c](d) `e` *f* | {{ g }}\u2028h-i \\ 😀")
     assert shown == r"\# a \<b\> \[c\](d) \`e\` \*f\* \| \{\{ g \}\} h-i \\ 😀"
-    assert [inline_markdown(text) for text in ("- a", "+ a", "1. a", "12) a")] == [r"\- a", r"\+ a", r"1\. a", r"12\) a"]
+    assert [inline_markdown(text) for text in ("- a", "+ a", "1. a", "12) a")] == [
+        r"\- a",
+        r"\+ a",
+        r"1\. a",
+        r"12\) a",
+    ]
 
 
 def test_a_readme_is_one_paragraph_of_what_people_wrote() -> None:

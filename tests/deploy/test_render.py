@@ -13,7 +13,11 @@ from tests.deploy.organisations import Object, render, spec, values_of
 EVERYTHING = {
     "display_name": "Brand",
     "purpose": "Keeps the voice.",
-    "llm": {"provider": "openai", "model": "gpt-4o", "fallbacks": [{"provider": "compatible", "base_url": "http://llm"}]},
+    "llm": {
+        "provider": "openai",
+        "model": "gpt-4o",
+        "fallbacks": [{"provider": "compatible", "base_url": "http://llm"}],
+    },
     "env": [{"name": "TONE", "value": "$(PATH)"}],
     "secrets": [
         {"name": "CRM_KEY", "from": {"secret": "crm", "key": "api-key"}},
@@ -141,7 +145,7 @@ def test_settings_come_from_the_config_map_where_nothing_expands_them(prod: dict
     assert container(prod)["envFrom"] == [{"configMapRef": {"name": "brand-team-config"}}]
     assert prod["ConfigMap"]["data"] == {
         "ELF_ENVIRONMENT": "prod",
-        "ELF_HOST": "0.0.0.0",
+        "ELF_HOST": "0.0.0.0",  # noqa: S104 - in the pod
         "ELF_LOG_LEVEL": "info",
         "ELF_ORGANISATION": "elf",
         "ELF_PORT": "8000",

@@ -73,7 +73,7 @@ def test_two_replicas_of_dev_share_a_database() -> None:
 
 
 def test_an_ephemeral_store_with_two_replicas_is_refused_with_the_remedy() -> None:
-    with pytest.raises(BadInput, match="brand-team in prod: .*replicas: 1"):
+    with pytest.raises(BadInput, match=r"brand-team in prod: .*replicas: 1"):
         values_of(spec(runs={"store": "ephemeral"}))
 
 
