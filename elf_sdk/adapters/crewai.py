@@ -69,6 +69,7 @@ class CrewAIAdapter:
     capabilities = AdapterCapabilities(stream=True, human=False, cancel="cooperative", recover=False)
 
     def __init__(self, crew: Any) -> None:
+        need("crewai", "elf-sdk[crewai]")
         self._is_crew = hasattr(crew, "kickoff") and not inspect.isclass(crew)
         if not self._is_crew:
             if not callable(crew):
@@ -78,7 +79,6 @@ class CrewAIAdapter:
 
     async def run(self, ctx: RunContext) -> AsyncGenerator[Event, None]:
         """Do the work of one run; see `Adapter.run`."""
-        need("crewai", "elf-sdk[crewai]")
         bridge = Bridge()
         async with aclosing(bridge.events(self._work(ctx, bridge))) as events:
             async for event in events:

@@ -64,6 +64,7 @@ class LangGraphAdapter:
         input: InputMapping | None = None,  # noqa: A002 - LangGraph's own word for it
         output: OutputMapping | None = None,
     ) -> None:
+        need("langgraph", "elf-sdk[langgraph]")
         self._is_graph = hasattr(graph, "astream") or hasattr(graph, "compile")
         if not self._is_graph:
             if not callable(graph):
@@ -79,7 +80,6 @@ class LangGraphAdapter:
 
     async def run(self, ctx: RunContext) -> AsyncGenerator[Event, None]:
         """Do the work of one run; see `Adapter.run`."""
-        need("langgraph", "elf-sdk[langgraph]")
         bridge = Bridge()
         async with aclosing(bridge.events(self._work(ctx, bridge))) as events:
             async for event in events:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import socket
-from typing import Final
+from typing import Final, Literal
 
 import uvicorn
+from starlette.applications import Starlette
 from starlette.types import ASGIApp
 
-from elf_sdk.errors import BadInput, Failure
+from elf_sdk.errors import BadInput
 
 __all__ = ["bind", "serve", "server_for"]
 
@@ -48,14 +50,14 @@ def bind(host: str, port: int) -> socket.socket:
     return sock
 
 
-def server_for(app: ASGIApp, *, log_level: str = "warning") -> uvicorn.Server:
+def server_for(app: ASGIApp, *, log_level: str = "warning", lifespan: Literal["on", "off"] = "on") -> uvicorn.Server:
     """The ASGI server, set up for what a team does.
 
     Compression of WebSockets is off: it costs more time and memory than it saves for text in small pieces.
     """
     config = uvicorn.Config(
         app,
-        lifespan="on",
+        lifespan=lifespan,
         log_level=log_level,
         access_log=False,
         server_header=False,
@@ -69,13 +71,24 @@ def server_for(app: ASGIApp, *, log_level: str = "warning") -> uvicorn.Server:
     return uvicorn.Server(config)
 
 
-def serve(app: ASGIApp, sock: socket.socket, *, log_level: str = "warning") -> None:
+def serve(app: Starlette, sock: socket.socket, *, log_level: str = "warning") -> None:
     """Serve until SIGINT or SIGTERM.
 
+    The application's lifespan is entered here and not by the server, which would turn what goes wrong there into a
+    traceback.
+
     Raises:
-        Failure: the application did not start; its log says why.
+        ElfError: the application cannot start; the message says why.
     """
-    server = server_for(app, log_level=log_level)
-    server.run(sockets=[sock])
-    if not server.started:
-        raise Failure("the server did not start; the message above says why")
+    server = server_for(app, log_level=log_level, lifespan="off")
+
+    async def lifelong() -> None:
+        async with app.router.lifespan_context(app):
+            await server.serve(sockets=[sock])
+
+    with asyncio.Runner(loop_factory=server.config.get_loop_factory()) as runner:
+        try:
+            runner.run(lifelong())
+        except KeyboardInterrupt:
+            # The server has stopped in good order by then, and raises the signal again.
+            return

@@ -26,7 +26,16 @@ class TokenFilter(logging.Filter):
 
 def protect_logs() -> None:
     """Filter the loggers that see a request's URL; uvicorn writes it at INFO for each WebSocket."""
-    for name in ("uvicorn.error", "uvicorn.access", "elf", "elf.chat", "elf.runs", "elf.delegation", "httpx"):
+    for name in (
+        "uvicorn.error",
+        "uvicorn.access",
+        "uvicorn.asgi",
+        "elf",
+        "elf.chat",
+        "elf.runs",
+        "elf.delegation",
+        "httpx",
+    ):
         logger = logging.getLogger(name)
         if not any(isinstance(present, TokenFilter) for present in logger.filters):
             logger.addFilter(TokenFilter())

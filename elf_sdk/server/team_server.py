@@ -133,7 +133,7 @@ class TeamServer:
             sock = bind(host or settings.host, settings.port if port is None else port)
             address = "http://{}:{}".format(*sock.getsockname()[:2])
             print(f"{self.spec.title} on {address} — card: {address}/.well-known/agent-card.json", flush=True)  # noqa: T201 - a person started this
-            serve(self, sock, log_level=settings.log_level)
+            serve(self._app, sock, log_level=settings.log_level)
         except ElfError as error:
             sys.exit(f"error: {error}")
 

@@ -46,6 +46,21 @@ if __name__ == "__main__":
 """
 
 
+WITHOUT_LANGGRAPH = """\
+import sys
+from importlib.machinery import PathFinder
+
+
+class Without(PathFinder):
+    @classmethod
+    def find_spec(cls, name, path=None, target=None):
+        return None if name.partition(".")[0] == "langgraph" else super().find_spec(name, path, target)
+
+
+sys.meta_path[sys.meta_path.index(PathFinder)] = Without
+"""
+
+
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
     """Two teams whose modules have the same names and different contents."""
@@ -250,14 +265,15 @@ def test_a_framework_that_is_not_installed(project: Path) -> None:
         "from elf_sdk import LangGraphAdapter, TeamServer\n"
         "class Graph(TeamServer):\n    adapter = LangGraphAdapter(lambda: None)\n"
     )
-    # Stands before the real package on the path, and says what a missing one says.
-    fake = project / "fake" / "langgraph"
-    fake.mkdir(parents=True)
-    (fake / "__init__.py").write_text("raise ModuleNotFoundError(\"No module named 'langgraph'\", name='langgraph')\n")
-    here = environment(project)["PYTHONPATH"]
-    done = elf(project, "dev", "--port", "0", "--no-reload", PYTHONPATH=f"{project / 'fake'}{os.pathsep}{here}")
+    # Python runs this first; it hides the package that is there.
+    hidden = project / "hidden"
+    hidden.mkdir()
+    (hidden / "sitecustomize.py").write_text(WITHOUT_LANGGRAPH)
+    path = f"{hidden}{os.pathsep}{environment(project)['PYTHONPATH']}"
+    done = elf(project, "dev", "--port", "0", "--no-reload", PYTHONPATH=path)
     assert done.returncode == 1
-    assert "langgraph, which is not installed; run: pip install 'elf-sdk[langgraph]'" in done.stderr
+    expected = "this team uses langgraph, which is not installed; run: pip install 'elf-sdk[langgraph]'"
+    assert done.stderr == f"error: {expected}\n"
 
 
 def test_an_unknown_team(project: Path) -> None:

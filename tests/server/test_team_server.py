@@ -27,14 +27,19 @@ async def test_health_shows_strangers_the_public_part_only(settings: Settings) -
         known = (await http.get("/health", headers={**FORWARDED, **served.headers("ada", "boss")})).json()
         renamed = (await http.get("/health", headers={"Host": "boss.example"})).json()
     assert set(stranger) == set(renamed) == {"status", "team_name", "chat_enabled", "timestamp"}
-    assert set(local) == set(known) == set(stranger) | {
-        "framework",
-        "department",
-        "placement",
-        "agents",
-        "version",
-        "checks",
-    }
+    assert (
+        set(local)
+        == set(known)
+        == set(stranger)
+        | {
+            "framework",
+            "department",
+            "placement",
+            "agents",
+            "version",
+            "checks",
+        }
+    )
     assert local["status"] == "ok"
     assert local["agents"] == ["Head", "Hand"]
     assert local["checks"]["model"] == "offline: answers are made up"
