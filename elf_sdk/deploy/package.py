@@ -228,16 +228,16 @@ def _stage(
     stage: Path, output: Path, charts: Sequence[_Chart], there: Manifest, gone: set[str], fresh: set[str]
 ) -> Manifest:
     """Build the next output: fresh charts written, the others taken over."""
-    records = {team: known for team, known in there.charts.items() if team not in gone}
+    records = {chart.team: chart.record for chart in charts}
     for chart in charts:
-        records[chart.team] = chart.record
         if chart.team in fresh:
             write_tree(stage, chart.files)
-    for team, known in records.items():
-        if team not in fresh:
-            keep_tree(output / team, stage / team)
-            for path in known.files:
-                if "/" not in path:
+    for team, known in there.charts.items():
+        # A chart that somebody took away by hand is no longer ours to keep.
+        if team not in gone | fresh and (output / team).is_dir():
+            records.setdefault(team, known)
+            for path in (team, *(path for path in known.files if "/" not in path)):
+                if (output / path).exists():
                     keep_tree(output / path, stage / path)
     return Manifest(dict(sorted(records.items())))
 
