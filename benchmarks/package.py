@@ -1,6 +1,6 @@
 """How long `elf package` takes, beside the loop that people write: `helm template` once for every team and environment.
 
-    python -m benchmarks.package [--teams 100] [--json FILE]
+python -m benchmarks.package [--teams 100] [--json FILE]
 """
 
 from __future__ import annotations
@@ -61,7 +61,9 @@ def measure(root: Path, teams: int, rounds: int) -> dict[str, Any]:
 def write_organisation(root: Path, teams: int) -> None:
     """A tree of teams, each with a model, variables and a secret."""
     for number in range(teams):
-        children = [f"team-{child}" for child in range(number * FAN_OUT + 1, min(number * FAN_OUT + 1 + FAN_OUT, teams))]
+        children = [
+            f"team-{child}" for child in range(number * FAN_OUT + 1, min(number * FAN_OUT + 1 + FAN_OUT, teams))
+        ]
         data: dict[str, Any] = {
             "name": f"team-{number}",
             "display_name": f"Team {number}",
@@ -107,7 +109,9 @@ def reference(root: Path, teams: int, environments: list[str]) -> dict[str, Any]
     helm = shutil.which("helm")
     if helm is None:
         return {"reason": "there is no helm on the PATH"}
-    version = subprocess.run([helm, "version", "--template", "{{ .Version }}"], capture_output=True, text=True, check=False)
+    version = subprocess.run(
+        [helm, "version", "--template", "{{ .Version }}"], capture_output=True, text=True, check=False
+    )
     if not fit(version.stdout):
         return {"reason": f"helm {version.stdout or 'without a version'} is older than 3.19"}
     renders = min(REFERENCE_RENDERS, teams * len(environments))

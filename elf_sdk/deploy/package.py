@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -196,9 +197,22 @@ def _peers(org: Org, names: Iterable[str], environment: Environment) -> tuple[Pe
 
 
 def _compare(charts: Sequence[_Chart], output: Path, there: Manifest, *, whole: bool) -> Iterator[Packaged]:
+    owners = {path: chart.team for chart in charts for path in chart.files}
+    for chart in charts:
+        # Archives of earlier versions, too, which have no directory to tell whose they are.
+        owners |= dict.fromkeys(there.charts[chart.team].files if chart.team in there.charts else (), chart.team)
+    found = compare({path: content for chart in charts for path, content in chart.files.items()}, output)
+
+    def by_team(paths: Iterable[str]) -> Mapping[str, list[str]]:
+        grouped: dict[str, list[str]] = defaultdict(list)
+        for path in paths:
+            grouped[owners.get(path, path.partition("/")[0])].append(path)
+        return grouped
+
+    added, changed, removed = by_team(found.added), by_team(found.changed), by_team(found.removed)
     for chart in charts:
         known = there.charts.get(chart.team)
-        drift = _drift(chart, output, known)
+        drift = Drift(*(tuple(each.get(chart.team, ())) for each in (added, changed, removed)))
         same = not drift and known == chart.record
         status: Literal["added", "changed", "unchanged"] = "unchanged" if same else "changed" if known else "added"
         yield Packaged(chart.team, chart.version, status, drift=drift)
@@ -207,37 +221,20 @@ def _compare(charts: Sequence[_Chart], output: Path, there: Manifest, *, whole: 
             yield Packaged(team, "", "removed", drift=Drift(removed=there.charts[team].files))
 
 
-def _drift(chart: _Chart, output: Path, known: Charted | None) -> Drift:
-    inside = {path.removeprefix(f"{chart.team}/"): c for path, c in chart.files.items() if "/" in path}
-    found = compare(inside, output / chart.team)
-    archived = f"{chart.team}-{chart.version}.tgz"
-    status = compare({archived: chart.files[archived]}, output) if output.is_dir() else Drift(added=(archived,))
-    stale = [path for path in known.files if "/" not in path and path != archived] if known else []
-
-    def full(paths: Iterable[str], *more: str) -> tuple[str, ...]:
-        return tuple(sorted([*(f"{chart.team}/{path}" for path in paths), *more]))
-
-    return Drift(
-        full(found.added, *status.added),
-        full(found.changed, *status.changed),
-        full(found.removed, *(path for path in stale if (output / path).exists())),
-    )
-
-
 def _stage(
     stage: Path, output: Path, charts: Sequence[_Chart], there: Manifest, gone: set[str], fresh: set[str]
 ) -> Manifest:
     """Build the next output: fresh charts written, the others taken over."""
-    records = {team: known for team, known in there.charts.items() if team not in gone}
+    records = {chart.team: chart.record for chart in charts}
     for chart in charts:
-        records[chart.team] = chart.record
         if chart.team in fresh:
             write_tree(stage, chart.files)
-    for team, known in records.items():
-        if team not in fresh:
-            keep_tree(output / team, stage / team)
-            for path in known.files:
-                if "/" not in path:
+    for team, known in there.charts.items():
+        # A chart that somebody took away by hand is no longer ours to keep.
+        if team not in gone | fresh and (output / team).is_dir():
+            records.setdefault(team, known)
+            for path in (team, *(path for path in known.files if "/" not in path)):
+                if (output / path).exists():
                     keep_tree(output / path, stage / path)
     return Manifest(dict(sorted(records.items())))
 

@@ -5,6 +5,7 @@ import json
 import os
 import random
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -149,6 +150,28 @@ def test_a_team_that_is_gone_goes_with_the_whole_project_only(project_dir: Path)
         "data-team": "removed",
     }
     assert sorted(path.name for path in output.iterdir()) == [MANIFEST, "chief-team", "chief-team-0.1.0.tgz"]
+
+
+def test_a_chart_that_was_taken_away_by_hand_is_no_obstacle(project_dir: Path) -> None:
+    output = project_dir / "charts"
+    package(find_project(project_dir))
+    shutil.rmtree(output / "brand-team")
+    (output / "data-team-0.1.0.tgz").unlink()
+    write_project(project_dir, {"chief-team": {**TEAMS["chief-team"], "purpose": "another"}})
+    package(find_project(project_dir), ["chief-team"])
+    assert not (output / "brand-team").exists()
+    assert (output / "data-team").is_dir()
+    statuses = {team.team: team.status for team in package(find_project(project_dir)).teams}
+    assert statuses == {"brand-team": "added", "chief-team": "unchanged", "data-team": "changed"}
+    assert not package(find_project(project_dir), check=True).drifted
+
+
+def test_an_empty_directory_is_a_fine_output(project_dir: Path) -> None:
+    (project_dir / "charts").mkdir()
+    assert package(find_project(project_dir)).helm
+    nested = project_dir / "a" / "b"
+    assert package(find_project(project_dir), output=nested).helm
+    assert (nested / MANIFEST).is_file()
 
 
 def test_check_lists_every_drift_and_changes_nothing(project_dir: Path) -> None:
