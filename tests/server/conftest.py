@@ -90,12 +90,12 @@ class Client:
 
     async def closed(self) -> tuple[int, str]:
         """Closing code and reason, once the server has closed."""
-        try:
+        with pytest.raises(ConnectionClosed) as raised:
             while True:
                 await self.receive()
-        except ConnectionClosed as closed:
-            assert closed.rcvd is not None
-            return closed.rcvd.code, closed.rcvd.reason
+        frame = raised.value.rcvd
+        assert frame is not None, "the server closed the connection without a word"
+        return frame.code, frame.reason
 
 
 @asynccontextmanager

@@ -163,7 +163,7 @@ def test_a_team_needs_something_that_works() -> None:
         pass
 
     with pytest.raises(BadInput, match="Empty has neither an adapter nor an on_message"):
-        Empty(TeamSpec(name="empty", members=({"role": "Head", "is_manager": True},)))  # type: ignore[arg-type]
+        Empty(TeamSpec(name="empty", members=({"role": "Head", "is_manager": True},)))
 
 
 async def test_overrides_of_the_environment_hold(settings: Settings) -> None:
