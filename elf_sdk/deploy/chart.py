@@ -27,8 +27,6 @@ from elf_sdk.team.spec import TeamSpec
 __all__ = ["Templates", "archive", "chart_tree", "load_templates", "templates_directory"]
 
 LIBRARY: Final = "elf-team"
-KUBE_VERSION: Final = ">=1.30.0-0"
-"""preStop by `sleep` is on since 1.30; the library says the same."""
 
 _GENERATED: Final = "# Written by elf package; changes belong in team.yaml or elf.yaml.\n"
 
@@ -114,7 +112,7 @@ def _metadata(spec: TeamSpec, templates: Templates) -> dict[str, object]:
         "type": "application",
         "version": spec.version,
         "appVersion": spec.version,
-        "kubeVersion": KUBE_VERSION,
+        # No kubeVersion: Helm compares it with whatever version it was built for when it has no cluster to ask.
         # Without a repository Helm takes what is in charts/ and fetches nothing.
         "dependencies": [{"name": LIBRARY, "version": templates.library_version, "repository": ""}],
     }
@@ -127,7 +125,7 @@ def _readme(spec: TeamSpec, values: Mapping[str, Mapping[str, Any]]) -> Iterator
         yield inline_markdown(spec.purpose)
         yield ""
     yield f"The Helm chart of the team `{spec.name}`, written by `elf package`:"
-    yield "changes belong in `team.yaml` or `elf.yaml`."
+    yield "changes belong in `team.yaml` or `elf.yaml`. It needs Kubernetes 1.30 or later, for `preStop` by `sleep`."
     yield ""
     yield "| environment | namespace | replicas | image | install |"
     yield "|---|---|---|---|---|"
