@@ -17,6 +17,7 @@ from elf_sdk.errors import BadInput
 
 __all__ = ["Settings", "load_settings"]
 
+_LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 _PROVIDERS: Final = ("openai", "anthropic", "openrouter", "ollama", "compatible")
 
 
@@ -35,8 +36,7 @@ class Settings:
         port: `ELF_PORT`, default 8000.
         model_keys: `<PROVIDER>_API_KEY` by provider.
         offline_url: `ELF_OFFLINE_URL`, a running offline model; default: the server starts its own.
-        log_level: `ELF_LOG_LEVEL`, default `info`.
-        debug: `ELF_DEBUG`, tracebacks for people; default off.
+        log_level: `ELF_LOG_LEVEL`, one of debug, info, warning and error; default `info`.
     """
 
     environment: str = "dev"
@@ -50,7 +50,6 @@ class Settings:
     model_keys: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}), repr=False)
     offline_url: str = ""
     log_level: str = "info"
-    debug: bool = False
 
 
 def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
@@ -64,6 +63,9 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
     port = source.get("ELF_PORT", str(defaults.port))
     if not port.isdecimal() or not 0 <= int(port) <= 65535:
         raise BadInput(f"ELF_PORT is {port!r}; set it to a port number from 0 to 65535")
+    log_level = source.get("ELF_LOG_LEVEL", defaults.log_level).lower()
+    if log_level not in _LOG_LEVELS:
+        raise BadInput(f"ELF_LOG_LEVEL is {log_level!r}; set it to {', '.join(_LOG_LEVELS)}")
     secret = _secret(source, "JWT_SECRET_KEY")
     if secret and len(secret.encode()) < 32:
         raise BadInput(f"JWT_SECRET_KEY has {len(secret.encode())} bytes; HS256 needs at least 32")
@@ -80,8 +82,7 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
             {name: key for name in _PROVIDERS if (key := _secret(source, f"{name.upper()}_API_KEY"))}
         ),
         offline_url=source.get("ELF_OFFLINE_URL", "").rstrip("/"),
-        log_level=source.get("ELF_LOG_LEVEL", defaults.log_level).lower(),
-        debug=source.get("ELF_DEBUG", "") not in ("", "0", "false"),
+        log_level=log_level,
     )
 
 

@@ -23,7 +23,7 @@ from elf_sdk.team.spec import TeamSpec
 __all__ = ["dev"]
 
 
-@click.command(epilog="Example: elf dev marketing-team --port 8010")
+@click.command()
 @click.argument("teams", nargs=-1)
 @click.option("--host", help="Address to listen on.  [default: ELF_HOST, or 127.0.0.1]")
 @click.option("--port", type=click.IntRange(0, 65535), help="Port; 0 takes a free one.  [default: ELF_PORT, or 8000]")
@@ -33,6 +33,8 @@ def dev(teams: tuple[str, ...], host: str | None, port: int | None, reload: bool
     """Serve TEAMS of this project, or all of them, with a token and a command to try.
 
     Reads .env beside elf.yaml, keeps its database in .elf/, and lets teams reach each other.
+
+    Example: elf dev marketing-team --port 8010
     """
     project = find_project(Path.cwd())
     chosen = project.select(teams)
@@ -61,7 +63,8 @@ def _serve(project: Project, teams: tuple[LoadedTeam, ...], sock: socket.socket)
     first = next((spec for spec in specs if spec.chat.top_level), specs[0]).name
     token = dev_issuer(project, settings).user_token("you", first)
     servers = [load_server(team.directory) for team in teams]
-    serve_app(mounted(servers, settings, project.org, lambda: _announce(project, specs, address, first, token)), sock)
+    app = mounted(servers, settings, project.org, lambda: _announce(project, specs, address, first, token))
+    serve_app(app, sock, log_level="warning" if settings.log_level == "info" else settings.log_level)
 
 
 def _announce(project: Project, specs: Sequence[TeamSpec], address: str, first: str, token: str) -> None:

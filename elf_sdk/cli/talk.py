@@ -30,7 +30,7 @@ _COLOURS: Final[Mapping[str, Mapping[str, Any]]] = {
 }
 
 
-@click.command(epilog='Example: elf talk executive-team --say "Plan the launch" --confirm')
+@click.command()
 @click.argument("team")
 @click.option("--url", help="Address of the team.  [default: the one of `elf dev`]")
 @click.option(
@@ -40,7 +40,10 @@ _COLOURS: Final[Mapping[str, Mapping[str, Any]]] = {
 @click.option("--say", multiple=True, help="Say this instead of asking; may be given more than once.")
 @click.option("--confirm/--reject", default=None, help="Decide every delegation so, instead of asking.")
 def talk(team: str, url: str | None, token: str | None, user: str, say: tuple[str, ...], confirm: bool | None) -> None:
-    """Talk to TEAM in the terminal. Ctrl-D ends the session."""
+    """Talk to TEAM in the terminal. Ctrl-D ends the session.
+
+    Example: elf talk executive-team --say "Plan the launch" --confirm
+    """
     settings = load_settings()
     address = url or f"http://{settings.host}:{settings.port}{team_path(team)}"
     if token is None:

@@ -14,7 +14,7 @@ from elf_sdk.team.load import find_project
 __all__ = ["token"]
 
 
-@click.command(epilog="Example: elf token executive-team --user ada")
+@click.command()
 @click.argument("team")
 @click.option("--user", default="you", show_default=True, help="Who will talk to the team.")
 @click.option(
@@ -23,7 +23,10 @@ __all__ = ["token"]
 @click.option("--minutes", default=60, show_default=True, type=click.IntRange(1, 60 * 24), help="How long it is valid.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def token(team: str, user: str, roles: tuple[str, ...], minutes: int, as_json: bool) -> None:
-    """Print a token with which a person may talk to TEAM, served by `elf dev` from this project."""
+    """Print a token with which a person may talk to TEAM, served by `elf dev` from this project.
+
+    Example: elf token executive-team --user ada
+    """
     project = find_project(Path.cwd())
     project.select([team])
     signed = dev_issuer(project, load_settings()).user_token(user, team, roles, lifetime=minutes * 60)

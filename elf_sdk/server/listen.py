@@ -12,6 +12,7 @@ from starlette.applications import Starlette
 from starlette.types import ASGIApp
 
 from elf_sdk.errors import BadInput
+from elf_sdk.server.logs import configure_logs
 
 __all__ = ["bind", "serve", "server_for"]
 
@@ -50,7 +51,7 @@ def bind(host: str, port: int) -> socket.socket:
     return sock
 
 
-def server_for(app: ASGIApp, *, log_level: str = "warning", lifespan: Literal["on", "off"] = "on") -> uvicorn.Server:
+def server_for(app: ASGIApp, *, lifespan: Literal["on", "off"] = "on") -> uvicorn.Server:
     """The ASGI server, set up for what a team does.
 
     Compression of WebSockets is off: it costs more time and memory than it saves for text in small pieces.
@@ -58,7 +59,7 @@ def server_for(app: ASGIApp, *, log_level: str = "warning", lifespan: Literal["o
     config = uvicorn.Config(
         app,
         lifespan=lifespan,
-        log_level=log_level,
+        log_config=None,
         access_log=False,
         server_header=False,
         ws="websockets-sansio",
@@ -71,16 +72,22 @@ def server_for(app: ASGIApp, *, log_level: str = "warning", lifespan: Literal["o
     return uvicorn.Server(config)
 
 
-def serve(app: Starlette, sock: socket.socket, *, log_level: str = "warning") -> None:
+def serve(app: Starlette, sock: socket.socket, *, log_level: str) -> None:
     """Serve until SIGINT or SIGTERM.
 
     The application's lifespan is entered here and not by the server, which would turn what goes wrong there into a
     traceback.
 
+    Args:
+        app: whose lifespan is entered and left.
+        sock: to serve on.
+        log_level: from which level up logs are written.
+
     Raises:
         ElfError: the application cannot start; the message says why.
     """
-    server = server_for(app, log_level=log_level, lifespan="off")
+    configure_logs(log_level)
+    server = server_for(app, lifespan="off")
 
     async def lifelong() -> None:
         async with app.router.lifespan_context(app):

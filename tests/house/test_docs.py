@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from elf_sdk.cli.reference import commands_markdown
+from elf_sdk.server.team_server import TeamServer
+
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)(?:\s+\"[^\"]*\")?\)")
@@ -41,3 +44,25 @@ def test_the_index_names_every_page() -> None:
     listed = {(index.parent / link.partition("#")[0]).resolve() for link in LINK.findall(_text(index))}
     missing = [str(page.relative_to(ROOT)) for page in PAGES[2:] if page != index and page.resolve() not in listed]
     assert missing == []
+
+
+def test_the_page_of_commands_is_up_to_date() -> None:
+    page = ROOT / "docs" / "reference" / "commands.md"
+    assert page.read_text(encoding="utf-8") == commands_markdown(), "run scripts/docs"
+
+
+def test_every_setting_is_on_its_page() -> None:
+    code = (ROOT / "elf_sdk" / "settings.py").read_text(encoding="utf-8")
+    read = set(re.findall(r"`((?:ELF|JWT)_[A-Z_]+)`", code))
+    providers = re.search(r"_PROVIDERS: Final = \((.*?)\)", code)
+    assert providers is not None
+    read |= {f"{name.upper()}_API_KEY" for name in re.findall(r'"(\w+)"', providers[1])}
+    page = (ROOT / "docs" / "reference" / "settings.md").read_text(encoding="utf-8")
+    shown = set(re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE))
+    assert shown - {"ELF_TOKEN"} == read  # the one that a command reads, by click
+
+
+def test_every_hook_has_a_heading() -> None:
+    page = ROOT / "docs" / "reference" / "team-server.md"
+    hooks = {name for name in vars(TeamServer) if not name.startswith("_")} - {"running"}
+    assert hooks <= _anchors(page)
