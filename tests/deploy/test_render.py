@@ -94,6 +94,13 @@ def test_data_and_tmp_can_be_written_and_are_bounded(prod: dict[str, Object]) ->
     assert {"name": "HOME", "value": "/data"} in container(prod)["env"]
 
 
+def test_crewai_keeps_its_files_where_it_may_write(prod: dict[str, Object], tmp_path: Path) -> None:
+    team = spec(framework="crewai")
+    place = {"name": "CREWAI_STORAGE_DIR", "value": "/data/crewai"}
+    assert place in container(render(tmp_path, team, values_of(team)))["env"]
+    assert place not in container(prod)["env"]
+
+
 def test_the_three_probes_differ(prod: dict[str, Object]) -> None:
     probes = [container(prod)[f"{name}Probe"] for name in ("startup", "liveness", "readiness")]
     assert [probe["httpGet"] for probe in probes] == [

@@ -54,6 +54,10 @@ containers:
       # Frameworks write caches under HOME; everything else of the root file system is read-only.
       - name: HOME
         value: /data
+      {{- if eq .Values.team.framework "crewai" }}
+      - name: CREWAI_STORAGE_DIR
+        value: /data/crewai
+      {{- end }}
       {{- range .Values.secrets }}
       {{- if eq .mount "file" }}
       - name: {{ .name }}_FILE
