@@ -31,7 +31,8 @@ from a2a.server.events import EventQueue
 from a2a.server.request_handlers import DefaultRequestHandler
 from a2a.server.routes import create_jsonrpc_routes
 from a2a.server.tasks import InMemoryTaskStore, TaskUpdater
-from a2a.types import Part, Task, TaskState, TaskStatus
+from a2a.types import AgentCard, Part, Task, TaskState, TaskStatus
+from google.protobuf.json_format import ParseDict
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse
@@ -107,10 +108,11 @@ def elf() -> Starlette:
 
 
 def sdk() -> Starlette:
+    card = agent_card(SPEC, Echo.capabilities, "http://127.0.0.1")
     handler = DefaultRequestHandler(
         agent_executor=EchoExecutor(),
         task_store=InMemoryTaskStore(),
-        agent_card=agent_card(SPEC, Echo.capabilities, "http://127.0.0.1"),
+        agent_card=ParseDict(card, AgentCard(), ignore_unknown_fields=True),
     )
     return Starlette(routes=create_jsonrpc_routes(handler, A2A_PATH))
 
