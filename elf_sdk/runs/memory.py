@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing_extensions import override
 
 from elf_sdk.errors import Conflict, NotFound
-from elf_sdk.runs.events import Event, LoggedEvent, decode, encode, stored_kind
+from elf_sdk.runs.events import Event, LoggedEvent, as_stored
 from elf_sdk.runs.log import (
     IdempotencyKey,
     Run,
@@ -69,8 +69,8 @@ class MemoryLog(RunLog):
             raise Conflict(f"the run {run_id!r} has ended as {run.state}")
         if head is not None and head != run.head:
             raise Conflict(f"the run {run_id!r} has moved on to event {run.head}")
-        # Through the codec and back, so that this log shows what the durable one would.
-        stored = [decode(stored_kind(event), encode(event)) for event in events]
+        # So that this log shows what the durable one would.
+        stored = [as_stored(event) for event in events]
         check_end(run_id, stored)
         now = datetime.now(UTC)
         logged = tuple(LoggedEvent(run_id, run.head + place, now, event) for place, event in enumerate(stored, start=1))

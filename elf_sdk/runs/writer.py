@@ -6,7 +6,7 @@ import asyncio
 from typing import Final
 
 from elf_sdk.errors import Conflict
-from elf_sdk.runs.events import Event, TextDelta, encode
+from elf_sdk.runs.events import Event, TextDelta, as_stored
 from elf_sdk.runs.log import RunLog
 
 __all__ = ["RunWriter"]
@@ -49,7 +49,7 @@ class RunWriter:
         if self._ending:
             raise Conflict(f"the run {self._run_id!r} is being ended")
         if not isinstance(event, TextDelta):
-            encode(event)
+            as_stored(event)
         self._buffer.append(event)
         if not isinstance(event, TextDelta) or len(self._buffer) >= _BUFFER:
             self._urgent.set()
