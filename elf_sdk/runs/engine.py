@@ -169,6 +169,9 @@ class Engine:
 
     async def _whole(self, step: Coroutine[Any, Any, Run]) -> Run:
         """Store and launch together, also when the caller goes in between."""
+        if self.log.volatile:
+            # Such a log never gives way, so nobody can come in between.
+            return await step
         task = asyncio.create_task(step)
         self._steps.add(task)
         task.add_done_callback(self._steps.discard)
@@ -344,8 +347,7 @@ class Engine:
         run = job.run
         async with AsyncExitStack() as held:
             work = asyncio.create_task(self._take_turn(job, held), name=f"work of run {run.id}")
-            either: set[asyncio.Future[Any]] = {work, job.stopped}
-            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+            await _first(work, job.stopped)
             if work.done():
                 end = self._outcome(job, work)
             else:
@@ -426,14 +428,18 @@ class Engine:
         """
         request = job.run.request
         # A lock lives as long as some run holds it or waits for it.
-        await held.enter_async_context(self._turns.setdefault(request.conversation, asyncio.Lock()))
+        conversation = request.conversation
+        turn = self._turns.get(conversation)
+        if turn is None:
+            turn = self._turns[conversation] = asyncio.Lock()
+        await held.enter_async_context(turn)
         await held.enter_async_context(self._places)
         self._running += 1
         held.callback(self._leave)
         late = Failed("deadline", f"it took longer than {self.spec.runs.deadline}", retryable=True)
         held.callback(asyncio.get_running_loop().call_later(self._deadline, job.stop, late).cancel)
         try:
-            return await self._work(job)
+            return await self._work(job, conversation)
         except SystemExit as error:
             # A task would hand it on to the event loop and with it stop the server.
             return self._failure(job.run, error)
@@ -441,7 +447,7 @@ class Engine:
     def _leave(self) -> None:
         self._running -= 1
 
-    async def _work(self, job: _Job) -> Event | None:
+    async def _work(self, job: _Job, conversation: str) -> Event | None:
         """The terminal event; or None, when the run now waits for a person."""
         run, writer = job.run, job.writer
         request = run.request
@@ -454,7 +460,7 @@ class Engine:
             run_id=run.id,
             spec=self.spec,
             owner=request.owner,
-            conversation=request.conversation,
+            conversation=conversation,
             text=request.text,
             endpoint=self._endpoint,
             delegates=self.delegates,
@@ -476,6 +482,23 @@ class Engine:
                     waits = True
                 await writer.add(event)
         return None if waits else Finished()
+
+
+async def _first(*futures: asyncio.Future[Any]) -> None:
+    """Wait until one of them is done. As `asyncio.wait`, at a third of its price, which every run pays."""
+    done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def wake(_: object) -> None:
+        if not done.done():
+            done.set_result(None)
+
+    for future in futures:
+        future.add_done_callback(wake)
+    try:
+        await done
+    finally:
+        for future in futures:
+            future.remove_done_callback(wake)
 
 
 def _results(request: RunRequest) -> list[TurnMessage]:

@@ -71,7 +71,7 @@ class RunLog(Protocol):
     """Where runs are kept. All methods belong to one event loop."""
 
     volatile: bool
-    """Whether everything is lost with the process."""
+    """Whether everything is lost with the process. The methods of such a log never give way to the event loop."""
     waiters: Waiters
 
     async def create(self, run_id: str, request: RunRequest, key: IdempotencyKey | None) -> tuple[Run, bool]:
