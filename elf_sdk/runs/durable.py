@@ -109,7 +109,7 @@ class DurableLog(RunLog):
             when = _time(at)
             return tuple(LoggedEvent(run_id, seq, when, event) for seq, event in enumerate(stored, start=first))
 
-        return await self._store.write(change, lambda _: self.waiters.notify(run_id))
+        return await self._store.write(change, lambda _: self.waiters.notify(run_id, state))
 
     @override
     async def read(self, run_id: str, after: int = 0, limit: int = 1000) -> tuple[LoggedEvent, ...]:

@@ -46,25 +46,37 @@ class Waiters:
     """
 
     def __init__(self) -> None:
-        self._by_run: defaultdict[str, set[asyncio.Event]] = defaultdict(set)
+        self._by_run: defaultdict[str, dict[asyncio.Event, bool]] = defaultdict(dict)
 
     @contextmanager
-    def register(self, run_id: str) -> Iterator[asyncio.Event]:
-        """An event that is set at each notification, for as long as the block runs."""
+    def register(self, run_id: str, *, until_rest: bool = False) -> Iterator[asyncio.Event]:
+        """An event that is set at each notification, for as long as the block runs.
+
+        Args:
+            run_id: whose news.
+            until_rest: leave out the news after which the run still works.
+        """
         waiter = asyncio.Event()
-        self._by_run[run_id].add(waiter)
+        self._by_run[run_id][waiter] = until_rest
         try:
             yield waiter
         finally:
             waiting = self._by_run[run_id]
-            waiting.discard(waiter)
+            del waiting[waiter]
             if not waiting:
                 del self._by_run[run_id]
 
-    def notify(self, run_id: str) -> None:
-        """Wake all who wait for `run_id`. To be called in the loop's thread, after the commit."""
-        for waiter in self._by_run.get(run_id, ()):
-            waiter.set()
+    def notify(self, run_id: str, state: RunState | None = None) -> None:
+        """Wake all who wait for `run_id`. To be called in the loop's thread, after the commit.
+
+        Args:
+            run_id: what has news.
+            state: where the run is now; None where that is as before.
+        """
+        rests = state is not None and (state.terminal or state is RunState.INPUT_REQUIRED)
+        for waiter, until_rest in self._by_run.get(run_id, {}).items():
+            if rests or not until_rest:
+                waiter.set()
 
 
 class RunLog(Protocol):

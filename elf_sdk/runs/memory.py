@@ -75,10 +75,9 @@ class MemoryLog(RunLog):
         now = datetime.now(UTC)
         logged = tuple(LoggedEvent(run_id, run.head + place, now, event) for place, event in enumerate(stored, start=1))
         self._events[run_id].extend(logged)
-        self._runs[run_id] = replace(
-            run, head=run.head + len(logged), state=next_state(run.state, stored), updated_at=now
-        )
-        self.waiters.notify(run_id)
+        state = next_state(run.state, stored)
+        self._runs[run_id] = replace(run, head=run.head + len(logged), state=state, updated_at=now)
+        self.waiters.notify(run_id, state)
         return logged
 
     @override
