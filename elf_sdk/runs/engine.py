@@ -491,7 +491,10 @@ class Engine:
                         continue
                     waits = True
                 await writer.add(event)
-        return None if waits else Finished()
+        if waits:
+            return None
+        writer.hold()
+        return Finished()
 
 
 async def _first(*futures: asyncio.Future[Any]) -> None:

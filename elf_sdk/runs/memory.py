@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from datetime import UTC, datetime
 
 from typing_extensions import override
@@ -76,7 +75,7 @@ class MemoryLog(RunLog):
         logged = tuple(LoggedEvent(run_id, run.head + place, now, event) for place, event in enumerate(stored, start=1))
         self._events[run_id].extend(logged)
         state = next_state(run.state, stored)
-        self._runs[run_id] = replace(run, head=run.head + len(logged), state=state, updated_at=now)
+        self._runs[run_id] = Run(run_id, run.request, state, run.head + len(logged), run.created_at, now)
         self.waiters.notify(run_id, state)
         return logged
 

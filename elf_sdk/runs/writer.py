@@ -65,13 +65,17 @@ class RunWriter:
             await asyncio.wait({self._flushing})
             self._raise_failure()
 
+    def hold(self) -> None:
+        """Take no more: `end` comes right away and writes what is left in one commit with the end."""
+        self._ending = True
+        self._urgent.set()
+
     async def end(self, event: Event) -> None:
         """Write the terminal event together with all that was taken; from here on nothing more is.
 
         When it raises, what was taken and not stored is given up, and `end` may be called again.
         """
-        self._ending = True
-        self._urgent.set()
+        self.hold()
         if self._flushing is not None:
             await asyncio.wait({self._flushing})
             self._raise_failure()
