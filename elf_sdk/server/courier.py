@@ -152,7 +152,8 @@ class Courier:
             "chain": list(preview.route[:-1]),
             "user": preview.user,
         }
-        client = self._client_for(row.target)
+        # In a thread, because the first client loads the SDK behind it, which takes a second.
+        client = await asyncio.to_thread(self._client_for, row.target)
         answer: list[str] = []
         updates = client.send(work_order(preview), message_id=row.id, context_id=row.id, metadata=metadata)
         async with aclosing(updates):

@@ -174,7 +174,8 @@ class TeamServer:
             publish=self._publish,
         )
         self._engine, self._courier = engine, courier
-        routes = self._fixed_routes()
+        # First what is asked most: routes are tried one after the other.
+        routes: list[BaseRoute] = []
         routes += a2a_routes(
             engine,
             lambda base_url: agent_card(spec, adapter.capabilities, base_url),
@@ -182,6 +183,7 @@ class TeamServer:
             callers=_callers(spec, services),
             public_url=settings.public_url,
         )
+        routes += self._fixed_routes()
         if spec.chat.enabled and self._chat_possible():
             self._chat = ChatEndpoint(
                 spec,
