@@ -59,7 +59,7 @@ def _say(text: str) -> None:
 def _serve(project: Project, teams: tuple[LoadedTeam, ...], sock: socket.socket) -> None:
     address = "http://{}:{}".format(*sock.getsockname()[:2])
     settings = dev_settings(project, load_settings(), address)
-    specs = [team.spec for team in teams]
+    specs = [team.spec.for_environment(settings.environment) for team in teams]
     first = next((spec for spec in specs if spec.chat.top_level), specs[0]).name
     token = dev_issuer(project, settings).user_token("you", first)
     servers = [load_server(team.directory) for team in teams]
