@@ -15,7 +15,7 @@ from typing import Final
 
 from elf_sdk.errors import BadInput
 
-__all__ = ["Settings", "load_settings"]
+__all__ = ["Settings", "key_variable", "load_settings"]
 
 _LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 _PROVIDERS: Final = ("openai", "anthropic", "openrouter", "ollama", "compatible")
@@ -52,6 +52,11 @@ class Settings:
     log_level: str = "info"
 
 
+def key_variable(provider: str) -> str:
+    """The variable that holds the key of a model's provider."""
+    return f"{provider.upper()}_API_KEY"
+
+
 def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
     """Settings from `environ`, by default the process's own.
 
@@ -78,9 +83,7 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
         public_url=source.get("ELF_PUBLIC_URL", "").rstrip("/"),
         host=source.get("ELF_HOST", defaults.host),
         port=int(port),
-        model_keys=MappingProxyType(
-            {name: key for name in _PROVIDERS if (key := _secret(source, f"{name.upper()}_API_KEY"))}
-        ),
+        model_keys=MappingProxyType({name: key for name in _PROVIDERS if (key := _secret(source, key_variable(name)))}),
         offline_url=source.get("ELF_OFFLINE_URL", "").rstrip("/"),
         log_level=log_level,
     )

@@ -68,8 +68,7 @@ def _serve(project: Project, teams: tuple[LoadedTeam, ...], sock: socket.socket)
 
 
 def _announce(project: Project, specs: Sequence[TeamSpec], address: str, first: str, token: str) -> None:
-    title = project.organisation.display_name or project.organisation.name
-    click.echo(f"{click.style(f'ELF {__version__}', bold=True)} serves {title} on {address}\n")
+    click.echo(f"{click.style(f'ELF {__version__}', bold=True)} serves {project.organisation.title} on {address}\n")
     width = max(len(spec.name) for spec in specs)
     for spec in specs:
         chat = "chat" if spec.chat.enabled else "    "

@@ -352,7 +352,7 @@ def _in_project(spec: TeamSpec, directory: str, organisation: Organisation | Non
     for environment in organisation.environments:
         override = spec.environments.get(environment.name)
         cluster = (override and override.cluster) or environment.cluster
-        namespace = (override and override.namespace) or environment.namespace_name
+        namespace = spec.namespace_in(environment)
         if cluster not in clusters:
             message = f"there is no cluster {cluster!r} in elf.yaml; write one of: {', '.join(sorted(clusters))}"
             found.append((("environments", environment.name, "cluster"), message))

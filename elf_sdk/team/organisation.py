@@ -149,6 +149,11 @@ class Organisation(Frozen):
         raise_together(organisation_problems, self, info)
         return self
 
+    @property
+    def title(self) -> str:
+        """The name to show to people."""
+        return self.display_name or self.name
+
 
 def organisation_problems(organisation: Organisation) -> list[tuple[Location, str]]:
     """What is wrong between fields that are each right: the field's path, and what to write instead."""

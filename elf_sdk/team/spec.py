@@ -519,6 +519,11 @@ class TeamSpec(Frozen):
         """The first part of the placement."""
         return self.placement.partition(".")[0]
 
+    def namespace_in(self, environment: Environment) -> str:
+        """The namespace in which the team runs in `environment`."""
+        override = self.environments.get(environment.name)
+        return (override and override.namespace) or environment.namespace_name
+
     def for_environment(self, environment: str) -> TeamSpec:
         """The same team with the overrides of `environments.<environment>` merged in.
 
