@@ -15,9 +15,10 @@ from elf_sdk.deploy.values_model import Peer, Values
 from elf_sdk.errors import BadInput
 from elf_sdk.models.llm import KEYLESS
 from elf_sdk.settings import key_variable
-from elf_sdk.team.base import duration_seconds
+from elf_sdk.team.kinds import duration_seconds
 from elf_sdk.team.organisation import Environment, Organisation
-from elf_sdk.team.spec import LLM, TeamSpec
+from elf_sdk.team.spec import TeamSpec
+from elf_sdk.team.work import LLM
 
 __all__ = ["Edges", "layered", "shortcomings", "team_values"]
 

@@ -10,7 +10,8 @@ from typing import Final
 
 from elf_sdk.errors import Missing
 from elf_sdk.settings import Settings, key_variable
-from elf_sdk.team.spec import LLM, duration_seconds
+from elf_sdk.team.kinds import duration_seconds
+from elf_sdk.team.work import LLM
 
 __all__ = ["KEYLESS", "Endpoint", "resolve"]
 

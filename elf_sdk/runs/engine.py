@@ -34,7 +34,8 @@ from elf_sdk.runs.events import (
 )
 from elf_sdk.runs.log import IdempotencyKey, Run, RunFilter, RunLog, RunRequest, RunState
 from elf_sdk.runs.writer import RunWriter
-from elf_sdk.team.spec import TeamSpec, duration_seconds
+from elf_sdk.team.kinds import duration_seconds
+from elf_sdk.team.spec import TeamSpec
 
 __all__ = ["Engine", "EngineStatus"]
 

@@ -26,12 +26,12 @@ from typing import Any, Final, TypeVar
 from pydantic import ValidationError
 
 from elf_sdk.errors import BadInput, BadSpec, Problem
-from elf_sdk.team.base import Frozen, Location
+from elf_sdk.team.base import FIELDS_ONLY, FileModel, Location
 from elf_sdk.team.document import Document, read
 from elf_sdk.team.explain import MOST, explain
 from elf_sdk.team.org import Org, check_org
-from elf_sdk.team.organisation import Organisation, organisation_problems
-from elf_sdk.team.spec import TeamSpec, team_problems
+from elf_sdk.team.organisation import Organisation
+from elf_sdk.team.spec import TeamSpec
 
 __all__ = [
     "ORGANISATION_FILE",
@@ -49,8 +49,7 @@ __all__ = [
 TEAM_FILE: Final = "team.yaml"
 ORGANISATION_FILE: Final = "elf.yaml"
 
-_FIELDS_ONLY: Final = {"consistency": False}
-_Model = TypeVar("_Model", bound=Frozen)
+_Model = TypeVar("_Model", bound=FileModel)
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,7 +279,7 @@ def _load(path: Path, file: str, model: type[_Model]) -> tuple[Document | None, 
         return None, None, list(error.problems)
     problems = list(document.problems)
     try:
-        value = model.model_validate(document.data, context=_FIELDS_ONLY, by_alias=True, by_name=False)
+        value = model.model_validate(document.data, context=FIELDS_ONLY, by_alias=True, by_name=False)
     except ValidationError as error:
         found = explain(error, model, document)
         problems += [document.problem(*each) for each in found]
@@ -289,19 +288,12 @@ def _load(path: Path, file: str, model: type[_Model]) -> tuple[Document | None, 
             broken = [where for where, _ in found]
             problems += [
                 document.problem(*each)
-                for each in _consistency(rest)
+                for each in rest.problems()
                 if not any(_overlap(each[0], where) for where in broken)
             ]
         return document, None, problems
-    problems += [document.problem(*each) for each in _consistency(value)]
+    problems += [document.problem(*each) for each in value.problems()]
     return document, value, problems
-
-
-def _consistency(value: Frozen) -> list[tuple[Location, str]]:
-    if isinstance(value, TeamSpec):
-        return team_problems(value)
-    assert isinstance(value, Organisation)  # noqa: S101 - the two models that a file can hold
-    return organisation_problems(value)
 
 
 def _overlap(one: Location, other: Location) -> bool:
@@ -323,7 +315,7 @@ def _without(model: type[_Model], data: Mapping[str, Any], broken: Sequence[Loca
         coarsely.setdefault("members", [{"role": "unnamed", "is_manager": True}])
     for rest in (finely, coarsely):
         with suppress(ValidationError):
-            return model.model_validate(rest, context=_FIELDS_ONLY, by_alias=True, by_name=False)
+            return model.model_validate(rest, context=FIELDS_ONLY, by_alias=True, by_name=False)
     return None
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from elf_sdk.errors import BadInput, BadSpec
 from elf_sdk.team.load import find_project, load_organisation, load_team, load_teams, survey
-from elf_sdk.team.spec import Organisation
+from elf_sdk.team.organisation import Organisation
 
 from .conftest import Write
 

@@ -4,7 +4,8 @@ from pathlib import Path
 
 from elf_sdk.team.load import survey
 from elf_sdk.team.org import Edge, Half, Org
-from elf_sdk.team.spec import Member, TeamSpec
+from elf_sdk.team.spec import TeamSpec
+from elf_sdk.team.work import Member
 
 from .conftest import Write
 

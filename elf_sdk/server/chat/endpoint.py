@@ -20,7 +20,8 @@ from elf_sdk.server.chat.frames import SUBPROTOCOL, End, Message, ServerFrame, p
 from elf_sdk.server.chat.session import ChatSession
 from elf_sdk.server.courier import Progress
 from elf_sdk.server.errors import CLOSE_CODES
-from elf_sdk.team.spec import Chat, TeamSpec
+from elf_sdk.team.spec import TeamSpec
+from elf_sdk.team.work import Chat
 
 __all__ = ["ChatEndpoint"]
 
