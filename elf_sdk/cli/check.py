@@ -10,7 +10,7 @@ import click
 from elf_sdk.cli import EXIT_USAGE
 from elf_sdk.cli.output import counted, print_json
 from elf_sdk.errors import Problem
-from elf_sdk.team.load import survey
+from elf_sdk.team.project import survey
 
 __all__ = ["check", "report"]
 

@@ -17,7 +17,7 @@ from elf_sdk.server.listen import serve as serve_app
 from elf_sdk.server.loading import load_server
 from elf_sdk.server.reload import snapshot, supervise
 from elf_sdk.settings import load_settings
-from elf_sdk.team.load import LoadedTeam, Project, find_project
+from elf_sdk.team.project import LoadedTeam, Project, find_project
 from elf_sdk.team.spec import TeamSpec
 
 __all__ = ["dev"]

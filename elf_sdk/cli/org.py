@@ -11,8 +11,8 @@ import click
 
 from elf_sdk.cli.check import report
 from elf_sdk.cli.output import counted, print_json, print_warning
-from elf_sdk.team.load import find_project, survey
 from elf_sdk.team.org import Org
+from elf_sdk.team.project import find_project, survey
 
 __all__ = ["org"]
 

@@ -16,7 +16,8 @@ from elf_sdk.deploy import helm
 from elf_sdk.deploy.package import Report
 from elf_sdk.deploy.package import package as write_charts
 from elf_sdk.errors import BadInput, Failure
-from elf_sdk.team.load import ORGANISATION_FILE, TEAM_FILE, find_project
+from elf_sdk.team.load import ORGANISATION_FILE, TEAM_FILE
+from elf_sdk.team.project import find_project
 
 __all__ = ["package"]
 

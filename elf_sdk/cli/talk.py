@@ -16,7 +16,7 @@ from elf_sdk.errors import Failure
 from elf_sdk.server.chat.terminal import Conversation
 from elf_sdk.server.dev import dev_issuer, team_path
 from elf_sdk.settings import load_settings
-from elf_sdk.team.load import find_project
+from elf_sdk.team.project import find_project
 
 __all__ = ["talk"]
 

@@ -30,9 +30,9 @@ from elf_sdk.deploy.values import Edges, shortcomings, team_values
 from elf_sdk.deploy.values_model import Peer
 from elf_sdk.errors import Failure
 from elf_sdk.files import Drift, compare, keep_tree, staged, swap, tree_lock, write_tree
-from elf_sdk.team.load import LoadedTeam, Project
 from elf_sdk.team.org import Org
 from elf_sdk.team.organisation import Environment
+from elf_sdk.team.project import LoadedTeam, Project
 
 __all__ = ["Packaged", "Report", "package"]
 
