@@ -106,12 +106,10 @@ class Survey:
     Attributes:
         project: with the teams that are right in themselves.
         problems: errors and warnings, file by file.
-        files: how many files were read.
     """
 
     project: Project
     problems: tuple[Problem, ...]
-    files: int
 
     @property
     def errors(self) -> tuple[Problem, ...]:
@@ -175,7 +173,7 @@ def survey(start: Path) -> Survey:
     project = Project(root, organisation or Organisation(), teams_dir, tuple(teams), tuple(chosen), warnings)
     # By file, and within a file by line; what is said of a file as a whole comes after its lines.
     ordered = sorted(problems, key=lambda problem: (problem.file, problem.line or sys.maxsize))
-    return Survey(project, tuple(ordered), len(files) + (root / ORGANISATION_FILE).exists())
+    return Survey(project, tuple(ordered))
 
 
 def _absolute(path: Path) -> Path:

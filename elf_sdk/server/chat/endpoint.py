@@ -29,6 +29,8 @@ log = logging.getLogger("elf.chat")
 
 _SEND_TIMEOUT: Final = 10.0
 """Seconds that one frame may take to leave; a reader that is slower is cut off."""
+_CLOSE_TIMEOUT: Final = 5.0
+"""Seconds that all sockets together get to close when the server stops."""
 _BEARER: Final = "elf.bearer."
 
 
@@ -41,7 +43,6 @@ class ChatEndpoint:
         open_session: makes a session for a caller.
         greet: the first message, from the team's hook.
         summarise: told of the end of a session with its reason; returns the summary.
-        origins: browsers' origins that may connect, besides the server's own.
     """
 
     def __init__(
@@ -52,7 +53,6 @@ class ChatEndpoint:
         open_session: Callable[[Principal], ChatSession],
         greet: Callable[[ChatSession], Awaitable[str]],
         summarise: Callable[[ChatSession, str], Awaitable[str]],
-        origins: frozenset[str] = frozenset(),
     ) -> None:
         self._spec = spec
         self._limits: Chat = spec.chat
@@ -60,10 +60,9 @@ class ChatEndpoint:
         self._open_session = open_session
         self._greet = greet
         self._summarise = summarise
-        self._origins = origins
         self._sessions: dict[str, ChatSession] = {}
         self._connections: Counter[str] = Counter()
-        self._sockets: set[asyncio.Task[None]] = set()
+        self._sockets: set[asyncio.Future[None]] = set()
         self._stopping = asyncio.Event()
 
     async def publish(self, news: Progress) -> None:
@@ -76,7 +75,7 @@ class ChatEndpoint:
         """Close every socket with `restarting`, so that clients come back."""
         self._stopping.set()
         if self._sockets:
-            await asyncio.wait(self._sockets, timeout=5)
+            await asyncio.wait(self._sockets, timeout=_CLOSE_TIMEOUT)
 
     async def serve(self, websocket: WebSocket) -> None:
         """Serve one socket until it ends."""
@@ -94,13 +93,13 @@ class ChatEndpoint:
             await _close(websocket, "limit", f"you have {most} chats open with this team, which is the most; close one")
             return
         self._connections[principal.owner.key] += 1
-        task = asyncio.current_task()
-        assert task is not None  # noqa: S101 - a coroutine that runs has a task
-        self._sockets.add(task)
+        ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._sockets.add(ended)
         try:
             await self._converse(websocket, principal)
         finally:
-            self._sockets.discard(task)
+            self._sockets.discard(ended)
+            ended.set_result(None)
             self._connections[principal.owner.key] -= 1
             if not self._connections[principal.owner.key]:
                 del self._connections[principal.owner.key]
@@ -117,9 +116,7 @@ class ChatEndpoint:
 
     def _check_origin(self, websocket: WebSocket) -> None:
         origin = websocket.headers.get("origin")
-        if origin is None or origin in self._origins:
-            return
-        if urlsplit(origin).netloc != websocket.headers.get("host", ""):
+        if origin is not None and urlsplit(origin).netloc != websocket.headers.get("host", ""):
             raise Forbidden(f"pages of {origin} may not connect to this team's chat")
 
     async def _converse(self, websocket: WebSocket, principal: Principal) -> None:
