@@ -213,6 +213,7 @@ class TeamServer:
                 ),
                 greet=self.on_chat_open,
                 summarise=self.on_chat_close,
+                query_token=settings.takes_query_token,
             )
         return _Running(services, verifier, engine, courier, chat)
 

@@ -43,6 +43,7 @@ class ChatEndpoint:
         open_session: makes a session for a caller.
         greet: the first message, from the team's hook.
         summarise: told of the end of a session with its reason; returns the summary.
+        query_token: whether a token may stand in the address.
     """
 
     def __init__(
@@ -53,6 +54,7 @@ class ChatEndpoint:
         open_session: Callable[[Principal], ChatSession],
         greet: Callable[[ChatSession], Awaitable[str]],
         summarise: Callable[[ChatSession, str], Awaitable[str]],
+        query_token: bool,
     ) -> None:
         self._spec = spec
         self._limits: Chat = spec.chat
@@ -60,6 +62,7 @@ class ChatEndpoint:
         self._open_session = open_session
         self._greet = greet
         self._summarise = summarise
+        self._query_token = query_token
         self._sessions: dict[str, ChatSession] = {}
         self._connections: Counter[str] = Counter()
         self._sockets: set[asyncio.Future[None]] = set()
@@ -106,7 +109,7 @@ class ChatEndpoint:
 
     def _admit(self, websocket: WebSocket) -> Principal:
         self._check_origin(websocket)
-        principal = self._verifier.verify(_token(websocket))
+        principal = self._verifier.verify(_token(websocket, in_address=self._query_token))
         if principal.kind != "user":
             raise Forbidden("chat is for people; a team calls by A2A")
         if not principal.roles & set(self._limits.allowed_roles):
@@ -230,7 +233,7 @@ def _subprotocol(websocket: WebSocket) -> str | None:
     return SUBPROTOCOL if SUBPROTOCOL in websocket.scope.get("subprotocols", ()) else None
 
 
-def _token(websocket: WebSocket) -> str:
+def _token(websocket: WebSocket, *, in_address: bool) -> str:
     for protocol in websocket.scope.get("subprotocols", ()):
         if protocol.startswith(_BEARER):
             encoded = protocol.removeprefix(_BEARER)
@@ -239,5 +242,9 @@ def _token(websocket: WebSocket) -> str:
             except ValueError:
                 raise Unauthenticated("the token in the subprotocol is not base64url") from None
     if token := websocket.query_params.get("token"):
+        if not in_address:
+            raise Unauthenticated(
+                "no token is taken from the address here; send it as a subprotocol or an Authorization header"
+            )
         return token
     return bearer_token(websocket.headers.get("authorization"))
