@@ -11,6 +11,7 @@ import click
 from dotenv import load_dotenv
 
 from elf_sdk import __version__
+from elf_sdk.errors import BadInput
 from elf_sdk.server.dev import dev_issuer, dev_settings, mounted, team_path
 from elf_sdk.server.listen import bind
 from elf_sdk.server.listen import serve as serve_app
@@ -38,7 +39,10 @@ def dev(teams: tuple[str, ...], host: str | None, port: int | None, reload: bool
     """
     project = find_project(Path.cwd())
     chosen = project.select(teams)
-    load_dotenv(project.root / ".env", override=False)
+    try:
+        load_dotenv(project.root / ".env", override=False)
+    except (OSError, ValueError) as error:
+        raise BadInput(f"{project.root / '.env'} cannot be read: {error}; write NAME=value lines in UTF-8") from None
     if descriptor is not None:
         _serve(project, chosen, socket.socket(fileno=descriptor))
         return

@@ -12,12 +12,13 @@ import dataclasses
 import importlib.util
 import ipaddress
 import logging
+import re
 import sys
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, ClassVar, final
+from typing import ClassVar, Final, NoReturn, final
 
 from starlette.applications import Starlette
 from starlette.requests import HTTPConnection, Request
@@ -67,9 +68,15 @@ class TeamServer:
     """Does the team's work. A subclass names one, or replaces `on_message`."""
 
     def __init__(self, spec: TeamSpec | None = None) -> None:
-        self.directory = _directory(type(self)) if spec is None else None
-        self.spec = spec if spec is not None else _spec_of(type(self), self.directory)
-        self._adapter: Adapter = _chosen_adapter(self)
+        try:
+            self.directory = _directory(type(self)) if spec is None else None
+            self.spec = spec if spec is not None else _spec_of(type(self), self.directory)
+            self._adapter: Adapter = _chosen_adapter(self)
+        except ElfError as error:
+            if type(self).__module__ != "__main__":
+                raise
+            # `python team.py`: nobody is above it who could tell the error without a traceback.
+            _leave(error)
         self._engine: Engine | None = None
         self._services: Services | None = None
         self._verifier: Verifier | None = None
@@ -126,7 +133,7 @@ class TeamServer:
         """Serve alone until stopped; what `python team.py` and the container do.
 
         Raises:
-            SystemExit: it cannot start; the message says why.
+            SystemExit: it cannot start; one sentence says why, and the code is that of the command line.
         """
         try:
             settings = load_settings()
@@ -135,7 +142,7 @@ class TeamServer:
             print(f"{self.spec.title} on {address} — card: {address}/.well-known/agent-card.json", flush=True)  # noqa: T201 - a person started this
             serve(self._app, sock, log_level=settings.log_level)
         except ElfError as error:
-            sys.exit(f"error: {error}")
+            _leave(error)
 
     @asynccontextmanager
     async def running(self, services: Services) -> AsyncGenerator[None, None]:
@@ -358,6 +365,11 @@ class _HookOnly:
             yield event
 
 
+def _leave(error: ElfError) -> NoReturn:
+    print(f"error: {error}", file=sys.stderr)  # noqa: T201 - a person started this
+    sys.exit(2 if isinstance(error, BadInput) else 1)
+
+
 def _directory(cls: type[TeamServer]) -> Path:
     file = getattr(sys.modules.get(cls.__module__), "__file__", None)
     if file is None:
@@ -406,16 +418,23 @@ def _counted(number: int, noun: str) -> str:
 
 
 def _is_local(connection: HTTPConnection) -> bool:
-    """Whether somebody on this machine asks, and not through a proxy."""
-    headers: Mapping[str, Any] = connection.headers
-    if connection.client is None or "forwarded" in headers or "x-forwarded-for" in headers:
+    """Whether somebody on this machine asks: not through a proxy, and no page of another site in a browser."""
+    headers = connection.headers
+    # A proxy that says nothing of itself still speaks HTTP/1.0 to the server behind it, as nginx does by default.
+    if connection.client is None or connection.scope.get("http_version") == "1.0":
         return False
-    name = connection.url.hostname or ""
+    if any(name in _FROM_ELSEWHERE or name.startswith("x-forwarded-") for name in headers):
+        return False
+    # The header itself: a URL falls back to the server's own address where the header is no host name.
+    name = _LOCAL_HOST.fullmatch(headers.get("host", ""))
     try:
-        local_name = name == "localhost" or ipaddress.ip_address(name).is_loopback
-        return local_name and ipaddress.ip_address(connection.client.host).is_loopback
+        return name is not None and ipaddress.ip_address(connection.client.host).is_loopback
     except ValueError:
         return False
+
+
+_FROM_ELSEWHERE: Final = frozenset({"forwarded", "via", "x-real-ip", "cf-connecting-ip", "true-client-ip", "origin"})
+_LOCAL_HOST: Final = re.compile(r"(localhost|127(\.\d{1,3}){3}|\[::1\])(:\d{1,5})?", re.IGNORECASE)
 
 
 async def _chat_schema(request: Request) -> Response:

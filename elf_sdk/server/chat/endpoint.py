@@ -9,7 +9,6 @@ import time
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable
 from typing import Final
-from urllib.parse import urlsplit
 
 import orjson
 from starlette.websockets import WebSocket, WebSocketDisconnect
@@ -118,12 +117,13 @@ class ChatEndpoint:
         origin = websocket.headers.get("origin")
         if origin is None or origin in self._origins:
             return
-        if urlsplit(origin).netloc != websocket.headers.get("host", ""):
+        host = websocket.headers.get("host", "")
+        # Compared as text: what is written differently is another origin, and nothing is parsed that could fail.
+        if not host or origin not in (f"http://{host}", f"https://{host}"):
             raise Forbidden(f"pages of {origin} may not connect to this team's chat")
 
     async def _converse(self, websocket: WebSocket, principal: Principal) -> None:
         session = self._open_session(principal)
-        self._sessions[session.id] = session
         await session.outbox.put(
             {
                 "type": "greeting",
@@ -133,6 +133,7 @@ class ChatEndpoint:
                 "message": await self._greet(session),
             }
         )
+        self._sessions[session.id] = session
         reader = asyncio.create_task(self._read(websocket, session))
         sender = asyncio.create_task(_send(websocket, session))
         stopping = asyncio.create_task(self._stopping.wait())
@@ -154,8 +155,8 @@ class ChatEndpoint:
             for task in (reader, sender, stopping):
                 task.cancel()
             await asyncio.gather(reader, sender, stopping, return_exceptions=True)
-            await session.close()
             del self._sessions[session.id]
+            await session.close()
         summary = await self._summarise(session, reason)
         if code:
             await self._say_goodbye(websocket, session, summary, reason)
