@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 import orjson
-from starlette.websockets import WebSocket, WebSocketDisconnect
+from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketDisconnected
 
 from elf_sdk.errors import BadInput, ElfError, Forbidden, Unauthenticated
 from elf_sdk.server.auth import LEEWAY, Principal, Verifier, bearer_token
@@ -27,6 +27,8 @@ log = logging.getLogger("elf.chat")
 
 _SEND_TIMEOUT: Final = 10.0
 """Seconds that one frame may take to leave; a reader that is slower is cut off."""
+_FRAMES_PER_MINUTE: Final = 600
+"""Frames that a client may send, understood or not. A person sends a few; messages have a limit of their own."""
 _BEARER: Final = "elf.bearer."
 
 
@@ -124,13 +126,19 @@ class ChatEndpoint:
 
     async def _converse(self, websocket: WebSocket, principal: Principal) -> None:
         session = self._open_session(principal)
+        try:
+            greeting = await self._greet(session)
+        except Exception:
+            log.exception("the greeting of %s failed in the team's code", self._spec.name)
+            await _close(websocket, "failed", "the team could not begin the session; the server's log says why")
+            return
         await session.outbox.put(
             {
                 "type": "greeting",
                 "session_id": session.id,
                 "team": self._spec.title,
                 "manager": self._spec.manager.role,
-                "message": await self._greet(session),
+                "message": greeting,
             }
         )
         self._sessions[session.id] = session
@@ -149,7 +157,7 @@ class ChatEndpoint:
                 code, reason = "restarting", "the server restarts; connect again"
             else:
                 code, reason = "session_over", "the session has reached its time limit"
-        except (WebSocketDisconnect, TimeoutError):
+        except (WebSocketDisconnect, WebSocketDisconnected, TimeoutError):
             code, reason = "", "disconnected"
         finally:
             for task in (reader, sender, stopping):
@@ -181,6 +189,7 @@ class ChatEndpoint:
     async def _read(self, websocket: WebSocket, session: ChatSession) -> tuple[str, str]:
         """Take frames until the session ends; returns the closing code's name and the reason."""
         recent: deque[float] = deque()
+        frames: deque[float] = deque(maxlen=_FRAMES_PER_MINUTE)
         while True:
             try:
                 async with asyncio.timeout(self._limits.idle_timeout_minutes * 60):
@@ -189,6 +198,11 @@ class ChatEndpoint:
                 return "session_over", f"nothing was said for {self._limits.idle_timeout_minutes} minutes"
             except KeyError:
                 return "too_big", "only text frames are understood"
+            if len(frames) == _FRAMES_PER_MINUTE and frames[0] > time.monotonic() - 60:
+                return "limit", f"at most {_FRAMES_PER_MINUTE} frames a minute, of whatever kind"
+            frames.append(time.monotonic())
+            # What was received in one go is otherwise handled in one go, and everybody else waits.
+            await asyncio.sleep(0)
             if len(raw.encode()) > self._limits.max_message_bytes:
                 return "too_big", f"a message may have at most {self._limits.max_message_bytes} bytes"
             try:

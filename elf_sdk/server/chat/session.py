@@ -10,10 +10,10 @@ import asyncio
 import logging
 import uuid
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
-from elf_sdk.errors import BadInput, Conflict, ElfError
+from elf_sdk.errors import BadInput, Conflict, ElfError, Forbidden
 from elf_sdk.runs.engine import Engine
 from elf_sdk.runs.events import Cancelled, DelegationProposed, Failed, LoggedEvent, Step, TextDelta, ToolCall
 from elf_sdk.runs.run import IdempotencyKey, Run, RunRequest
@@ -195,25 +195,44 @@ class ChatSession:
     async def _status(self, run: Run, state: str, detail: str) -> None:
         await self.outbox.put({"type": "status", "state": state, "run_id": run.id, "detail": detail})
 
-    async def _propose(self, run: Run, proposed: DelegationProposed) -> None:
-        title = next((d.title for d in self._engine.delegates if d.name == proposed.target), None)
+    def _title(self, target: str) -> str:
+        title = next((d.title for d in self._engine.delegates if d.name == target), None)
         if title is None:
-            message = f"{self._engine.spec.name} does not manage {proposed.target!r}, so nothing can be delegated to it"
-            await self.outbox.put({"type": "error", "code": "Forbidden", "message": message})
+            raise Forbidden(f"{self._engine.spec.name} does not manage {target!r}, so nothing can be delegated to it")
+        return title
+
+    def _held_to(self, own: Preview, changed: Preview) -> Preview:
+        """What the hook made of a preview, without what is not the hook's: where, for whom, and whether to ask."""
+        return replace(
+            changed,
+            session_id=own.session_id,
+            user=own.user,
+            environment=own.environment,
+            run_id=own.run_id,
+            proposal_id=own.proposal_id,
+            target_title=self._title(changed.target),
+            route=(*own.route[:-1], changed.target),
+            approval=own.approval if own.approval != "none" else changed.approval,
+        )
+
+    async def _propose(self, run: Run, proposed: DelegationProposed) -> None:
+        try:
+            title = self._title(proposed.target)
+        except Forbidden as error:
+            await self._fail("Forbidden", str(error))
             return
         if len(self._previews) >= _PREVIEWS:
             raise Conflict(f"a session shows at most {_PREVIEWS} delegations; start another for more")
-        preview = await self._on_delegate(
-            preview_of(
-                proposed,
-                self._engine.spec,
-                session_id=self.id,
-                user=self.principal.owner.subject,
-                environment=self._environment,
-                run_id=run.id,
-                target_title=title,
-            )
+        own = preview_of(
+            proposed,
+            self._engine.spec,
+            session_id=self.id,
+            user=self.principal.owner.subject,
+            environment=self._environment,
+            run_id=run.id,
+            target_title=title,
         )
+        preview = self._held_to(own, await self._on_delegate(own))
         self._previews[preview.hash] = preview
         await self.outbox.put(_preview_frame(preview))
         if preview.approval == "none":
