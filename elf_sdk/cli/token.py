@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from elf_sdk.server.dev import dev_issuer
+from elf_sdk.server.local import dev_issuer
 from elf_sdk.settings import load_settings
 from elf_sdk.team.load import find_project
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import shutil
 import textwrap
@@ -9,9 +10,9 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final
 
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed, InvalidHandshake
+from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus, InvalidURI
 
-from elf_sdk.errors import Failure, Forbidden, Retryable, Unauthenticated
+from elf_sdk.errors import BadInput, Failure, Forbidden, NotFound, Retryable, Unauthenticated
 
 __all__ = ["Conversation", "Style"]
 
@@ -63,6 +64,8 @@ class Conversation:
             The errors that the team reported, in order.
 
         Raises:
+            BadInput: the address is none.
+            NotFound: what serves there has no such chat.
             Retryable: nobody serves there.
             Denied: the team does not let the user in.
             Failure: the connection broke.
@@ -72,8 +75,16 @@ class Conversation:
                 self._url, additional_headers={"Authorization": f"Bearer {self._token}"}, compression=None
             ) as socket:
                 await self._talk(socket, next_message)
+        except InvalidURI:
+            raise BadInput(f"{self._url} is no address; write it as http://HOST:PORT/teams/TEAM") from None
+        except InvalidStatus as error:
+            raise NotFound(
+                f"there is no chat at {self._url} (HTTP {error.response.status_code}); "
+                "check the address and the team's name, and that its chat is enabled"
+            ) from None
         except (OSError, InvalidHandshake) as error:
-            raise Retryable(f"nobody serves a chat at {self._url} ({error}); start it with `elf dev`") from None
+            why = error.strerror if isinstance(error, OSError) and error.strerror else error
+            raise Retryable(f"nobody serves a chat at {self._url} ({why}); start it with `elf dev`") from None
         except ConnectionClosed as closed:
             raise _closed(closed) from None
         return self._failed
@@ -82,7 +93,7 @@ class Conversation:
         greeting = json.loads(await socket.recv())
         self._line(self._style(f"{greeting['team']} · {greeting['manager']}", "title"))
         self._paragraph(greeting["message"])
-        while (message := await next_message()) is not None:
+        while (message := await self._next(socket, next_message)) is not None:
             await socket.send(json.dumps({"type": "message", "text": message}))
             await self._until_quiet(socket)
         await socket.send(json.dumps({"type": "end"}))
@@ -90,6 +101,25 @@ class Conversation:
             self._show(frame)
         self._line("")
         self._line(self._style(f"session ended: {frame['summary']}", "quiet"))
+
+    async def _next(self, socket: ClientConnection, next_message: Callable[[], Awaitable[str | None]]) -> str | None:
+        """The next message, unless the team hangs up meanwhile.
+
+        Raises:
+            ConnectionClosed: it did; what it said before is shown.
+        """
+        asked = asyncio.ensure_future(next_message())
+        gone = asyncio.ensure_future(socket.wait_closed())
+        try:
+            await asyncio.wait({asked, gone}, return_when=asyncio.FIRST_COMPLETED)
+            if asked.done():
+                return asked.result()
+            self._write("\n\n")
+            while True:
+                self._show(json.loads(await socket.recv()))
+        finally:
+            asked.cancel()
+            gone.cancel()
 
     async def _until_quiet(self, socket: ClientConnection) -> None:
         """Show frames until the answer is complete, every proposal is decided, and what was confirmed has ended."""
