@@ -58,7 +58,10 @@ def dev(teams: tuple[str, ...], host: str | None, port: int | None, reload: bool
         *teams,
         "--socket",
     ]  # -P: this ELF, not one in the directory
-    sys.exit(supervise(command, sock, lambda: snapshot(project.root), _say))
+    code = supervise(command, sock, lambda: snapshot(project.root), _say)
+    if sys.stdout.isatty():
+        click.echo()  # after ^C
+    sys.exit(code)
 
 
 def _say(text: str) -> None:
@@ -95,7 +98,7 @@ def _announce(project: Project, specs: Sequence[TeamSpec], address: str, first: 
     base = address + team_path(first)
     option = "" if address == "http://127.0.0.1:8000" else f" --url {base}"
     elf = _typed()
-    click.echo(f"\nA token for {first}, valid for an hour (another: {elf} token TEAM):\n\n  {token}\n")
+    click.echo(f"\nA token for {first}, valid for an hour:\n\n  {token}\n")
     click.echo("Try, in a second terminal, in this directory:\n")
     click.echo(f"  {elf} talk {first}{option}")
     click.echo(f"  curl {base}/health")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import shutil
 import textwrap
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -66,9 +67,9 @@ class Conversation:
         Raises:
             BadInput: the address is none.
             NotFound: what serves there has no such chat.
-            Retryable: nobody serves there.
             Denied: the team does not let the user in.
-            Failure: the connection broke.
+            Retryable: nobody serves there, or no longer.
+            Failure: the chat was closed for another reason.
         """
         try:
             async with connect(
@@ -83,7 +84,8 @@ class Conversation:
                 "check the address and the team's name, and that its chat is enabled"
             ) from None
         except (OSError, InvalidHandshake) as error:
-            why = error.strerror if isinstance(error, OSError) and error.strerror else error
+            # asyncio's own text of a refused connection repeats the address.
+            why = os.strerror(error.errno).lower() if isinstance(error, OSError) and error.errno else error
             raise Retryable(f"nobody serves a chat at {self._url} ({why}); start it with `elf dev`") from None
         except ConnectionClosed as closed:
             raise _closed(closed) from None
@@ -114,7 +116,7 @@ class Conversation:
             await asyncio.wait({asked, gone}, return_when=asyncio.FIRST_COMPLETED)
             if asked.done():
                 return asked.result()
-            self._write("\n\n")
+            self._write("\n")
             while True:
                 self._show(json.loads(await socket.recv()))
         finally:
@@ -252,4 +254,8 @@ def _closed(closed: ConnectionClosed) -> Exception:
         return Unauthenticated(f"{reason}; get a token with `elf token TEAM`")
     if code == 4403:
         return Forbidden(reason)
+    if code in (1001, 1006, 1012):
+        return Retryable(
+            "the team stopped serving, or began anew after a change; start a new conversation once it serves"
+        )
     return Failure(f"the chat was closed: {reason or code}")
