@@ -118,6 +118,7 @@ def test_a_server_that_stops_is_noticed_at_the_prompt(project: Path) -> None:
     ):
         until(terminal, "you > ")
         server.send_signal(signal.SIGINT)
+        server.wait(40)
         until(terminal, "the team stopped serving, or began anew after a change; talk again once it serves")
         assert talk.wait(20) == 1
 

@@ -255,7 +255,5 @@ def _closed(closed: ConnectionClosed) -> Exception:
     if code == 4403:
         return Forbidden(reason)
     if code in (1001, 1006, 1012):
-        return Retryable(
-            "the team stopped serving, or began anew after a change; start a new conversation once it serves"
-        )
+        return Retryable("the team stopped serving, or began anew after a change; talk again once it serves")
     return Failure(f"the chat was closed: {reason or code}")
