@@ -18,7 +18,7 @@ from elf_sdk.server.listen import bind
 from elf_sdk.server.local import dev_issuer, dev_settings, team_path
 from elf_sdk.server.reload import snapshot, supervise
 from elf_sdk.settings import load_settings
-from elf_sdk.team.load import LoadedTeam, Project, find_project
+from elf_sdk.team.project import LoadedTeam, Project, find_project
 from elf_sdk.team.spec import TeamSpec
 
 __all__ = ["dev"]
@@ -78,7 +78,7 @@ def _serve(project: Project, teams: tuple[LoadedTeam, ...], sock: socket.socket)
         _say(f"loading {len(teams)} team{'' if len(teams) == 1 else 's'} …")
     address = "http://{}:{}".format(*sock.getsockname()[:2])
     settings = dev_settings(project, load_settings(), address)
-    specs = [team.spec for team in teams]
+    specs = [team.spec.for_environment(settings.environment) for team in teams]
     first = next((spec for spec in specs if spec.chat.top_level), specs[0]).name
     token = dev_issuer(project, settings).user_token("you", first)
     servers = [load_server(team.directory) for team in teams]
@@ -87,8 +87,7 @@ def _serve(project: Project, teams: tuple[LoadedTeam, ...], sock: socket.socket)
 
 
 def _announce(project: Project, specs: Sequence[TeamSpec], address: str, first: str, token: str) -> None:
-    title = project.organisation.display_name or project.organisation.name
-    click.echo(f"{click.style(f'ELF {__version__}', bold=True)} serves {title} on {address}\n")
+    click.echo(f"{click.style(f'ELF {__version__}', bold=True)} serves {project.organisation.title} on {address}\n")
     # The address first, so that what stands behind it is aligned, and a line fits into 80 columns.
     places = [address + team_path(spec.name) for spec in specs]
     for spec, place in zip(specs, places, strict=True):

@@ -12,11 +12,12 @@ from typing import Any, Final, TypeVar, cast
 
 import click
 
+from elf_sdk.cli.output import counted
 from elf_sdk.errors import Failure
 from elf_sdk.server.chat.terminal import Conversation
 from elf_sdk.server.local import dev_issuer, team_path
 from elf_sdk.settings import load_settings
-from elf_sdk.team.load import find_project
+from elf_sdk.team.project import find_project
 
 __all__ = ["talk"]
 
@@ -85,8 +86,7 @@ def talk(team: str, url: str | None, token: str | None, user: str, say: tuple[st
         failed = asyncio.run(conversation.run(next_message))
     if say and failed:
         # Each was shown where it happened; what is left to say is that the command failed.
-        errors = "an error" if len(failed) == 1 else f"{len(failed)} errors"
-        raise Failure(f"{team} reported {errors}, shown above")
+        raise Failure(f"{team} reported {counted(len(failed), 'error')}, shown above")
 
 
 def style(text: str, role: str) -> str:

@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 
-from elf_sdk.server.a2a.routes import base_url
+from elf_sdk.server.address import base_url
 from elf_sdk.server.local import team_path
 from elf_sdk.server.services import open_services
 from elf_sdk.server.team_server import TeamServer

@@ -13,7 +13,7 @@ from pathlib import Path
 from elf_sdk.errors import Failure
 from elf_sdk.server.auth import Issuer
 from elf_sdk.settings import Settings
-from elf_sdk.team.load import Project
+from elf_sdk.team.project import Project
 
 __all__ = ["dev_issuer", "dev_secret", "dev_settings", "team_path"]
 
