@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -32,7 +32,11 @@ def main() -> int:
         return packaged
     if not options.once:
         heading(2, "Serve it")
-        return subprocess.run([*ELF, "dev"], cwd=ROOT, check=False).returncode
+        server = subprocess.Popen([*ELF, "dev"], cwd=ROOT)
+        while True:
+            # Ctrl-C reaches the server too, which stops in good order.
+            with suppress(KeyboardInterrupt):
+                return server.wait()
     heading(2, "Serve it, and talk to the executive team")
     with served() as address:
         url = f"{address}/teams/{TEAM}"
@@ -73,4 +77,7 @@ def address_of(server: subprocess.Popen[str]) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(130)
