@@ -11,7 +11,7 @@ from elf_sdk.errors import BadInput
 from elf_sdk.server.auth import is_name
 from elf_sdk.server.dev import dev_issuer
 from elf_sdk.settings import load_settings
-from elf_sdk.team.load import find_project
+from elf_sdk.team.project import find_project
 
 __all__ = ["token"]
 
