@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
 import sys
+import textwrap
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -12,7 +14,7 @@ from typing import Any, Final
 import click
 
 from elf_sdk.errors import Failure
-from elf_sdk.server.chat.terminal import Conversation
+from elf_sdk.server.chat.terminal import WIDTH, Conversation
 from elf_sdk.server.dev import dev_issuer, team_path
 from elf_sdk.settings import load_settings
 from elf_sdk.team.load import find_project
@@ -28,6 +30,8 @@ _COLOURS: Final[Mapping[str, Mapping[str, Any]]] = {
     "bad": {"fg": "red"},
     "box": {"fg": "magenta"},
 }
+
+_YOU: Final = "you > "
 
 
 @click.command()
@@ -56,7 +60,7 @@ def talk(team: str, url: str | None, token: str | None, user: str, say: tuple[st
         if say:
             message = next(messages, None)
             if message is not None:
-                click.echo(f"\n{style('you >', 'you')} {message}\n")
+                click.echo(f"\n{_said(message)}\n")
             return message
         click.echo()
         return await asyncio.to_thread(_prompt)
@@ -89,10 +93,15 @@ def style(text: str, role: str) -> str:
     return click.style(text, **_COLOURS[role])
 
 
+def _said(message: str) -> str:
+    lines = textwrap.wrap(message, min(WIDTH, shutil.get_terminal_size().columns) - len(_YOU)) or [""]
+    return style(_YOU, "you") + f"\n{' ' * len(_YOU)}".join(lines)
+
+
 def _prompt() -> str | None:
     while True:
         try:
-            message = input(style("you > ", "you")).strip()
+            message = input(style(_YOU, "you")).strip()
         except EOFError:
             return None
         if message:

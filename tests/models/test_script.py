@@ -39,7 +39,9 @@ def test_a_rule_sees_the_system_prompt() -> None:
 
 
 def test_a_rule_sees_what_was_said_before_the_question() -> None:
-    script = _script({"when": {"user": "again", "before": "(?P<dish>soup|bread)"}, "say": "More ${dish}."}, {"say": "No."})
+    script = _script(
+        {"when": {"user": "again", "before": "(?P<dish>soup|bread)"}, "say": "More ${dish}."}, {"say": "No."}
+    )
     said = [{"role": "user", "content": "I want soup"}, {"role": "assistant", "content": "Here it is."}]
     again = {"role": "user", "content": "Some again"}
     assert reply_to(Prompt.of({"messages": [*said, again]}), script).text == "More soup."
