@@ -319,7 +319,7 @@ class Engine:
             if answer := answer_text(await self._all(run.id)):
                 messages.append(TurnMessage("team", answer))
             messages.append(TurnMessage("user", run.request.text))
-            messages.extend(_results(run.request))
+            messages.extend(reversed(_results(run.request)))
         messages = messages[:limit]
         messages.reverse()
         return (*messages, *_results(request))
