@@ -1,8 +1,8 @@
 """The public test kit: a scripted adapter, and a real server on a free port.
 
-async with serve(MyTeam(), settings) as served:
-    token = served.user_token("ada", "my-team")
-    answer = await client.get(f"{served.address}/health")
+async with serve(MyTeam(), settings=settings) as served:
+    token = served.issuer.user_token("ada", "my-team")
+    answer = await client.get(f"{served.url('my-team')}/health")
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from elf_sdk.server.listen import serve as serve_app
 from elf_sdk.server.loading import load_server
 from elf_sdk.server.reload import snapshot, supervise
 from elf_sdk.settings import load_settings
-from elf_sdk.team.load import LoadedTeam, Project, find_project
+from elf_sdk.team.project import LoadedTeam, Project, find_project
 from elf_sdk.team.spec import TeamSpec
 
 __all__ = ["dev"]
@@ -59,7 +59,7 @@ def _say(text: str) -> None:
 def _serve(project: Project, teams: tuple[LoadedTeam, ...], sock: socket.socket) -> None:
     address = "http://{}:{}".format(*sock.getsockname()[:2])
     settings = dev_settings(project, load_settings(), address)
-    specs = [team.spec for team in teams]
+    specs = [team.spec.for_environment(settings.environment) for team in teams]
     first = next((spec for spec in specs if spec.chat.top_level), specs[0]).name
     token = dev_issuer(project, settings).user_token("you", first)
     servers = [load_server(team.directory) for team in teams]
@@ -68,8 +68,7 @@ def _serve(project: Project, teams: tuple[LoadedTeam, ...], sock: socket.socket)
 
 
 def _announce(project: Project, specs: Sequence[TeamSpec], address: str, first: str, token: str) -> None:
-    title = project.organisation.display_name or project.organisation.name
-    click.echo(f"{click.style(f'ELF {__version__}', bold=True)} serves {title} on {address}\n")
+    click.echo(f"{click.style(f'ELF {__version__}', bold=True)} serves {project.organisation.title} on {address}\n")
     width = max(len(spec.name) for spec in specs)
     for spec in specs:
         chat = "chat" if spec.chat.enabled else "    "

@@ -13,11 +13,12 @@ from typing import Any, Final
 
 import click
 
+from elf_sdk.cli.output import counted
 from elf_sdk.errors import Failure
 from elf_sdk.server.chat.terminal import WIDTH, Conversation
 from elf_sdk.server.dev import dev_issuer, team_path
 from elf_sdk.settings import load_settings
-from elf_sdk.team.load import find_project
+from elf_sdk.team.project import find_project
 
 __all__ = ["talk"]
 
@@ -83,9 +84,8 @@ def talk(team: str, url: str | None, token: str | None, user: str, say: tuple[st
     )
     failed = asyncio.run(conversation.run(next_message))
     if say and failed:
-        raise Failure(
-            f"the conversation had {len(failed)} errors; the last: {json.dumps(failed[-1], ensure_ascii=False)}"
-        )
+        last = json.dumps(failed[-1], ensure_ascii=False)
+        raise Failure(f"the conversation had {counted(len(failed), 'error')}; the last: {last}")
 
 
 def style(text: str, role: str) -> str:

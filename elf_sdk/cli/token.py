@@ -9,7 +9,7 @@ import click
 
 from elf_sdk.server.dev import dev_issuer
 from elf_sdk.settings import load_settings
-from elf_sdk.team.load import find_project
+from elf_sdk.team.project import find_project
 
 __all__ = ["token"]
 

@@ -37,6 +37,7 @@ MODEL: Final = "offline"
 FINGERPRINT: Final = "elf-offline"
 _MAX_REQUEST: Final = 8 * 1024 * 1024
 _KEPT: Final = 1000
+_THREAD: Final = "elf-offline-model"
 
 
 def team_url(root: str, team: str = "") -> str:
@@ -130,7 +131,7 @@ class OfflineModel:
         if _no_scripted_fault not in logger.filters:
             logger.addFilter(_no_scripted_fault)
         self._server = uvicorn.Server(config)
-        self._thread = threading.Thread(target=self._serve, args=(self._server,), name="elf-offline-model", daemon=True)
+        self._thread = threading.Thread(target=_serve, args=(self._server, listening), name=_THREAD, daemon=True)
         self._thread.start()
         return self.url()
 
@@ -156,10 +157,6 @@ class OfflineModel:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stop()
-
-    def _serve(self, server: uvicorn.Server) -> None:
-        assert self._socket is not None  # noqa: S101 - set by start() before the thread begins
-        asyncio.run(server.serve(sockets=[self._socket]))
 
     def app(self) -> Starlette:
         """The ASGI application alone."""
@@ -194,6 +191,10 @@ class OfflineModel:
             headers = {} if reply.fault.retry_after is None else {"Retry-After": str(reply.fault.retry_after)}
             return _error(reply.fault.status, reply.fault.message, "scripted_fault", headers)
         return _Completion(record)
+
+
+def _serve(server: uvicorn.Server, sock: socket.socket) -> None:
+    asyncio.run(server.serve(sockets=[sock]))
 
 
 def _parsed(raw: bytes) -> dict[str, Any] | str:
@@ -323,10 +324,9 @@ class _Completion(Response):
         yield self._chunk({"role": "assistant", "content": ""})
         opened = False
         async for kind, piece in self._pieces():
-            if kind == "text":
+            if kind == "text" or self._call is None:
                 yield self._chunk({"content": piece})
                 continue
-            assert self._call is not None  # noqa: S101 - there are pieces of a call only where there is one
             if not opened:
                 opened = True
                 head = self._call | {"index": 0, "function": self._call["function"] | {"arguments": ""}}

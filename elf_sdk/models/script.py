@@ -19,7 +19,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from elf_sdk.errors import BadSpec
 from elf_sdk.team.document import read
 from elf_sdk.team.explain import explain
-from elf_sdk.team.spec import duration_seconds
+from elf_sdk.team.kinds import duration_seconds
 
 __all__ = ["Call", "Fault", "OfflineScript", "Prompt", "Reply", "Rule", "When", "load_script", "reply_to", "tokens"]
 

@@ -12,13 +12,13 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 
-from elf_sdk.server.a2a.routes import base_url
+from elf_sdk.server.address import base_url
 from elf_sdk.server.auth import Issuer
 from elf_sdk.server.services import dev_secret, open_services
 from elf_sdk.server.team_server import TeamServer
 from elf_sdk.settings import Settings
-from elf_sdk.team.load import Project
 from elf_sdk.team.org import Org
+from elf_sdk.team.project import Project
 
 __all__ = ["dev_issuer", "dev_settings", "mounted", "team_path"]
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib.util
 import sys
 import traceback
+from importlib.machinery import ModuleSpec, SourceFileLoader
 from pathlib import Path
 from types import ModuleType
 from typing import Final
@@ -54,13 +55,14 @@ def load_server(directory: Path) -> TeamServer:
 def _imported(path: Path) -> ModuleType:
     directory = path.parent.resolve()
     name = f"elf_team_{directory.name.replace('-', '_')}"
-    spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None and spec.loader is not None  # noqa: S101, PT018 - true of any path that ends in .py
+    loader = SourceFileLoader(name, str(path))
+    spec = ModuleSpec(name, loader, origin=str(path))
+    spec.has_location = True
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     sys.path.insert(0, str(directory))
     try:
-        spec.loader.exec_module(module)
+        loader.exec_module(module)
     except ElfError:
         raise
     except ModuleNotFoundError as error:

@@ -16,6 +16,7 @@ from elf_sdk.errors import BadInput, Failure
 from elf_sdk.models.llm import Endpoint, resolve
 from elf_sdk.models.offline import OfflineModel
 from elf_sdk.models.script import load_script
+from elf_sdk.runs.adapter import Delegate
 from elf_sdk.runs.durable import DurableLog
 from elf_sdk.runs.log import RunLog
 from elf_sdk.runs.memory import MemoryLog
@@ -56,6 +57,19 @@ class Services:
     def issuer(self) -> Issuer:
         """Signs this process's tokens."""
         return Issuer(self.secret, self.settings.organisation, self.settings.environment)
+
+    def delegates_of(self, spec: TeamSpec) -> tuple[Delegate, ...]:
+        """The teams that this one manages, as far as both sides say so."""
+        if self.org is None:
+            return tuple(Delegate(name, name, "") for name in spec.manages)
+        children = (self.org.teams[name] for name in self.org.children(spec.name))
+        return tuple(Delegate(child.name, child.title, child.purpose) for child in children)
+
+    def callers_of(self, spec: TeamSpec) -> frozenset[str]:
+        """The teams that may call this one."""
+        if self.org is None:
+            return frozenset({*spec.peers, *([spec.reports_to] if spec.reports_to else [])})
+        return frozenset(self.org.callers(spec.name))
 
     def endpoint(self, spec: TeamSpec, directory: Path | None) -> Endpoint:
         """The model of a team. Starts the offline model where it is that.

@@ -15,7 +15,7 @@ from elf_sdk.errors import BadInput, Conflict, Failure, Forbidden, NotFound, Ret
 from elf_sdk.runs.run import RunState
 from elf_sdk.server.a2a.client import TeamClient
 from elf_sdk.server.remote import RemoteUpdate
-from elf_sdk.team.spec import Runs
+from elf_sdk.team.work import Runs
 from tests.a2a.conftest import Serve, Served, listening
 
 

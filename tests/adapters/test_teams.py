@@ -10,7 +10,7 @@ from elf_sdk.models.script import load_script
 from elf_sdk.runs.adapter import Delegate, Owner, RunContext
 from elf_sdk.runs.events import DelegationProposed
 from elf_sdk.server.loading import load_server
-from elf_sdk.team.load import find_project
+from elf_sdk.team.project import find_project
 from tests.adapters.support import answer, events_of
 
 ROOT = Path(__file__).parents[2]

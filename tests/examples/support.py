@@ -19,7 +19,7 @@ from websockets.asyncio.client import ClientConnection, connect
 
 from elf_sdk.server.dev import dev_issuer
 from elf_sdk.settings import Settings
-from elf_sdk.team.load import find_project
+from elf_sdk.team.project import find_project
 
 ROOT = Path(__file__).parents[2]
 TEAMS = ("engineering-team", "executive-team", "marketing-brand-team", "marketing-team")

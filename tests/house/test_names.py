@@ -108,3 +108,7 @@ def _imports(path: Path) -> list[tuple[str, str]]:
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
             found += [(node.module, alias.name) for alias in node.names]
     return found
+
+
+def test_a_server_starts_without_sqlalchemy() -> None:
+    assert not _loaded("import elf_sdk.server.team_server") & {"alembic", "sqlalchemy"}

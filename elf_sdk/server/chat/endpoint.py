@@ -20,7 +20,8 @@ from elf_sdk.server.chat.frames import SUBPROTOCOL, End, Message, ServerFrame, p
 from elf_sdk.server.chat.session import ChatSession
 from elf_sdk.server.courier import Progress
 from elf_sdk.server.errors import CLOSE_CODES
-from elf_sdk.team.spec import Chat, TeamSpec
+from elf_sdk.team.spec import TeamSpec
+from elf_sdk.team.work import Chat
 
 __all__ = ["ChatEndpoint"]
 
@@ -28,6 +29,8 @@ log = logging.getLogger("elf.chat")
 
 _SEND_TIMEOUT: Final = 10.0
 """Seconds that one frame may take to leave; a reader that is slower is cut off."""
+_CLOSE_TIMEOUT: Final = 5.0
+"""Seconds that all sockets together get to close when the server stops."""
 _BEARER: Final = "elf.bearer."
 
 
@@ -40,7 +43,7 @@ class ChatEndpoint:
         open_session: makes a session for a caller.
         greet: the first message, from the team's hook.
         summarise: told of the end of a session with its reason; returns the summary.
-        origins: browsers' origins that may connect, besides the server's own.
+        query_token: whether a token may stand in the address.
     """
 
     def __init__(
@@ -51,7 +54,7 @@ class ChatEndpoint:
         open_session: Callable[[Principal], ChatSession],
         greet: Callable[[ChatSession], Awaitable[str]],
         summarise: Callable[[ChatSession, str], Awaitable[str]],
-        origins: frozenset[str] = frozenset(),
+        query_token: bool,
     ) -> None:
         self._spec = spec
         self._limits: Chat = spec.chat
@@ -59,10 +62,10 @@ class ChatEndpoint:
         self._open_session = open_session
         self._greet = greet
         self._summarise = summarise
-        self._origins = origins
+        self._query_token = query_token
         self._sessions: dict[str, ChatSession] = {}
         self._connections: Counter[str] = Counter()
-        self._sockets: set[asyncio.Task[None]] = set()
+        self._sockets: set[asyncio.Future[None]] = set()
         self._stopping = asyncio.Event()
 
     async def publish(self, news: Progress) -> None:
@@ -75,7 +78,7 @@ class ChatEndpoint:
         """Close every socket with `restarting`, so that clients come back."""
         self._stopping.set()
         if self._sockets:
-            await asyncio.wait(self._sockets, timeout=5)
+            await asyncio.wait(self._sockets, timeout=_CLOSE_TIMEOUT)
 
     async def serve(self, websocket: WebSocket) -> None:
         """Serve one socket until it ends."""
@@ -93,20 +96,20 @@ class ChatEndpoint:
             await _close(websocket, "limit", f"you have {most} chats open with this team, which is the most; close one")
             return
         self._connections[principal.owner.key] += 1
-        task = asyncio.current_task()
-        assert task is not None  # noqa: S101 - a coroutine that runs has a task
-        self._sockets.add(task)
+        ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._sockets.add(ended)
         try:
             await self._converse(websocket, principal)
         finally:
-            self._sockets.discard(task)
+            self._sockets.discard(ended)
+            ended.set_result(None)
             self._connections[principal.owner.key] -= 1
             if not self._connections[principal.owner.key]:
                 del self._connections[principal.owner.key]
 
     def _admit(self, websocket: WebSocket) -> Principal:
         self._check_origin(websocket)
-        principal = self._verifier.verify(_token(websocket))
+        principal = self._verifier.verify(_token(websocket, in_address=self._query_token))
         if principal.kind != "user":
             raise Forbidden("chat is for people; a team calls by A2A")
         if not principal.roles & set(self._limits.allowed_roles):
@@ -116,9 +119,7 @@ class ChatEndpoint:
 
     def _check_origin(self, websocket: WebSocket) -> None:
         origin = websocket.headers.get("origin")
-        if origin is None or origin in self._origins:
-            return
-        if urlsplit(origin).netloc != websocket.headers.get("host", ""):
+        if origin is not None and urlsplit(origin).netloc != websocket.headers.get("host", ""):
             raise Forbidden(f"pages of {origin} may not connect to this team's chat")
 
     async def _converse(self, websocket: WebSocket, principal: Principal) -> None:
@@ -232,7 +233,7 @@ def _subprotocol(websocket: WebSocket) -> str | None:
     return SUBPROTOCOL if SUBPROTOCOL in websocket.scope.get("subprotocols", ()) else None
 
 
-def _token(websocket: WebSocket) -> str:
+def _token(websocket: WebSocket, *, in_address: bool) -> str:
     for protocol in websocket.scope.get("subprotocols", ()):
         if protocol.startswith(_BEARER):
             encoded = protocol.removeprefix(_BEARER)
@@ -241,5 +242,9 @@ def _token(websocket: WebSocket) -> str:
             except ValueError:
                 raise Unauthenticated("the token in the subprotocol is not base64url") from None
     if token := websocket.query_params.get("token"):
+        if not in_address:
+            raise Unauthenticated(
+                "no token is taken from the address here; send it as a subprotocol or an Authorization header"
+            )
         return token
     return bearer_token(websocket.headers.get("authorization"))

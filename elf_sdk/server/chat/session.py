@@ -217,30 +217,24 @@ class ChatSession:
         self._decide(preview, "confirmed")
         self.delegations += 1
         row = await self._courier.confirm(preview, self.principal.owner)
-        await self.outbox.put(
-            {
-                "type": "delegation_update",
-                "delegation_id": row.id,
-                "target": row.target,
-                "state": row.state.value,
-                "detail": "confirmed",
-            }
-        )
+        await self._update(preview, row.state.value, "confirmed")
 
     async def _reject(self, preview: Preview, reason: str) -> None:
         self._decide(preview, "rejected")
         self._results.append(
             _Result(preview.target, preview.title, f"the user refused this delegation. {reason}".strip())
         )
-        await self.outbox.put(
-            {
-                "type": "delegation_update",
-                "delegation_id": preview.delegation_id,
-                "target": preview.target,
-                "state": "rejected",
-                "detail": reason,
-            }
-        )
+        await self._update(preview, "rejected", reason)
+
+    async def _update(self, preview: Preview, state: str, detail: str) -> None:
+        frame: DelegationUpdate = {
+            "type": "delegation_update",
+            "delegation_id": preview.delegation_id,
+            "target": preview.target,
+            "state": state,
+            "detail": detail,
+        }
+        await self.outbox.put(frame)
 
 
 def _preview_frame(preview: Preview) -> DelegationPreview:
