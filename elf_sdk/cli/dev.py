@@ -11,11 +11,12 @@ import click
 from dotenv import load_dotenv
 
 from elf_sdk import __version__
+from elf_sdk.errors import BadInput
 from elf_sdk.server.dev import dev_issuer, dev_settings, mounted, team_path
 from elf_sdk.server.listen import bind
 from elf_sdk.server.listen import serve as serve_app
 from elf_sdk.server.loading import load_server
-from elf_sdk.server.reload import snapshot, supervise
+from elf_sdk.server.reload import end_with_parent, snapshot, supervise
 from elf_sdk.settings import load_settings
 from elf_sdk.team.project import LoadedTeam, Project, find_project
 from elf_sdk.team.spec import TeamSpec
@@ -38,8 +39,12 @@ def dev(teams: tuple[str, ...], host: str | None, port: int | None, reload: bool
     """
     project = find_project(Path.cwd())
     chosen = project.select(teams)
-    load_dotenv(project.root / ".env", override=False)
+    try:
+        load_dotenv(project.root / ".env", override=False)
+    except (OSError, ValueError) as error:
+        raise BadInput(f"{project.root / '.env'} cannot be read: {error}; write NAME=value lines in UTF-8") from None
     if descriptor is not None:
+        end_with_parent()
         _serve(project, chosen, socket.socket(fileno=descriptor))
         return
     settings = load_settings()

@@ -14,7 +14,8 @@ from typing import Any, Final
 import click
 
 from elf_sdk.cli.output import counted
-from elf_sdk.errors import Failure
+from elf_sdk.errors import BadInput, Failure
+from elf_sdk.server.auth import is_name
 from elf_sdk.server.chat.terminal import WIDTH, Conversation
 from elf_sdk.server.dev import dev_issuer, team_path
 from elf_sdk.settings import load_settings
@@ -54,6 +55,8 @@ def talk(team: str, url: str | None, token: str | None, user: str, say: tuple[st
     if token is None:
         project = find_project(Path.cwd())
         project.select([team])
+        if not is_name(user):
+            raise BadInput(f"--user {user!r} is no name; write 1 to 255 characters that can be printed")
         token = dev_issuer(project, settings).user_token(user, team)
     messages = iter(say)
 

@@ -12,6 +12,9 @@ __all__ = ["base_url", "is_local"]
 
 _HOST: Final = re.compile(r"[A-Za-z0-9._-]{1,253}(:\d{1,5})?|\[[0-9A-Fa-f:.]{2,45}\](:\d{1,5})?")
 
+_FROM_ELSEWHERE: Final = frozenset({"forwarded", "via", "x-real-ip", "cf-connecting-ip", "true-client-ip", "origin"})
+_LOCAL_HOST: Final = re.compile(r"(localhost|127(\.\d{1,3}){3}|\[::1\])(:\d{1,5})?", re.IGNORECASE)
+
 
 def base_url(request: Request, public_url: str = "") -> str:
     """The team's own address as the caller sees it, without a slash at the end; `public_url` where that is set.
@@ -29,13 +32,16 @@ def base_url(request: Request, public_url: str = "") -> str:
 
 
 def is_local(connection: HTTPConnection) -> bool:
-    """Whether somebody on this machine asks, and not through a proxy."""
+    """Whether somebody on this machine asks: not through a proxy, and no page of another site in a browser."""
     headers = connection.headers
-    if connection.client is None or "forwarded" in headers or "x-forwarded-for" in headers:
+    # A proxy that says nothing of itself still speaks HTTP/1.0 to the server behind it, as nginx does by default.
+    if connection.client is None or connection.scope.get("http_version") == "1.0":
         return False
-    name = connection.url.hostname or ""
+    if any(name in _FROM_ELSEWHERE or name.startswith("x-forwarded-") for name in headers):
+        return False
+    # The header itself: a URL falls back to the server's own address where the header is no host name.
+    name = _LOCAL_HOST.fullmatch(headers.get("host", ""))
     try:
-        local_name = name == "localhost" or ipaddress.ip_address(name).is_loopback
-        return local_name and ipaddress.ip_address(connection.client.host).is_loopback
+        return name is not None and ipaddress.ip_address(connection.client.host).is_loopback
     except ValueError:
         return False

@@ -117,9 +117,14 @@ def dev_secret(store: Path) -> str:
                 file.write(secrets.token_urlsafe(48))
         except FileExistsError:
             pass
-        return path.read_text(encoding="ascii").strip()
+        secret = path.read_text(encoding="ascii").strip()
     except OSError as error:
         raise Failure(f"the development secret {path} cannot be kept: {error.strerror}; set JWT_SECRET_KEY") from None
+    except UnicodeDecodeError:
+        secret = ""
+    if len(secret) < 32:
+        raise Failure(f"{path} holds no secret of at least 32 characters; delete it, and another is made")
+    return secret
 
 
 @asynccontextmanager

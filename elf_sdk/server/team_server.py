@@ -16,7 +16,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import ClassVar, final
+from typing import ClassVar, NoReturn, final
 
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -85,12 +85,18 @@ class TeamServer:
 
     def __init__(self, spec: TeamSpec | None = None) -> None:
         self.directory: Path | None = None
-        if spec is None:
-            self.directory = _directory(type(self))
-            spec = load_team(self.directory)
-        self.spec = self._declared = spec
         self._replaced = type(self).on_message is not TeamServer.on_message
-        self._adapter = chosen_adapter(type(self).__name__, spec, self.adapter, replaced=self._replaced)
+        try:
+            if spec is None:
+                self.directory = _directory(type(self))
+                spec = load_team(self.directory)
+            self._adapter = chosen_adapter(type(self).__name__, spec, self.adapter, replaced=self._replaced)
+        except ElfError as error:
+            if type(self).__module__ != "__main__":
+                raise
+            # `python team.py`: nobody is above it who could tell the error without a traceback.
+            _leave(error)
+        self.spec = self._declared = spec
         self._running: _Running | None = None
         self._app = Starlette(
             routes=self._fixed_routes(),
@@ -144,7 +150,7 @@ class TeamServer:
         """Serve alone until stopped; what `python team.py` and the container do.
 
         Raises:
-            SystemExit: it cannot start; the message says why.
+            SystemExit: it cannot start; one sentence says why, and the code is that of the command line.
         """
         try:
             settings = load_settings()
@@ -153,7 +159,7 @@ class TeamServer:
             print(f"{self.spec.title} on {address} — card: {address}/.well-known/agent-card.json", flush=True)  # noqa: T201 - a person started this
             serve(self._app, sock, log_level=settings.log_level)
         except ElfError as error:
-            sys.exit(f"error: {error}")
+            _leave(error)
 
     @asynccontextmanager
     async def running(self, services: Services) -> AsyncGenerator[None, None]:
@@ -348,6 +354,11 @@ class TeamServer:
         if self._running is None:
             raise Unauthenticated("the team has not started yet")
         return self._running.verifier.verify(bearer_token(request.headers.get("authorization")))
+
+
+def _leave(error: ElfError) -> NoReturn:
+    print(f"error: {error}", file=sys.stderr)  # noqa: T201 - a person started this
+    sys.exit(2 if isinstance(error, BadInput) else 1)
 
 
 def _directory(cls: type[TeamServer]) -> Path:

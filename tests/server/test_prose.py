@@ -2,7 +2,7 @@
 
 import pytest
 
-from elf_sdk.server.chat.prose import Prose, harmless
+from elf_sdk.server.chat.prose import Prose
 
 
 def shown(text: str, width: int = 24, prefix: str = "", size: int = 1000) -> str:
@@ -40,8 +40,3 @@ def test_each_line_of_another_team_has_its_prefix() -> None:
         shown("- one two three four five\n\nsix", prefix="| ", width=16)
         == "| - one two\n|   three four\n|   five\n|\n| six\n"
     )
-
-
-def test_what_is_shown_cannot_steer_the_terminal() -> None:
-    frame = {"title": "\x1b[2Jclear\x07", "items": ["a\u202eb", "line\nline\ttab"], "done": True}
-    assert harmless(frame) == {"title": "[2Jclear", "items": ["ab", "line\nline\ttab"], "done": True}

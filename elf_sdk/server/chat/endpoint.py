@@ -9,10 +9,9 @@ import time
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable
 from typing import Final
-from urllib.parse import urlsplit
 
 import orjson
-from starlette.websockets import WebSocket, WebSocketDisconnect
+from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketDisconnected
 
 from elf_sdk.errors import BadInput, ElfError, Forbidden, Unauthenticated
 from elf_sdk.server.auth import LEEWAY, Principal, Verifier, bearer_token
@@ -31,6 +30,8 @@ _SEND_TIMEOUT: Final = 10.0
 """Seconds that one frame may take to leave; a reader that is slower is cut off."""
 _CLOSE_TIMEOUT: Final = 5.0
 """Seconds that all sockets together get to close when the server stops."""
+_FRAMES_PER_MINUTE: Final = 600
+"""Frames that a client may send, understood or not. A person sends a few; messages have a limit of their own."""
 _BEARER: Final = "elf.bearer."
 
 
@@ -119,21 +120,31 @@ class ChatEndpoint:
 
     def _check_origin(self, websocket: WebSocket) -> None:
         origin = websocket.headers.get("origin")
-        if origin is not None and urlsplit(origin).netloc != websocket.headers.get("host", ""):
+        if origin is None:
+            return
+        host = websocket.headers.get("host", "")
+        # Compared as text: what is written differently is another origin, and nothing is parsed that could fail.
+        if not host or origin not in (f"http://{host}", f"https://{host}"):
             raise Forbidden(f"pages of {origin} may not connect to this team's chat")
 
     async def _converse(self, websocket: WebSocket, principal: Principal) -> None:
         session = self._open_session(principal)
-        self._sessions[session.id] = session
+        try:
+            greeting = await self._greet(session)
+        except Exception:
+            log.exception("the greeting of %s failed in the team's code", self._spec.name)
+            await _close(websocket, "failed", "the team could not begin the session; the server's log says why")
+            return
         await session.outbox.put(
             {
                 "type": "greeting",
                 "session_id": session.id,
                 "team": self._spec.title,
                 "manager": self._spec.manager.role,
-                "message": await self._greet(session),
+                "message": greeting,
             }
         )
+        self._sessions[session.id] = session
         reader = asyncio.create_task(self._read(websocket, session))
         sender = asyncio.create_task(_send(websocket, session))
         stopping = asyncio.create_task(self._stopping.wait())
@@ -149,14 +160,14 @@ class ChatEndpoint:
                 code, reason = "restarting", "the server restarts; connect again"
             else:
                 code, reason = "session_over", "the session has reached its time limit"
-        except (WebSocketDisconnect, TimeoutError):
+        except (WebSocketDisconnect, WebSocketDisconnected, TimeoutError):
             code, reason = "", "disconnected"
         finally:
             for task in (reader, sender, stopping):
                 task.cancel()
             await asyncio.gather(reader, sender, stopping, return_exceptions=True)
-            await session.close()
             del self._sessions[session.id]
+            await session.close()
         summary = await self._summarise(session, reason)
         if code:
             await self._say_goodbye(websocket, session, summary, reason)
@@ -181,6 +192,7 @@ class ChatEndpoint:
     async def _read(self, websocket: WebSocket, session: ChatSession) -> tuple[str, str]:
         """Take frames until the session ends; returns the closing code's name and the reason."""
         recent: deque[float] = deque()
+        frames: deque[float] = deque(maxlen=_FRAMES_PER_MINUTE)
         while True:
             try:
                 async with asyncio.timeout(self._limits.idle_timeout_minutes * 60):
@@ -189,6 +201,11 @@ class ChatEndpoint:
                 return "session_over", f"nothing was said for {self._limits.idle_timeout_minutes} minutes"
             except KeyError:
                 return "too_big", "only text frames are understood"
+            if len(frames) == _FRAMES_PER_MINUTE and frames[0] > time.monotonic() - 60:
+                return "limit", f"at most {_FRAMES_PER_MINUTE} frames a minute, of whatever kind"
+            frames.append(time.monotonic())
+            # What was received in one go is otherwise handled in one go, and everybody else waits.
+            await asyncio.sleep(0)
             if len(raw.encode()) > self._limits.max_message_bytes:
                 return "too_big", f"a message may have at most {self._limits.max_message_bytes} bytes"
             try:

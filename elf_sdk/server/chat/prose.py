@@ -4,27 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Final
 
-__all__ = ["Prose", "Style", "harmless"]
+__all__ = ["Prose", "Style"]
 
 Style = Callable[[str, str], str]
 """Colours a text: `style(text, role)` with the roles title, you, team, quiet, good, bad and box."""
 
-_HIDDEN: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 _NEXT: Final = re.compile(r"[^\S\n]*(?:\n|\S+(?=\s))")
 _BULLET: Final = re.compile(r"[-*•]|\d{1,3}[.)]")
-
-
-def harmless(value: Any) -> Any:
-    """A frame without characters that would steer the terminal, or show text in another order than it has."""
-    if isinstance(value, str):
-        return _HIDDEN.sub("", value)
-    if isinstance(value, dict):
-        return {key: harmless(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [harmless(item) for item in value]
-    return value
 
 
 class Prose:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import textwrap
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final
 
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed, InvalidHandshake
+from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidURI
 
-from elf_sdk.errors import Failure, Forbidden, Retryable, Unauthenticated
-from elf_sdk.server.chat.prose import Prose, Style, harmless
+from elf_sdk.errors import BadInput, Failure, Forbidden, Retryable, Unauthenticated
+from elf_sdk.server.chat.prose import Prose, Style
 
 __all__ = ["WIDTH", "Conversation"]
 
@@ -62,6 +63,7 @@ class Conversation:
             The errors that the team reported, in order.
 
         Raises:
+            BadInput: the address is none.
             Retryable: nobody serves there.
             Denied: the team does not let the user in.
             Failure: the connection broke.
@@ -71,6 +73,10 @@ class Conversation:
                 self._url, additional_headers={"Authorization": f"Bearer {self._token}"}, compression=None
             ) as socket:
                 await self._talk(socket, next_message)
+        except (InvalidURI, ValueError):
+            raise BadInput(
+                f"{self._url.removesuffix('/chat')!r} is no address of a team; write http://HOST:PORT"
+            ) from None
         except (OSError, InvalidHandshake) as error:
             raise Retryable(f"nobody serves a chat at {self._url} ({error}); start it with `elf dev`") from None
         except ConnectionClosed as closed:
@@ -78,14 +84,14 @@ class Conversation:
         return self._failed
 
     async def _talk(self, socket: ClientConnection, next_message: Callable[[], Awaitable[str | None]]) -> None:
-        greeting = await _received(socket)
+        greeting = self._next(await socket.recv())
         self._line(self._style(f"{greeting['team']} · {greeting['manager']}", "title"))
         self._paragraph(greeting["message"])
         while (message := await next_message()) is not None:
             await socket.send(json.dumps({"type": "message", "text": message}))
             await self._until_quiet(socket)
         await socket.send(json.dumps({"type": "end"}))
-        while (frame := await _received(socket))["type"] != "session_ended":
+        while (frame := self._next(await socket.recv()))["type"] != "session_ended":
             self._show(frame)
         self._line("")
         self._line(self._style(f"session ended: {frame['summary']}", "quiet"))
@@ -94,7 +100,7 @@ class Conversation:
         """Show frames until the answer is complete, every proposal is decided, and what was confirmed has ended."""
         answered = False
         while not answered or self._open:
-            frame = await _received(socket)
+            frame = self._next(await socket.recv())
             self._show(frame)
             answered = answered or _ends_turn(frame)
             while answered and self._proposed:
@@ -171,10 +177,25 @@ class Conversation:
         self._prose.end()
         self._write(text + "\n")
 
+    def _next(self, raw: str | bytes) -> Mapping[str, Any]:
+        """A frame of the server's, harmless on a screen."""
+        frame: Mapping[str, Any] = _printable(json.loads(raw))
+        return frame
 
-async def _received(socket: ClientConnection) -> dict[str, Any]:
-    frame: dict[str, Any] = harmless(json.loads(await socket.recv()))
-    return frame
+
+_UNPRINTABLE: Final = re.compile(
+    r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
+)
+"""What moves the cursor or turns the order of letters round. A team must not be able to redraw a preview that a
+person is about to confirm."""
+
+
+def _printable(value: Any) -> Any:
+    if isinstance(value, str):
+        return _UNPRINTABLE.sub("\N{REPLACEMENT CHARACTER}", value.replace("\r\n", "\n"))
+    if isinstance(value, list):
+        return [_printable(item) for item in value]
+    return {key: _printable(item) for key, item in value.items()} if isinstance(value, dict) else value
 
 
 def _ends_turn(frame: Mapping[str, Any]) -> bool:
