@@ -14,7 +14,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -37,7 +37,11 @@ def main() -> int:
         return packaged
     if not options.once:
         heading(2, "Serve it")
-        return subprocess.run([*ELF, "dev"], cwd=ROOT, check=False).returncode
+        server = subprocess.Popen([*ELF, "dev"], cwd=ROOT)
+        while True:
+            # Ctrl-C reaches the server too, which stops in good order.
+            with suppress(KeyboardInterrupt):
+                return server.wait()
     heading(2, "Serve it, and talk to the executive team")
     with tempfile.TemporaryDirectory(prefix="elf-demo-") as place:
         # A store of its own, so that this also works beside a demo that goes on serving.
@@ -86,4 +90,7 @@ def address_of(server: subprocess.Popen[str]) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -9,7 +9,7 @@ import click
 
 from elf_sdk.errors import BadInput
 from elf_sdk.server.auth import is_name
-from elf_sdk.server.dev import dev_issuer
+from elf_sdk.server.local import dev_issuer
 from elf_sdk.settings import load_settings
 from elf_sdk.team.project import find_project
 

@@ -93,13 +93,14 @@ def serve(app: Starlette, sock: socket.socket, *, log_level: str) -> None:
     async def lifelong() -> None:
         async with app.router.lifespan_context(app):
             # The server raises what stopped it once more when it is done. By default SIGTERM would then end the process
-            # right here, before the lifespan has ended its runs.
-            signal.signal(signal.SIGTERM, lambda *_: None)
+            # right here, and SIGINT cancel what follows, before the lifespan has ended its runs.
+            for number in (signal.SIGTERM, signal.SIGINT):
+                signal.signal(number, lambda *_: None)
             await server.serve(sockets=[sock])
 
     with asyncio.Runner(loop_factory=server.config.get_loop_factory()) as runner:
         try:
             runner.run(lifelong())
         except KeyboardInterrupt:
-            # The server has stopped in good order by then, and raises the signal again.
+            # Nothing was served yet.
             return

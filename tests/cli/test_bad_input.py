@@ -81,17 +81,8 @@ def tree(directory: Path) -> list[str]:
         (BOMB, "team.yaml:"),
     ],
     ids=[
-        "unknown-field",
-        "wrong-type",
-        "no-label",
-        "unknown-parent",
-        "circle",
-        "no-yaml",
-        "empty",
-        "no-fields",
-        "huge",
-        "deep",
-        "bomb",
+        *("unknown field", "wrong type", "no label", "unknown parent", "circle"),
+        *("no yaml", "empty", "no fields", "huge", "deep", "bomb"),
     ],
 )
 def test_a_wrong_team_yaml(project: Path, text: str, sentence: str) -> None:

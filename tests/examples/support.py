@@ -17,7 +17,7 @@ from typing import Any
 
 from websockets.asyncio.client import ClientConnection, connect
 
-from elf_sdk.server.dev import dev_issuer
+from elf_sdk.server.local import dev_issuer
 from elf_sdk.settings import Settings
 from elf_sdk.team.project import find_project
 

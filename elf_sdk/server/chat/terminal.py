@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import os
 import re
 import shutil
 import textwrap
@@ -10,9 +12,9 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final
 
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidURI
+from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus, InvalidURI
 
-from elf_sdk.errors import BadInput, Failure, Forbidden, Retryable, Unauthenticated
+from elf_sdk.errors import BadInput, Failure, Forbidden, NotFound, Retryable, Unauthenticated
 from elf_sdk.server.chat.prose import Prose, Style
 
 __all__ = ["WIDTH", "Conversation"]
@@ -64,9 +66,10 @@ class Conversation:
 
         Raises:
             BadInput: the address is none.
-            Retryable: nobody serves there.
+            NotFound: what serves there has no such chat.
             Denied: the team does not let the user in.
-            Failure: the connection broke.
+            Retryable: nobody serves there, or no longer.
+            Failure: the chat was closed for another reason.
         """
         try:
             async with connect(
@@ -74,11 +77,16 @@ class Conversation:
             ) as socket:
                 await self._talk(socket, next_message)
         except (InvalidURI, ValueError):
-            raise BadInput(
-                f"{self._url.removesuffix('/chat')!r} is no address of a team; write http://HOST:PORT"
+            raise BadInput(f"{self._url} is no address; write it as http://HOST:PORT/teams/TEAM") from None
+        except InvalidStatus as error:
+            raise NotFound(
+                f"there is no chat at {self._url} (HTTP {error.response.status_code}); "
+                "check the address and the team's name, and that its chat is enabled"
             ) from None
         except (OSError, InvalidHandshake) as error:
-            raise Retryable(f"nobody serves a chat at {self._url} ({error}); start it with `elf dev`") from None
+            # asyncio's own text of a refused connection repeats the address.
+            why = os.strerror(error.errno).lower() if isinstance(error, OSError) and error.errno else error
+            raise Retryable(f"nobody serves a chat at {self._url} ({why}); start it with `elf dev`") from None
         except ConnectionClosed as closed:
             raise _closed(closed) from None
         return self._failed
@@ -87,7 +95,7 @@ class Conversation:
         greeting = self._next(await socket.recv())
         self._line(self._style(f"{greeting['team']} · {greeting['manager']}", "title"))
         self._paragraph(greeting["message"])
-        while (message := await next_message()) is not None:
+        while (message := await self._asked(socket, next_message)) is not None:
             await socket.send(json.dumps({"type": "message", "text": message}))
             await self._until_quiet(socket)
         await socket.send(json.dumps({"type": "end"}))
@@ -95,6 +103,25 @@ class Conversation:
             self._show(frame)
         self._line("")
         self._line(self._style(f"session ended: {frame['summary']}", "quiet"))
+
+    async def _asked(self, socket: ClientConnection, next_message: Callable[[], Awaitable[str | None]]) -> str | None:
+        """The next message, unless the team hangs up meanwhile.
+
+        Raises:
+            ConnectionClosed: it did; what it said before is shown.
+        """
+        asked = asyncio.ensure_future(next_message())
+        gone = asyncio.ensure_future(socket.wait_closed())
+        try:
+            await asyncio.wait({asked, gone}, return_when=asyncio.FIRST_COMPLETED)
+            if asked.done():
+                return asked.result()
+            self._write("\n")
+            while True:
+                self._show(self._next(await socket.recv()))
+        finally:
+            asked.cancel()
+            gone.cancel()
 
     async def _until_quiet(self, socket: ClientConnection) -> None:
         """Show frames until the answer is complete, every proposal is decided, and what was confirmed has ended."""
@@ -211,4 +238,6 @@ def _closed(closed: ConnectionClosed) -> Exception:
         return Unauthenticated(f"{reason}; get a token with `elf token TEAM`")
     if code == 4403:
         return Forbidden(reason)
+    if code in (1001, 1006, 1012):
+        return Retryable("the team stopped serving, or began anew after a change; talk again once it serves")
     return Failure(f"the chat was closed: {reason or code}")
