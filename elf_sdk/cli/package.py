@@ -111,8 +111,9 @@ def _tell(report: Report, check: bool) -> None:
     shown = [team for team in report.teams if team.status != "unchanged" or team.environments]
     width = max((len(team.team) for team in shown), default=0)
     for team in shown[:_LINES]:
-        counts = ", ".join(f"{name} {counted(number, 'object')}" for name, number in team.environments.items())
-        click.echo(f"{team.team:{width}}  {team.version:8}  {team.status:9}  {counts}".rstrip())
+        counts = ", ".join(f"{name} {number}" for name, number in team.environments.items())
+        objects = f"objects: {counts}" if counts else ""
+        click.echo(f"{team.team:{width}}  {team.version:8}  {team.status:9}  {objects}".rstrip())
     if len(shown) > _LINES:
         click.echo(f"… and {len(shown) - _LINES} more")
     unchanged = sum(team.status == "unchanged" for team in report.teams)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import sys
+import textwrap
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -15,7 +17,7 @@ import click
 from elf_sdk.cli.output import counted
 from elf_sdk.errors import BadInput, Failure
 from elf_sdk.server.auth import is_name
-from elf_sdk.server.chat.terminal import Conversation
+from elf_sdk.server.chat.terminal import WIDTH, Conversation
 from elf_sdk.server.local import dev_issuer, local_settings, team_path
 from elf_sdk.settings import load_settings
 from elf_sdk.team.project import find_project
@@ -33,6 +35,8 @@ _COLOURS: Final[Mapping[str, Mapping[str, Any]]] = {
     "bad": {"fg": "red"},
     "box": {"fg": "magenta"},
 }
+
+_YOU: Final = "you > "
 
 
 @click.command()
@@ -65,7 +69,7 @@ def talk(team: str, url: str | None, token: str | None, user: str, say: tuple[st
         if say:
             message = next(messages, None)
             if message is not None:
-                click.echo(f"\n{style('you >', 'you')} {message}\n")
+                click.echo(f"\n{_said(message)}\n")
             return message
         click.echo()
         return await _asked(lambda: _prompt(colour))
@@ -97,6 +101,11 @@ def talk(team: str, url: str | None, token: str | None, user: str, say: tuple[st
 def style(text: str, role: str) -> str:
     """`text` in the colours of its role; click drops them where there is no terminal."""
     return click.style(text, **_COLOURS[role])
+
+
+def _said(message: str) -> str:
+    lines = textwrap.wrap(message, min(WIDTH, shutil.get_terminal_size().columns) - len(_YOU)) or [""]
+    return style(_YOU, "you") + f"\n{' ' * len(_YOU)}".join(lines)
 
 
 async def _asked(question: Callable[[], _Answer]) -> _Answer:
@@ -144,7 +153,7 @@ def _terminal_kept() -> Iterator[None]:
 
 
 def _prompt(colour: bool) -> str | None:
-    prompt = "you > "
+    prompt = _YOU
     if colour:
         # Between \x01 and \x02 stands what takes no room on the line.
         start, end = style("|", "you").split("|")

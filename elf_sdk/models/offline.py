@@ -56,6 +56,7 @@ class ModelRequest:
         input_tokens: counted in the messages.
         output_tokens: sent so far.
         outcome: `open` while it is being answered; `gone` when the client closed the connection first.
+        key: the API key that came with it, as in `Authorization: Bearer <key>`; never printed.
     """
 
     team: str
@@ -64,6 +65,7 @@ class ModelRequest:
     input_tokens: int = 0
     output_tokens: int = 0
     outcome: Literal["open", "answered", "fault", "gone"] = "open"
+    key: str = field(default="", repr=False)
 
 
 @dataclass(slots=True)
@@ -176,7 +178,13 @@ class OfflineModel:
         if isinstance(body, str):
             return _error(400, body, "invalid_request_error")
         reply = reply_to(Prompt.of(body), known.script, known.faults)
-        record = ModelRequest(team, body, reply, input_tokens=sum(len(tokens(text_of(m))) for m in body["messages"]))
+        record = ModelRequest(
+            team,
+            body,
+            reply,
+            input_tokens=sum(len(tokens(text_of(m))) for m in body["messages"]),
+            key=request.headers.get("authorization", "").removeprefix("Bearer "),
+        )
         self.requests.append(record)
         if reply.fault is not None and reply.fault.status is not None:
             record.outcome = "fault"

@@ -42,7 +42,7 @@ async def earlier_messages(log: RunLog, request: RunRequest, before: str, limit:
         if answer := answer_text(await all_events(log, run.id)):
             messages.append(TurnMessage("team", answer))
         messages.append(TurnMessage("user", run.request.text))
-        messages.extend(_results(run.request))
+        messages.extend(reversed(_results(run.request)))
     messages = messages[:limit]
     messages.reverse()
     return (*messages, *_results(request))

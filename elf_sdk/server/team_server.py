@@ -133,7 +133,8 @@ class TeamServer:
     async def on_chat_open(self, session: ChatSession) -> str:
         """The greeting of a session."""
         made_up = " I answer with made-up text: the offline model is on." if self.spec.llm.provider == "offline" else ""
-        return f"Hello, I am the {self.spec.manager.role} of {self.spec.title}. {self.spec.purpose}{made_up}"
+        team = f". {self.spec.title}: {self.spec.purpose}" if self.spec.purpose else f" of {self.spec.title}."
+        return f"Hello, I am the {self.spec.manager.role}{team}{made_up}"
 
     async def on_chat_close(self, session: ChatSession, reason: str) -> str:
         """The summary of a session."""

@@ -33,7 +33,7 @@ PROJECT = find_project(ROOT)
             ["engineering-team"],
         ),
         ("executive-team", "Hello!", "I speak for the executives", []),
-        ("executive-team", "What is the meaning of life?", "[offline model]", []),
+        ("executive-team", "What is the meaning of life?", "have marketing prepare its launch", []),
         ("marketing-team", "Prepare the launch campaign for our desk lamp.", "Your evening, in better light", []),
         ("marketing-team", "What is our tone of voice?", "Nothing has been sent yet", ["marketing-brand-team"]),
         ("marketing-brand-team", "How should our desk lamp sound?", "Do not write", []),

@@ -47,6 +47,7 @@ def test_the_public_names_are_these_and_sorted() -> None:
 @pytest.mark.parametrize(("name", "home"), elf_sdk._HOMES.items())
 def test_a_public_name_is_there(name: str, home: str) -> None:
     assert getattr(elf_sdk, name).__name__ == name
+    assert getattr(elf_sdk, name).__module__ == home
 
 
 def test_an_unknown_name_is_an_attribute_error() -> None:

@@ -15,14 +15,13 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus, InvalidURI
 
 from elf_sdk.errors import BadInput, Failure, Forbidden, NotFound, Retryable, Unauthenticated
+from elf_sdk.server.chat.prose import Prose, Style
 
-__all__ = ["Conversation", "Style"]
+__all__ = ["WIDTH", "Conversation"]
 
-_WIDTH: Final = 96
+WIDTH: Final = 96
+"""Characters in a line at most; longer ones are hard to read."""
 _OVER: Final = frozenset({"finished", "failed", "cancelled", "rejected"})
-
-Style = Callable[[str, str], str]
-"""Colours a text: `style(text, role)` with the roles title, you, team, quiet, good, bad and box."""
 
 
 class Conversation:
@@ -50,8 +49,8 @@ class Conversation:
         self._write = write
         self._style = style
         self._decide = decide
-        self._width = min(_WIDTH, shutil.get_terminal_size().columns)
-        self._column = 0
+        self._width = min(WIDTH, shutil.get_terminal_size().columns)
+        self._prose = Prose(write, style, self._width)
         self._proposed: list[Mapping[str, Any]] = []
         self._open: set[str] = set()
         self._failed: list[str] = []
@@ -145,9 +144,9 @@ class Conversation:
     def _show(self, frame: Mapping[str, Any]) -> None:
         match frame["type"]:
             case "message":
-                self._stream(frame["delta"])
+                self._prose.add(frame["delta"])
                 if frame["done"]:
-                    self._fresh_line()
+                    self._prose.end()
             case "status":
                 self._line(self._style(f"  · {frame['detail'] or frame['state']}", "quiet"))
             case "delegation_preview":
@@ -162,8 +161,8 @@ class Conversation:
     def _update(self, frame: Mapping[str, Any]) -> None:
         state = frame["state"]
         if delta := frame.get("delta"):
-            self._stream(delta, prefix="  │ ")
-        elif state not in _OVER and (detail := frame.get("detail")):
+            self._prose.add(delta, prefix="  │ ")
+        elif state not in _OVER and (detail := frame.get("detail")) and detail != "confirmed":
             self._line(self._style(f"  · {frame['target']}: {detail}", "quiet"))
         if state in _OVER:
             self._open.discard(frame["delegation_id"])
@@ -192,9 +191,9 @@ class Conversation:
             if text:
                 label = "" if name == before else name
                 before = name
-                for place, line in enumerate(textwrap.wrap(text, self._width - 16) or [""]):
+                for place, line in enumerate(textwrap.wrap(text, self._width - 15) or [""]):
                     self._line(
-                        self._style("  │ ", "box") + self._style(f"{label if place == 0 else '':<10}", "quiet") + line
+                        self._style("  │ ", "box") + self._style(f"{label if place == 0 else '':<11}", "quiet") + line
                     )
         self._line(self._style("  └", "box"))
 
@@ -203,37 +202,13 @@ class Conversation:
             self._line(line)
 
     def _line(self, text: str) -> None:
-        self._fresh_line()
+        self._prose.end()
         self._write(text + "\n")
 
     def _next(self, raw: str | bytes) -> Mapping[str, Any]:
         """A frame of the server's, harmless on a screen."""
         frame: Mapping[str, Any] = _printable(json.loads(raw))
         return frame
-
-    def _fresh_line(self) -> None:
-        if self._column:
-            self._write("\n")
-            self._column = 0
-
-    def _stream(self, text: str, prefix: str = "") -> None:
-        """Text as it comes, wrapped at words."""
-        for place, line in enumerate(text.split("\n")):
-            if place:
-                if self._column == 0:
-                    self._write(self._style(prefix.rstrip(), "box"))
-                self._write("\n")
-                self._column = 0
-            for word in _words(line):
-                if self._column and self._column + len(word.rstrip()) > self._width:
-                    self._write("\n")
-                    self._column = 0
-                    word = word.lstrip()
-                if self._column == 0 and word:
-                    self._write(self._style(prefix, "box"))
-                    self._column = len(prefix)
-                self._write(word)
-                self._column += len(word)
 
 
 _UNPRINTABLE: Final = re.compile(
@@ -249,18 +224,6 @@ def _printable(value: Any) -> Any:
     if isinstance(value, list):
         return [_printable(item) for item in value]
     return {key: _printable(item) for key, item in value.items()} if isinstance(value, dict) else value
-
-
-def _words(line: str) -> list[str]:
-    """The line's words, each with the spaces before it."""
-    words: list[str] = []
-    start = 0
-    for place in range(1, len(line)):
-        if line[place] == " " and line[place - 1] != " ":
-            words.append(line[start:place])
-            start = place
-    words.append(line[start:])
-    return words
 
 
 def _ends_turn(frame: Mapping[str, Any]) -> bool:
