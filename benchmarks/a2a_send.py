@@ -50,7 +50,8 @@ from elf_sdk.server.a2a.card import A2A_PATH, agent_card
 from elf_sdk.server.a2a.routes import a2a_routes
 from elf_sdk.server.auth import Issuer, Principal, Verifier, bearer_token
 from elf_sdk.server.listen import calm_garbage_collection
-from elf_sdk.team.spec import Member, Runs, TeamSpec
+from elf_sdk.team.spec import TeamSpec
+from elf_sdk.team.work import Member, Runs
 
 STREAM_PATH = f"{A2A_PATH}/message:stream"
 SECRET = "only-for-this-benchmark-" + "x" * 16

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 import orjson
 from typing_extensions import override
 
-from elf_sdk.errors import Conflict, NotFound
 from elf_sdk.runs.adapter import Owner
 from elf_sdk.runs.events import Event, LoggedEvent, decode, encode, stored_kind
 from elf_sdk.runs.log import (
@@ -22,13 +20,14 @@ from elf_sdk.runs.log import (
     RunState,
     Waiters,
     check_end,
+    check_same,
     next_state,
+    refusal,
 )
-from elf_sdk.store.sqlite import NOW, Store
+from elf_sdk.store.sqlite import NOW, Store, moment
 
 __all__ = ["DurableLog"]
 
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _RUN: Final = "id, team, owner_issuer, owner_subject, context_id, text, metadata, state, head, created_at, updated_at"
 _CREATE: Final = (
     "INSERT INTO runs (id, team, owner_issuer, owner_subject, context_id, text, metadata, digest, state, created_at, "  # noqa: S608 - constants only
@@ -81,7 +80,7 @@ class DurableLog(RunLog):
                 connection.execute(
                     _KEY, (*owner, key.protocol, key.operation, key.key, run_id, request.digest, created)
                 )
-            now = _time(created)
+            now = moment(created)
             return Run(run_id, request, RunState.QUEUED, 0, now, now), True
 
         return await self._store.write(change)
@@ -100,13 +99,13 @@ class DurableLog(RunLog):
         def change(connection: sqlite3.Connection) -> tuple[LoggedEvent, ...]:
             moved = connection.execute(_MOVE, (len(rows), state, run_id, head)).fetchone()
             if moved is None:
-                raise _refusal(connection, run_id)
+                raise refusal(run_id, _get(connection, run_id))
             last, at, epoch = moved
             first = last - len(rows) + 1
             connection.executemany(
                 _ADD, [(run_id, seq, epoch, kind, data, at) for seq, (kind, data) in enumerate(rows, start=first)]
             )
-            when = _time(at)
+            when = moment(at)
             return tuple(LoggedEvent(run_id, seq, when, event) for seq, event in enumerate(stored, start=first))
 
         return await self._store.write(change, lambda _: self.waiters.notify(run_id, state))
@@ -115,7 +114,7 @@ class DurableLog(RunLog):
     async def read(self, run_id: str, after: int = 0, limit: int = 1000) -> tuple[LoggedEvent, ...]:
         return await self._store.read(
             lambda connection: tuple(
-                LoggedEvent(run_id, seq, _time(at), decode(kind, data))
+                LoggedEvent(run_id, seq, moment(at), decode(kind, data))
                 for seq, at, kind, data in connection.execute(_READ, (run_id, after, limit))
             )
         )
@@ -157,19 +156,8 @@ def _known(connection: sqlite3.Connection, request: RunRequest, key: Idempotency
     if known is None:
         return None
     run_id, digest = known
-    if digest != request.digest:
-        raise Conflict(f"the key {key.key!r} was used before for a different request; use another")
+    check_same(key, digest, request)
     return _get(connection, run_id)
-
-
-def _refusal(connection: sqlite3.Connection, run_id: str) -> Conflict | NotFound:
-    """Why a run took no events."""
-    run = _get(connection, run_id)
-    if run is None:
-        return NotFound(f"there is no run {run_id!r}")
-    if run.state.terminal:
-        return Conflict(f"the run {run_id!r} has ended as {run.state}")
-    return Conflict(f"the run {run_id!r} has moved on to event {run.head}")
 
 
 def _get(connection: sqlite3.Connection, run_id: str) -> Run | None:
@@ -180,8 +168,4 @@ def _get(connection: sqlite3.Connection, run_id: str) -> Run | None:
 def _run(row: tuple[Any, ...]) -> Run:
     run_id, team, issuer, subject, context_id, text, metadata, state, head, created, updated = row
     request = RunRequest(team, Owner(issuer, subject), context_id, text, orjson.loads(metadata))
-    return Run(run_id, request, RunState(state), head, _time(created), _time(updated))
-
-
-def _time(milliseconds: int) -> datetime:
-    return _EPOCH + timedelta(milliseconds=milliseconds)
+    return Run(run_id, request, RunState(state), head, moment(created), moment(updated))

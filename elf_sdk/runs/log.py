@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Protocol
 
-from elf_sdk.errors import Conflict
+from elf_sdk.errors import Conflict, NotFound
 from elf_sdk.runs.events import Event, LoggedEvent, is_terminal
 from elf_sdk.runs.run import IdempotencyKey, Run, RunFilter, RunRequest, RunState, next_state
 
@@ -25,7 +25,9 @@ __all__ = [
     "RunState",
     "Waiters",
     "check_end",
+    "check_same",
     "next_state",
+    "refusal",
 ]
 
 
@@ -37,6 +39,25 @@ def check_end(run_id: str, events: Sequence[Event]) -> None:
     """
     if any(is_terminal(event) for event in events[:-1]):
         raise Conflict(f"nothing may follow the end of the run {run_id!r}")
+
+
+def check_same(key: IdempotencyKey, digest: str, request: RunRequest) -> None:
+    """Refuse a key that was used before, for the request of `digest`, when `request` is another.
+
+    Raises:
+        Conflict: it is.
+    """
+    if digest != request.digest:
+        raise Conflict(f"the key {key.key!r} was used before for a different request; use another")
+
+
+def refusal(run_id: str, run: Run | None) -> Conflict | NotFound:
+    """Why a run, or its absence, takes no events."""
+    if run is None:
+        return NotFound(f"there is no run {run_id!r}")
+    if run.state.terminal:
+        return Conflict(f"the run {run_id!r} has ended as {run.state}")
+    return Conflict(f"the run {run_id!r} has moved on to event {run.head}")
 
 
 class Waiters:

@@ -12,6 +12,7 @@ import logging
 import os
 import sqlite3
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from threading import Thread
@@ -21,13 +22,21 @@ from elf_sdk.errors import BadInput, ElfError, Failure, Missing, Retryable
 from elf_sdk.store.lock import FileLock
 from elf_sdk.store.schema import prepare
 
-__all__ = ["NOW", "Store"]
+__all__ = ["NOW", "Store", "moment"]
 
 T = TypeVar("T")
 log = logging.getLogger("elf.store")
 
 NOW: Final = "CAST(ROUND((julianday('now') - 2440587.5) * 86400000) AS INTEGER)"
 """SQL for the database's clock: whole milliseconds since 1970, UTC."""
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def moment(milliseconds: int) -> datetime:
+    """What `NOW` gave, as an aware time."""
+    return _EPOCH + timedelta(milliseconds=milliseconds)
+
 
 _BUSY_TIMEOUT: Final = 5000
 """Milliseconds to wait for another program that has the file locked."""

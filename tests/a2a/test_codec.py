@@ -34,7 +34,8 @@ from elf_sdk.server.a2a.card import agent_card
 from elf_sdk.server.a2a.codec import TaskView, message_text
 from elf_sdk.server.a2a.errors import Fault
 from elf_sdk.server.a2a.values import ListTasks, SendMessage, TaskQuery
-from elf_sdk.team.spec import Member, Skill, TeamSpec
+from elf_sdk.team.spec import TeamSpec
+from elf_sdk.team.work import Member, Skill
 
 WORDS = ("", "a", "Grüße", "line\nbreak", "\u2028 \U0001f600", '"quoted" \\', "x" * 400, "null", "0")
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any, Final
 
 from elf_sdk.runs.adapter import AdapterCapabilities
-from elf_sdk.team.spec import Skill, TeamSpec
+from elf_sdk.team.spec import TeamSpec
+from elf_sdk.team.work import Skill
 
 __all__ = ["A2A_PATH", "CARD_PATH", "IDEMPOTENT_MESSAGE_ID", "agent_card", "interfaces"]
 
