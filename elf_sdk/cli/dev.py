@@ -11,14 +11,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import click
-from dotenv import load_dotenv
 
 from elf_sdk import __version__
-from elf_sdk.errors import BadInput
 from elf_sdk.server.listen import bind
-from elf_sdk.server.local import dev_issuer, dev_settings, team_path
+from elf_sdk.server.local import dev_issuer, dev_settings, local_settings, team_path
 from elf_sdk.server.reload import end_with_parent, snapshot, supervise
-from elf_sdk.settings import load_settings
+from elf_sdk.settings import Settings
 from elf_sdk.team.project import LoadedTeam, Project, find_project
 from elf_sdk.team.spec import TeamSpec
 
@@ -40,18 +38,14 @@ def dev(teams: tuple[str, ...], host: str | None, port: int | None, reload: bool
     """
     project = find_project(Path.cwd())
     chosen = project.select(teams)
-    try:
-        load_dotenv(project.root / ".env", override=False)
-    except (OSError, ValueError) as error:
-        raise BadInput(f"{project.root / '.env'} cannot be read: {error}; write NAME=value lines in UTF-8") from None
+    settings = local_settings(project)
     if descriptor is not None:
         end_with_parent()
-        _serve(project, chosen, socket.socket(fileno=descriptor))
+        _serve(project, chosen, socket.socket(fileno=descriptor), settings)
         return
-    settings = load_settings()
     sock = bind(host or settings.host, settings.port if port is None else port)
     if not reload:
-        _serve(project, chosen, sock)
+        _serve(project, chosen, sock, settings)
         return
     sock.set_inheritable(True)
     command = [
@@ -73,7 +67,7 @@ def _say(text: str) -> None:
     click.echo(click.style(text, dim=True))
 
 
-def _serve(project: Project, teams: tuple[LoadedTeam, ...], sock: socket.socket) -> None:
+def _serve(project: Project, teams: tuple[LoadedTeam, ...], sock: socket.socket, settings: Settings) -> None:
     # Only here: the supervisor serves nothing, and starts sooner without them.
     from elf_sdk.server.dev import mounted
     from elf_sdk.server.listen import serve as serve_app
@@ -82,7 +76,7 @@ def _serve(project: Project, teams: tuple[LoadedTeam, ...], sock: socket.socket)
     if sys.stdout.isatty():
         _say(f"loading {len(teams)} team{'' if len(teams) == 1 else 's'} …")
     address = "http://{}:{}".format(*sock.getsockname()[:2])
-    settings = dev_settings(project, load_settings(), address)
+    settings = dev_settings(project, settings, address)
     specs = [team.spec.for_environment(settings.environment) for team in teams]
     first = next((spec for spec in specs if spec.chat.top_level), specs[0]).name
     token = dev_issuer(project, settings).user_token("you", first)

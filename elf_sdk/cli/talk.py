@@ -18,7 +18,7 @@ from elf_sdk.cli.output import counted
 from elf_sdk.errors import BadInput, Failure
 from elf_sdk.server.auth import is_name
 from elf_sdk.server.chat.terminal import WIDTH, Conversation
-from elf_sdk.server.local import dev_issuer, team_path
+from elf_sdk.server.local import dev_issuer, local_settings, team_path
 from elf_sdk.settings import load_settings
 from elf_sdk.team.project import find_project
 
@@ -53,14 +53,16 @@ def talk(team: str, url: str | None, token: str | None, user: str, say: tuple[st
 
     Example: elf talk executive-team --say "Plan the launch" --confirm
     """
-    settings = load_settings()
-    address = url or f"http://{settings.host}:{settings.port}{team_path(team)}"
     if token is None:
         project = find_project(Path.cwd())
         project.select([team])
         if not is_name(user):
             raise BadInput(f"--user {user!r} is no name; write 1 to 255 characters that can be printed")
+        settings = local_settings(project)
         token = dev_issuer(project, settings).user_token(user, team)
+    else:
+        settings = load_settings()
+    address = url or f"http://{settings.host}:{settings.port}{team_path(team)}"
     messages = iter(say)
 
     async def next_message() -> str | None:

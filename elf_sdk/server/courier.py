@@ -168,6 +168,8 @@ class Courier:
         updates = client.send(work_order(preview), message_id=row.id, context_id=row.id, metadata=metadata)
         async with aclosing(updates):
             async for update in updates:
+                if update.task_id and row.remote_task_id is None:
+                    row = await self._delegations.update(row.id, DelegationState.WORKING, remote_task_id=update.task_id)
                 if update.replaces:
                     answer.clear()
                     length = 0

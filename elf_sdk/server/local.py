@@ -10,12 +10,14 @@ import secrets
 from dataclasses import replace
 from pathlib import Path
 
-from elf_sdk.errors import Failure
+from dotenv import load_dotenv
+
+from elf_sdk.errors import BadInput, Failure
 from elf_sdk.server.auth import Issuer
-from elf_sdk.settings import Settings
+from elf_sdk.settings import Settings, load_settings
 from elf_sdk.team.project import Project
 
-__all__ = ["dev_issuer", "dev_secret", "dev_settings", "team_path"]
+__all__ = ["dev_issuer", "dev_secret", "dev_settings", "local_settings", "team_path"]
 
 
 def team_path(team: str) -> str:
@@ -38,6 +40,22 @@ def dev_settings(project: Project, settings: Settings, address: str) -> Settings
         store=_first(settings.store, defaults.store, str(project.root / ".elf" / "elf.db")),
         team_url=settings.team_url or address + team_path("{team}"),
     )
+
+
+def local_settings(project: Project) -> Settings:
+    """What the environment says, and a file `.env` beside elf.yaml where the environment is silent.
+
+    The file's variables also become the process's own, for the frameworks that read them there.
+
+    Raises:
+        BadInput: the file cannot be read, or a variable holds what it cannot.
+    """
+    path = project.root / ".env"
+    try:
+        load_dotenv(path, override=False)
+    except (OSError, ValueError) as error:
+        raise BadInput(f"{path} cannot be read: {error}; write NAME=value lines in UTF-8") from None
+    return load_settings()
 
 
 def dev_issuer(project: Project, settings: Settings) -> Issuer:

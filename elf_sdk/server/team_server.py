@@ -273,6 +273,7 @@ class TeamServer:
             base_url=base_url,
             a2a=interfaces(agent_card(self.spec, self._adapter.capabilities, base_url)),
             chat_enabled=self._chats,
+            query_token=self._running is not None and self._running.services.settings.takes_query_token,
         )
 
     async def _checked(self) -> Health:

@@ -208,6 +208,9 @@ def _problems(spec: TeamSpec) -> Iterator[tuple[Location, str]]:
                 where: Location = (field, index, key) if key else (field, index)
                 yield where, f"{value!r} is there twice; remove one"
             seen.add(value)
+    if spec.delegation.confirmation and not spec.delegation.preview:
+        message = "nobody can confirm what is not shown; write confirmation: false as well, or preview: true"
+        yield ("delegation", "preview"), message
     variables = {variable.name for variable in spec.env}
     for index, secret in enumerate(spec.secrets):
         if secret.name in variables:

@@ -76,7 +76,7 @@ async def test_a_failure_is_told(team: Served) -> None:
     assert (updates[-1].state, updates[-1].retryable) == (RunState.FAILED, False)
     assert "the paint is out" in updates[-1].error
     with pytest.raises(BadInput, match="circle"):
-        async for _ in client_of(team).send("hello", message_id="d2", metadata={"chain": ["painting"]}):
+        async for _ in client_of(team).send("hello", message_id="d2", metadata={"chain": ["painting", "executive"]}):
             pass
 
 

@@ -134,7 +134,7 @@ def test_no_colour_where_none_is_wanted(project: Path) -> None:
 @pytest.mark.parametrize(
     ("address", "sentence"),
     [
-        ("localhost:80", "error: localhost:80/chat is no address; write it as http://HOST:PORT/teams/TEAM\n"),
+        ("localhost:80", "error: 'localhost:80' is no address of a team; write http://HOST:PORT/teams/TEAM\n"),
         ("http://127.0.0.1:9", "error: nobody serves a chat at ws://127.0.0.1:9/chat (connection refused); start it "),
     ],
 )

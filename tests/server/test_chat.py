@@ -144,6 +144,14 @@ async def test_without_confirmation_in_the_policy_it_is_sent_at_once(settings: S
         assert (await client.until("delegation_update", state="finished"))["result"] == "Here it is."
 
 
+async def test_without_preview_in_the_policy_nothing_is_shown_before(settings: Settings) -> None:
+    manager = boss(delegation={"confirmation": False, "preview": False})
+    async with serve(manager, worker(), settings=settings) as served, chat(served) as client:
+        await client.send("delegate")
+        assert (await client.until("delegation_update", state="finished"))["result"] == "Here it is."
+    assert "delegation_preview" not in {frame["type"] for frame in client.seen}
+
+
 async def test_what_was_confirmed_survives_the_server_and_runs_once(settings: Settings) -> None:
     nowhere = replace(settings, team_url="http://127.0.0.1:9/teams/{team}")
     hands = worker()

@@ -175,7 +175,12 @@ async def test_overrides_of_the_environment_hold(settings: Settings) -> None:
 
 async def test_what_a_running_team_tells_of_itself_is_that_of_its_environment(settings: Settings) -> None:
     server = boss(
-        environments={"dev": {"llm": {"provider": "ollama", "model": "llama"}, "delegation": {"preview": False}}}
+        environments={
+            "dev": {
+                "llm": {"provider": "ollama", "model": "llama"},
+                "delegation": {"preview": False, "confirmation": False},
+            }
+        }
     )
     async with serve(server, settings=settings) as served, httpx.AsyncClient(base_url=served.url("boss")) as http:
         assert (await http.get("/capabilities")).json()["model"] == {"provider": "ollama", "model": "llama"}

@@ -234,7 +234,8 @@ class ChatSession:
         )
         preview = self._held_to(own, await self._on_delegate(own))
         self._previews[preview.hash] = preview
-        await self.outbox.put(_preview_frame(preview))
+        if self._engine.spec.delegation.preview:
+            await self.outbox.put(_preview_frame(preview))
         if preview.approval == "none":
             await self._confirm(preview)
 

@@ -77,7 +77,8 @@ class Conversation:
             ) as socket:
                 await self._talk(socket, next_message)
         except (InvalidURI, ValueError):
-            raise BadInput(f"{self._url} is no address; write it as http://HOST:PORT/teams/TEAM") from None
+            address = self._url.removesuffix("/chat")
+            raise BadInput(f"{address!r} is no address of a team; write http://HOST:PORT/teams/TEAM") from None
         except InvalidStatus as error:
             raise NotFound(
                 f"there is no chat at {self._url} (HTTP {error.response.status_code}); "
