@@ -96,7 +96,7 @@ class Services:
         Raises:
             BadInput: nothing says where teams are.
         """
-        # The SDK behind the client takes a second and 40 MB to load, which most processes never need.
+        # The SDK behind the client takes most of a second and 20 MB, which most processes never need.
         from elf_sdk.server.a2a.client import TeamClient
 
         template = self.settings.team_url

@@ -1,7 +1,7 @@
 """Callers who speak A2A 0.3, answered by the SDK's compatibility layer on our operations.
 
-The SDK and protobuf are loaded when the first of them comes: they take a second and 40 MB, which most servers never
-need.
+The SDK and protobuf are loaded when the first of them comes: they take most of a second and 20 MB, which most servers
+never need.
 """
 
 from __future__ import annotations
