@@ -6,15 +6,13 @@ asks that engine. What `append` and `create` have returned is as safe as the log
 
 from __future__ import annotations
 
-import asyncio
-from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from elf_sdk.errors import Conflict
 from elf_sdk.runs.events import Event, LoggedEvent, is_terminal
 from elf_sdk.runs.run import IdempotencyKey, Run, RunFilter, RunRequest, RunState, next_state
+from elf_sdk.store.waiters import Waiters
 
 __all__ = [
     "IdempotencyKey",
@@ -39,40 +37,20 @@ def check_end(run_id: str, events: Sequence[Event]) -> None:
         raise Conflict(f"nothing may follow the end of the run {run_id!r}")
 
 
-class Waiters:
-    """Who waits for news of which run, in this process.
-
-    Register first, then read until nothing is left, then wait: no event falls between.
-    """
-
-    def __init__(self) -> None:
-        self._by_run: defaultdict[str, set[asyncio.Event]] = defaultdict(set)
-
-    @contextmanager
-    def register(self, run_id: str) -> Iterator[asyncio.Event]:
-        """An event that is set at each notification, for as long as the block runs."""
-        waiter = asyncio.Event()
-        self._by_run[run_id].add(waiter)
-        try:
-            yield waiter
-        finally:
-            waiting = self._by_run[run_id]
-            waiting.discard(waiter)
-            if not waiting:
-                del self._by_run[run_id]
-
-    def notify(self, run_id: str) -> None:
-        """Wake all who wait for `run_id`. To be called in the loop's thread, after the commit."""
-        for waiter in self._by_run.get(run_id, ()):
-            waiter.set()
-
-
 class RunLog(Protocol):
     """Where runs are kept. All methods belong to one event loop."""
 
     volatile: bool
     """Whether everything is lost with the process."""
     waiters: Waiters
+
+    async def claim(self, team: str) -> None:
+        """Keep other processes from running this team's work, for as long as the log is open.
+
+        Raises:
+            Conflict: another one does.
+        """
+        ...
 
     async def create(self, run_id: str, request: RunRequest, key: IdempotencyKey | None) -> tuple[Run, bool]:
         """A new queued run, and True; or the run that the key already made, and False.

@@ -38,6 +38,10 @@ class MemoryLog(RunLog):
         self._keys: dict[tuple[str, str, IdempotencyKey], str] = {}
 
     @override
+    async def claim(self, team: str) -> None:
+        """Nothing is to be done: nobody else has this log."""
+
+    @override
     async def create(self, run_id: str, request: RunRequest, key: IdempotencyKey | None) -> tuple[Run, bool]:
         if key is not None:
             known = await self.find(request, key)
@@ -78,7 +82,7 @@ class MemoryLog(RunLog):
         self._runs[run_id] = replace(
             run, head=run.head + len(logged), state=next_state(run.state, stored), updated_at=now
         )
-        self.waiters.notify(run_id)
+        self.waiters.notify((run_id,))
         return logged
 
     @override

@@ -1,10 +1,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import pytest
 
@@ -24,14 +22,6 @@ ONE = Delegation(
     preview={"title": "A campaign", "requirements": ["bold", "brief"]},
     preview_hash="abc",
 )
-
-
-@pytest.fixture
-async def store(tmp_path: Path) -> AsyncGenerator[Store, None]:
-    store = Store(tmp_path / "elf.db")
-    await store.open()
-    yield store
-    await store.close()
 
 
 async def outbox(store: Store) -> list[str]:
