@@ -18,7 +18,7 @@ import psycopg
 
 from elf_sdk.store.migrate import migrate
 
-__all__ = ["INSTALL", "Server", "binaries", "running"]
+__all__ = ["INSTALL", "Server", "binaries", "running", "unprivileged"]
 
 INSTALL = "there is no PostgreSQL here; install it: apt-get install postgresql (or brew install postgresql)"
 
@@ -41,7 +41,7 @@ class Server:
         self._process: subprocess.Popen[bytes] | None = None
         self._numbers = itertools.count()
         # The server refuses to run as root.
-        self._user = _unprivileged() if os.geteuid() == 0 else None
+        self._user = unprivileged() if os.geteuid() == 0 else None
         if self._user is not None:
             os.chown(directory, self._user.pw_uid, self._user.pw_gid)
         done = self._popen("initdb", "-D", "data", "-U", "elf", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync")
@@ -124,7 +124,8 @@ def running(programs: Path) -> Generator[Server, None, None]:
             server.stop()
 
 
-def _unprivileged() -> pwd.struct_passwd:
+def unprivileged() -> pwd.struct_passwd:
+    """Who may run a server that refuses root."""
     try:
         return pwd.getpwnam("postgres")
     except KeyError:

@@ -175,13 +175,14 @@ class PostgresStore(Store):
     def __init__(self, url: str, *, listen: bool | None = None) -> None:
         self.address = Address(url)
         self.waiters = Waiters()
-        self.listens = listen is not False
-        self._probe = listen is None
+        self.listens = False
+        self._listen = listen
         self._settings: Sequence[str] = ()
         self._channel = ""
         self._writer: Worker | None = None
         self._reader: Worker | None = None
         self._news: asyncio.Task[None] | None = None
+        self._listener: psycopg.AsyncConnection[Any] | None = None
         self._closing = Event()
         self._writing: _Link
         self._reading: _Link
@@ -191,29 +192,31 @@ class PostgresStore(Store):
     async def open(self) -> None:
         self._closing.clear()
         self._failures = 0
+        self.listens = self._listen is not False
         try:
             schema = await asyncio.to_thread(self._inspect)
             # Channels belong to the database, not to the schema.
             self._channel = f"elf_{schema}"[:63]
-            listener = await self.address.listen(self._channel) if self.listens else None
-            if listener is not None and self._probe and not await self._hears(listener):
+            if self.listens:
+                self._listener = await self.address.listen(self._channel)
+            if self._listen is None and not await self._hears():
                 log.warning(
                     "%s loses notifications, as a pooler in transaction mode does; looking for news every %s s instead",
                     self.address.name,
                     _POLL_ONLY,
                 )
-                await listener.close()
-                listener = None
-            self.listens = listener is not None
-        except Lost as error:
-            raise Retryable(str(error)) from error
+                self.listens = False
+                await self._stop_listening()
+        except (Lost, psycopg.Error) as error:
+            await self._stop_listening()
+            raise _not_open(error, self.address.name) from error
         pooled = not self.listens
         read_only = "transaction_read_only TO on" if pooled else "default_transaction_read_only TO on"
         self._writing = _Link(self.address, self._settings, self._channel, pooled=pooled)
         self._reading = _Link(self.address, [*self._settings, read_only], self._channel, pooled=pooled)
         self._writer = Worker("store writer", self._write, self._writing.close)
         self._reader = Worker("store reader", self._read, self._reading.close)
-        self._news = asyncio.create_task(self._follow(listener))
+        self._news = asyncio.create_task(self._follow())
 
     def _inspect(self) -> str:
         """The schema, which is this release's, in a database that keeps what it acknowledges."""
@@ -254,8 +257,10 @@ class PostgresStore(Store):
         )
         return str(schema)
 
-    async def _hears(self, listener: psycopg.AsyncConnection[Any]) -> bool:
+    async def _hears(self) -> bool:
         """Whether a notification that another connection sends arrives."""
+        if self._listener is None:
+            return False
         word = secrets.token_hex(8)
 
         def send() -> None:
@@ -265,7 +270,7 @@ class PostgresStore(Store):
         await asyncio.to_thread(send)
         until = time.monotonic() + _PROBE
         while (left := until - time.monotonic()) > 0:
-            async for notification in listener.notifies(timeout=left, stop_after=1):
+            async for notification in self._listener.notifies(timeout=left, stop_after=1):
                 if notification.payload == f"probe {word}":
                     return True
         return False
@@ -276,6 +281,7 @@ class PostgresStore(Store):
             self._news.cancel()
             await asyncio.wait({self._news})
             self._news = None
+        await self._stop_listening()
         self._closing.set()
         workers = [worker for worker in (self._reader, self._writer) if worker is not None]
         self._reader = self._writer = None
@@ -370,31 +376,30 @@ class PostgresStore(Store):
                 call.fail(Retryable(str(problem)))
         return []
 
-    async def _follow(self, listener: psycopg.AsyncConnection[Any] | None) -> None:
+    async def _follow(self) -> None:
         """Tell the waiters what other processes stored."""
         heads: dict[str, int] = {}
         while True:
             try:
-                if self.listens and listener is None:
-                    listener = await self.address.listen(self._channel)
+                if self.listens and self._listener is None:
+                    self._listener = await self.address.listen(self._channel)
                     # What came while nobody listened.
                     self.waiters.notify(self.waiters.runs)
-                if listener is None:
+                if self._listener is None:
                     await asyncio.sleep(_POLL_ONLY)
                 else:
-                    async for notification in listener.notifies(timeout=_POLL):
+                    async for notification in self._listener.notifies(timeout=_POLL):
                         self.waiters.notify(notification.payload.split(","))
                 heads = await self._changed(heads)
             except (Lost, ElfError, psycopg.Error) as error:
                 log.info("no news from %s: %s", self.address.name, error)
-                if listener is not None:
-                    await listener.close()
-                    listener = None
+                await self._stop_listening()
                 await asyncio.sleep(_PAUSES[-1])
-            except asyncio.CancelledError:
-                if listener is not None:
-                    await listener.close()
-                raise
+
+    async def _stop_listening(self) -> None:
+        if self._listener is not None:
+            await self._listener.close()
+            self._listener = None
 
     async def _changed(self, before: Mapping[str, int]) -> dict[str, int]:
         """Notify of runs that are not where they were; the first look at a run counts as news."""
@@ -408,6 +413,14 @@ class PostgresStore(Store):
 
 def _heads(connection: Connection, ids: Collection[str]) -> dict[str, int]:
     return dict(connection.execute("SELECT id, head FROM runs WHERE id = ANY(?)", [list(ids)]).fetchall())
+
+
+def _not_open(error: Exception, name: str) -> ElfError:
+    """Why a database cannot be opened."""
+    if isinstance(error, psycopg.errors.InsufficientPrivilege):
+        return BadInput(f"{name} does not let this user read its schema ({error}); grant it, or use another user")
+    reason = " ".join(str(error).split())
+    return Retryable(reason if isinstance(error, Lost) else f"{name} went away ({reason}); try again")
 
 
 class _Link:

@@ -7,11 +7,13 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib.resources import files
 from pathlib import Path
 
 import pytest
 
 from elf_sdk.errors import BadInput, Conflict, ElfError, Retryable
+from elf_sdk.store import schema as schema_module
 from elf_sdk.store.database import Connection
 from elf_sdk.store.schema import REVISION, upgrade
 from elf_sdk.store.sqlite import SQLiteStore
@@ -42,6 +44,13 @@ async def test_a_new_file_has_the_schema_that_the_revisions_make(tmp_path: Path)
     connection = sqlite3.connect(tmp_path / "migrated.db")
     assert connection.execute("SELECT version_num FROM alembic_version").fetchall() == [(REVISION,)]
     connection.close()
+
+
+def test_the_revisions_are_all_known_by_name() -> None:
+    versions = files("elf_sdk.store").joinpath("migrations", "versions")
+    found = {name[1:5] for path in versions.iterdir() if re.match(r"r\d{4}_", name := path.name)}
+    assert found == {REVISION, *schema_module._OLDER}
+    assert max(found) == REVISION
 
 
 async def test_a_migrated_file_opens_and_keeps_what_is_in_it(tmp_path: Path) -> None:
