@@ -103,14 +103,10 @@ class Delegations:
         """
 
         def change(connection: Connection) -> Delegation:
-            known = _one(connection, delegation.id)
-            if known is not None:
-                if known.preview_hash != delegation.preview_hash:
-                    raise Conflict(f"the delegation {delegation.id!r} was confirmed with another preview; look again")
-                return known
-            connection.execute(
+            added = connection.execute(
                 f"INSERT INTO delegations ({_COLUMNS}) "  # noqa: S608 - constants only
-                "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'confirmed', NULL, NULL, NULL, elf_now(), elf_now())",
+                "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'confirmed', NULL, NULL, NULL, elf_now(), elf_now()) "
+                "ON CONFLICT (id) DO NOTHING RETURNING id",
                 (
                     delegation.id,
                     delegation.team,
@@ -123,11 +119,15 @@ class Delegations:
                     orjson.dumps(dict(delegation.preview), option=orjson.OPT_SORT_KEYS).decode(),
                     delegation.preview_hash,
                 ),
-            )
-            connection.execute(
-                "INSERT INTO outbox (delegation_id, next_attempt_at) VALUES (?, elf_now())", (delegation.id,)
-            )
-            return _known(connection, delegation.id)
+            ).fetchone()
+            if added is not None:
+                connection.execute(
+                    "INSERT INTO outbox (delegation_id, next_attempt_at) VALUES (?, elf_now())", (delegation.id,)
+                )
+            known = _known(connection, delegation.id)
+            if known.preview_hash != delegation.preview_hash:
+                raise Conflict(f"the delegation {delegation.id!r} was confirmed with another preview; look again")
+            return known
 
         return await self._store.write(change)
 

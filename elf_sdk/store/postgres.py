@@ -179,6 +179,7 @@ class PostgresStore(Store):
         self._listen = listen
         self._settings: Sequence[str] = ()
         self._channel = ""
+        self._schema = ""
         self._writer: Worker | None = None
         self._reader: Worker | None = None
         self._news: asyncio.Task[None] | None = None
@@ -195,8 +196,9 @@ class PostgresStore(Store):
         self.listens = self._listen is not False
         try:
             schema = await asyncio.to_thread(self._inspect)
-            # Channels belong to the database, not to the schema.
-            self._channel = f"elf_{schema}"[:63]
+            # Channels belong to the database, not to the schema, and their names are as short as all others.
+            self._channel = f"elf_{schema}".encode()[:63].decode(errors="ignore")
+            self._schema = schema
             if self.listens:
                 self._listener = await self.address.listen(self._channel)
             if self._listen is None and not await self._hears():
@@ -297,7 +299,7 @@ class PostgresStore(Store):
                 team,
             )
             return
-        lock = f"{self._channel} serves {team}"
+        lock = f"elf serves {self._schema} {team}"
         taken = Conflict(
             f"{team} is served from {self.address.name} by another process already; stop that one, "
             "because for now only one replica may serve a team"

@@ -232,13 +232,11 @@ def together(session: Session, calls: Sequence[Call]) -> list[Call]:
 
 
 def _perform(session: Session, calls: Sequence[Call], alone: bool) -> None:
-    groups: dict[int, list[Call]] = {}
+    groups: dict[Group[Any, Any], list[Call]] = {}
     for call in calls:
         if call.group is not None:
-            groups.setdefault(call.group.rank, []).append(call)
-    for _, members in sorted(groups.items()):
-        group = members[0].group
-        assert group is not None  # noqa: S101 - sorted by it
+            groups.setdefault(call.group, []).append(call)
+    for group, members in sorted(groups.items(), key=lambda found: found[0].rank):
         outcomes = group.change(session, [call.item for call in members])
         for call, outcome in zip(members, outcomes, strict=True):
             if isinstance(outcome, ElfError):
