@@ -45,7 +45,8 @@ from elf_sdk.runs.memory import MemoryLog
 from elf_sdk.server.a2a.card import A2A_PATH, agent_card
 from elf_sdk.server.a2a.routes import a2a_routes
 from elf_sdk.server.auth import Issuer, Principal, Verifier, bearer_token
-from elf_sdk.team.spec import Member, Runs, TeamSpec
+from elf_sdk.team.spec import TeamSpec
+from elf_sdk.team.work import Member, Runs
 
 SECRET = "only-for-this-benchmark-" + "x" * 16
 SPEC = TeamSpec(name="echo", members=(Member(role="echo", is_manager=True),), runs=Runs(concurrency=1000, queue=10_000))

@@ -15,9 +15,10 @@ from typing import Final
 
 from elf_sdk.errors import BadInput
 
-__all__ = ["Settings", "load_settings"]
+__all__ = ["Settings", "key_variable", "load_settings"]
 
 _LOG_LEVELS: Final = ("debug", "info", "warning", "error")
+_SWITCH: Final[Mapping[str, bool | None]] = {"": None, "on": True, "off": False}
 _PROVIDERS: Final = ("openai", "anthropic", "openrouter", "ollama", "compatible")
 
 
@@ -33,6 +34,8 @@ class Settings:
         jwt_secret: `JWT_SECRET_KEY`, shared secret of at least 32 bytes for HS256; empty means none.
         team_url: `ELF_TEAM_URL`, how teams reach each other, with `{team}` in it.
         public_url: `ELF_PUBLIC_URL`, the address of this team as others see it; default: from the request.
+        query_token: `ELF_QUERY_TOKEN`, `on` or `off`, whether the chat takes a token in its address; default: in dev
+            only.
         host: `ELF_HOST`, the address to listen on; default 127.0.0.1.
         port: `ELF_PORT`, default 8000.
         model_keys: `<PROVIDER>_API_KEY` by provider.
@@ -47,11 +50,22 @@ class Settings:
     jwt_secret: str = field(default="", repr=False)
     team_url: str = ""
     public_url: str = ""
+    query_token: bool | None = None
     host: str = "127.0.0.1"
     port: int = 8000
     model_keys: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}), repr=False)
     offline_url: str = ""
     log_level: str = "info"
+
+    @property
+    def takes_query_token(self) -> bool:
+        """Whether the chat takes a token in its address, default applied. Addresses end up in logs of proxies."""
+        return self.environment == "dev" if self.query_token is None else self.query_token
+
+
+def key_variable(provider: str) -> str:
+    """The variable that holds the key of a model's provider."""
+    return f"{provider.upper()}_API_KEY"
 
 
 def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
@@ -68,6 +82,9 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
     log_level = source.get("ELF_LOG_LEVEL", defaults.log_level).lower()
     if log_level not in _LOG_LEVELS:
         raise BadInput(f"ELF_LOG_LEVEL is {log_level!r}; set it to {', '.join(_LOG_LEVELS)}")
+    query_token = source.get("ELF_QUERY_TOKEN", "").lower()
+    if query_token not in _SWITCH:
+        raise BadInput(f"ELF_QUERY_TOKEN is {query_token!r}; set it to on or off")
     secret = _secret(source, "JWT_SECRET_KEY")
     if secret and len(secret.encode()) < 32:
         raise BadInput(f"JWT_SECRET_KEY has {len(secret.encode())} bytes; HS256 needs at least 32")
@@ -79,11 +96,10 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
         jwt_secret=secret,
         team_url=source.get("ELF_TEAM_URL", ""),
         public_url=source.get("ELF_PUBLIC_URL", "").rstrip("/"),
+        query_token=_SWITCH[query_token],
         host=source.get("ELF_HOST", defaults.host),
         port=int(port),
-        model_keys=MappingProxyType(
-            {name: key for name in _PROVIDERS if (key := _secret(source, f"{name.upper()}_API_KEY"))}
-        ),
+        model_keys=MappingProxyType({name: key for name in _PROVIDERS if (key := _secret(source, key_variable(name)))}),
         offline_url=source.get("ELF_OFFLINE_URL", "").rstrip("/"),
         log_level=log_level,
     )

@@ -1,8 +1,8 @@
 """The public test kit: a scripted adapter, and a real server on a free port.
 
-async with serve(MyTeam(), settings) as served:
-    token = served.user_token("ada", "my-team")
-    answer = await client.get(f"{served.address}/health")
+async with serve(MyTeam(), settings=settings) as served:
+    token = served.issuer.user_token("ada", "my-team")
+    answer = await client.get(f"{served.url('my-team')}/health")
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from elf_sdk.errors import Failure
 from elf_sdk.runs.adapter import AdapterCapabilities, RunContext
 from elf_sdk.runs.events import Event, TextDelta
 from elf_sdk.server.auth import Issuer
-from elf_sdk.server.dev import mounted, team_path
+from elf_sdk.server.dev import mounted
 from elf_sdk.server.listen import bind, server_for
-from elf_sdk.server.services import dev_secret
+from elf_sdk.server.local import dev_secret, team_path
 from elf_sdk.server.team_server import TeamServer
 from elf_sdk.settings import Settings
 from elf_sdk.team.org import Org

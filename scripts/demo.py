@@ -6,13 +6,15 @@ Called by scripts/demo, which has installed what this needs.
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import signal
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -25,19 +27,32 @@ def main() -> int:
     """Run the demonstration; the exit code of the first step that failed, or 0."""
     parser = argparse.ArgumentParser(prog="scripts/demo", description="Package and serve the example organisation.")
     parser.add_argument("--once", action="store_true", help="have one conversation with a delegation, then stop")
+    parser.add_argument("--output", type=Path, default=ROOT / "charts", help="where the charts go (default: charts/)")
     options = parser.parse_args()
     heading(1, "Package the example organisation for dev, staging and prod")
-    packaged = subprocess.run([*ELF, "package", "--output", "charts"], cwd=ROOT, check=False).returncode
+    packaged = subprocess.run(
+        [*ELF, "package", "--output", str(options.output.absolute())], cwd=ROOT, check=False
+    ).returncode
     if packaged:
         return packaged
     if not options.once:
         heading(2, "Serve it")
-        return subprocess.run([*ELF, "dev"], cwd=ROOT, check=False).returncode
+        server = subprocess.Popen([*ELF, "dev"], cwd=ROOT)
+        while True:
+            # Ctrl-C reaches the server too, which stops in good order.
+            with suppress(KeyboardInterrupt):
+                return server.wait()
     heading(2, "Serve it, and talk to the executive team")
-    with served() as address:
-        url = f"{address}/teams/{TEAM}"
-        talk = [*ELF, "talk", TEAM, "--url", url, "--user", "ada", "--say", REQUEST, "--confirm"]
-        return subprocess.run(talk, cwd=ROOT, check=False, timeout=120).returncode
+    with tempfile.TemporaryDirectory(prefix="elf-demo-") as place:
+        # A store of its own, so that this also works beside a demo that goes on serving.
+        environment = {"ELF_STORE": f"{place}/elf.db", "CREWAI_STORAGE_DIR": f"{place}/crewai", **os.environ}
+        with served(environment) as address:
+            url = f"{address}/teams/{TEAM}"
+            talk = [*ELF, "talk", TEAM, "--url", url, "--user", "ada", "--say", REQUEST, "--confirm"]
+            talked = subprocess.run(talk, cwd=ROOT, env=environment, check=False, timeout=120).returncode
+    if not talked:
+        print("\nscripts/demo, without --once, goes on serving: then talk to the teams yourself.")
+    return talked
 
 
 def heading(number: int, text: str) -> None:
@@ -47,9 +62,11 @@ def heading(number: int, text: str) -> None:
 
 
 @contextmanager
-def served() -> Iterator[str]:
+def served(environment: Mapping[str, str]) -> Iterator[str]:
     """`elf dev` on a free port, for as long as the block runs; its address."""
-    server = subprocess.Popen([*ELF, "dev", "--port", "0", "--no-reload"], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    print("   loading the frameworks …", flush=True)
+    command = [*ELF, "dev", "--port", "0", "--no-reload"]
+    server = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True)
     try:
         yield address_of(server)
     finally:
@@ -73,4 +90,7 @@ def address_of(server: subprocess.Popen[str]) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(130)

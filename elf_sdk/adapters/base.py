@@ -9,6 +9,7 @@ import inspect
 import re
 import threading
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator, Sequence
+from contextlib import aclosing
 from typing import Any, Final
 
 import httpx
@@ -21,6 +22,7 @@ from elf_sdk.runs.events import Event
 __all__ = [
     "Bridge",
     "Closed",
+    "bridged",
     "call_factory",
     "checked_factory",
     "in_thread",
@@ -110,6 +112,21 @@ class Bridge:
         self._read.set()
         with self._room:
             self._room.notify_all()
+
+
+async def bridged(ctx: RunContext, work: Callable[[Bridge], Coroutine[Any, Any, None]]) -> AsyncGenerator[Event, None]:
+    """Run `work` with a bridge, and yield what comes over it. What it raises is said in one sentence.
+
+    Raises:
+        ElfError: see `said`.
+    """
+    bridge = Bridge()
+    try:
+        async with aclosing(bridge.events(work(bridge))) as events:
+            async for event in events:
+                yield event
+    except Exception as error:
+        raise said(error, ctx) from error
 
 
 async def in_thread(function: Callable[..., Any], *arguments: Any) -> Any:

@@ -14,14 +14,14 @@ import re
 import socket
 import threading
 from collections.abc import AsyncGenerator, Mapping
-from contextlib import aclosing, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 from pydantic import BaseModel
 
-from elf_sdk.adapters.base import Bridge, Closed, call_factory, checked_factory, in_thread, need, said, transcript
+from elf_sdk.adapters.base import Bridge, Closed, bridged, call_factory, checked_factory, in_thread, need, transcript
 from elf_sdk.adapters.delegation import DelegateArguments, DelegateTool, delegate_tools
 from elf_sdk.errors import BadInput
 from elf_sdk.models.llm import Endpoint
@@ -77,12 +77,9 @@ class CrewAIAdapter:
             checked_factory(crew, _OFFERED, self.name)
         self._crew = crew
 
-    async def run(self, ctx: RunContext) -> AsyncGenerator[Event, None]:
+    def run(self, ctx: RunContext) -> AsyncGenerator[Event, None]:
         """Do the work of one run; see `Adapter.run`."""
-        bridge = Bridge()
-        async with aclosing(bridge.events(self._work(ctx, bridge))) as events:
-            async for event in events:
-                yield event
+        return bridged(ctx, lambda bridge: self._work(ctx, bridge))
 
     async def _work(self, ctx: RunContext, bridge: Bridge) -> None:
         history = transcript(await ctx.history())
@@ -93,8 +90,6 @@ class CrewAIAdapter:
             bridge.close()
             lines.cut()
             raise
-        except Exception as error:
-            raise said(error, ctx) from error
 
     def _kickoff(self, ctx: RunContext, bridge: Bridge, lines: _Lines, history: str) -> None:
         from crewai.events.stream_context import add_stream_sink, reset_stream_sinks

@@ -11,7 +11,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from typing import Any, Literal
 
-from elf_sdk.adapters.base import Bridge, in_thread, said
+from elf_sdk.adapters.base import Bridge, bridged, in_thread
 from elf_sdk.adapters.delegation import DelegateArguments, delegate_tools
 from elf_sdk.errors import BadInput
 from elf_sdk.models.chat import ChatClient, TokenCount
@@ -176,12 +176,9 @@ class FunctionAdapter:
             stream=self._streams, human=False, cancel="certain" if certain else "cooperative", recover=False
         )
 
-    async def run(self, ctx: RunContext) -> AsyncGenerator[Event, None]:
+    def run(self, ctx: RunContext) -> AsyncGenerator[Event, None]:
         """Do the work of one run; see `Adapter.run`."""
-        bridge = Bridge()
-        async with aclosing(bridge.events(self._work(ctx, bridge))) as events:
-            async for event in events:
-                yield event
+        return bridged(ctx, lambda bridge: self._work(ctx, bridge))
 
     async def _work(self, ctx: RunContext, bridge: Bridge) -> None:
         context = FunctionContext(ctx, bridge)
@@ -196,8 +193,6 @@ class FunctionAdapter:
                 answer = await answer
             if answer:
                 await bridge.put(_event(answer))
-        except Exception as error:
-            raise said(error, ctx) from error
         finally:
             await context.aclose()
 

@@ -17,7 +17,7 @@ from uuid import UUID
 import httpx
 import orjson
 
-from elf_sdk.adapters.base import Bridge, call_factory, checked_factory, in_thread, need, said
+from elf_sdk.adapters.base import Bridge, bridged, call_factory, checked_factory, in_thread, need
 from elf_sdk.adapters.delegation import DelegateArguments, DelegateTool, delegate_tools
 from elf_sdk.errors import BadInput
 from elf_sdk.models.llm import Endpoint
@@ -78,21 +78,15 @@ class LangGraphAdapter:
         # A node that is no coroutine runs on in its thread until its present call is done.
         self.capabilities = AdapterCapabilities(stream=self._streams, human=False, cancel="cooperative", recover=False)
 
-    async def run(self, ctx: RunContext) -> AsyncGenerator[Event, None]:
+    def run(self, ctx: RunContext) -> AsyncGenerator[Event, None]:
         """Do the work of one run; see `Adapter.run`."""
-        bridge = Bridge()
-        async with aclosing(bridge.events(self._work(ctx, bridge))) as events:
-            async for event in events:
-                yield event
+        return bridged(ctx, lambda bridge: self._work(ctx, bridge))
 
     async def _work(self, ctx: RunContext, bridge: Bridge) -> None:
-        try:
-            # The first import takes seconds; the server's loop goes on meanwhile.
-            await in_thread(_load)
-            async with _connections(ctx.endpoint) as client:
-                await self._stream(ctx, bridge, client)
-        except Exception as error:
-            raise said(error, ctx) from error
+        # The first import takes seconds; the server's loop goes on meanwhile.
+        await in_thread(_load)
+        async with _connections(ctx.endpoint) as client:
+            await self._stream(ctx, bridge, client)
 
     async def _stream(self, ctx: RunContext, bridge: Bridge, client: httpx.AsyncClient) -> None:
         from langchain_core.messages import AIMessage, HumanMessage

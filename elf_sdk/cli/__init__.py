@@ -6,7 +6,9 @@ Exit codes: 0, 1 (it failed), 2 (what was typed or written cannot be used).
 
 from __future__ import annotations
 
+import difflib
 import importlib
+import os
 import sys
 from dataclasses import dataclass
 from typing import Final
@@ -55,6 +57,15 @@ class _Elf(click.Group):
         assert isinstance(command, click.Command)  # noqa: S101 - a slip in the table above, not a user's error
         return command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in _COMMANDS and not args[0].startswith("-"):
+            near = difflib.get_close_matches(args[0], _COMMANDS, 1)
+            remedy = f"did you mean {near[0]!r}?" if near else "elf --help lists them"
+            raise click.UsageError(f"there is no command {args[0]!r}; {remedy}", ctx)
+        return super().resolve_command(ctx, args)
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         # The summaries stand in the table, so that listing them imports no command.
         with formatter.section("Commands"):
@@ -74,13 +85,14 @@ def elf(debug: bool) -> None:
 def main() -> None:
     """Run the command line and exit. Errors that ELF raises on purpose print their message alone."""
     debug = "--debug" in sys.argv[1:2]
+    color = False if os.environ.get("NO_COLOR") else None  # no-color.org; otherwise click asks the terminal
     try:
         # Outside of its standalone mode click returns the code that a command left with.
-        code = elf.main(prog_name="elf", standalone_mode=False)
+        code = elf.main(prog_name="elf", standalone_mode=False, color=color)
     except click.exceptions.Exit as done:
         sys.exit(done.exit_code)
     except click.Abort:
-        click.echo("stopped", err=True)
+        click.echo("stopped", err=True, color=color)
         sys.exit(130)
     except click.ClickException as error:
         error.show()
@@ -88,7 +100,7 @@ def main() -> None:
     except ElfError as error:
         if debug:
             raise
-        click.echo(f"{click.style('error:', fg='red', bold=True)} {error}", err=True)
+        click.echo(f"{click.style('error:', fg='red', bold=True)} {error}", err=True, color=color)
         sys.exit(EXIT_USAGE if isinstance(error, BadInput) else EXIT_FAILURE)
     except Exception as error:
         if debug:
@@ -97,6 +109,7 @@ def main() -> None:
             f"{click.style('error:', fg='red', bold=True)} unexpected {type(error).__name__}: {error}; "
             "run `elf --debug …` again for the traceback, and report it",
             err=True,
+            color=color,
         )
         sys.exit(EXIT_FAILURE)
     sys.exit(code if isinstance(code, int) else 0)

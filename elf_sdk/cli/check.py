@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-import json
+import difflib
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 
 import click
 
+from elf_sdk.adapters.registry import adapter_names
 from elf_sdk.cli import EXIT_USAGE
+from elf_sdk.cli.output import counted, print_json
 from elf_sdk.errors import Problem
-from elf_sdk.team.load import survey
+from elf_sdk.team.project import LoadedTeam, survey
 
 __all__ = ["check", "report"]
 
@@ -31,8 +34,20 @@ def check(paths: tuple[Path, ...], as_json: bool) -> None:
     for path in paths or (Path(),):
         found = survey(path)
         problems |= dict.fromkeys(found.problems)
+        problems |= dict.fromkeys(_without_adapter(found.project.teams))
         teams |= {team.path for team in found.project.teams}
-    report(list(problems), as_json, f"{_count(len(teams), 'team')}, and nothing wrong")
+    report(list(problems), as_json, f"{counted(len(teams), 'team')}, and nothing wrong")
+
+
+def _without_adapter(teams: Iterable[LoadedTeam]) -> Iterator[Problem]:
+    """Warnings, because the package may be in the team's container and not here."""
+    names = adapter_names()
+    for team in teams:
+        if team.spec.framework not in names:
+            near = difflib.get_close_matches(team.spec.framework, names, 1)
+            remedy = f"did you mean {near[0]!r}?" if near else f"write one of: {', '.join(names)}"
+            message = f"no adapter {team.spec.framework!r} is installed here; {remedy}"
+            yield Problem(team.file, team.line(("framework",)), "framework", message, "warning")
 
 
 def report(problems: list[Problem], as_json: bool, all_well: str) -> None:
@@ -40,22 +55,18 @@ def report(problems: list[Problem], as_json: bool, all_well: str) -> None:
     errors = sum(problem.severity == "error" for problem in problems)
     if as_json:
         body = {"ok": not errors, "problems": [asdict(problem) for problem in problems]}
-        click.echo(json.dumps(body, ensure_ascii=False, indent=2))
+        print_json(body)
     else:
         for problem in problems:
             warning = click.style(" (warning)", fg="yellow") if problem.severity == "warning" else ""
             click.echo(f"{problem}{warning}")
         warnings = len(problems) - errors
         if errors:
-            also = f" and {_count(warnings, 'warning')}" if warnings else ""
-            click.echo(click.style(f"{_count(errors, 'problem')}{also}", fg="red"), err=True)
+            also = f" and {counted(warnings, 'warning')}" if warnings else ""
+            click.echo(click.style(f"{counted(errors, 'problem')}{also}", fg="red"), err=True)
         elif warnings:
-            click.echo(f"{_count(warnings, 'warning')}, and nothing that stops you")
+            click.echo(f"{counted(warnings, 'warning')}, and nothing that stops you")
         else:
             click.echo(f"{click.style('✓', fg='green')} {all_well}")
     if errors:
         raise click.exceptions.Exit(EXIT_USAGE)
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,8 +10,9 @@ from typing import Any, Final
 import click
 
 from elf_sdk.cli.check import report
-from elf_sdk.team.load import find_project, survey
+from elf_sdk.cli.output import counted, print_json, print_warning
 from elf_sdk.team.org import Org
+from elf_sdk.team.project import find_project, survey
 
 __all__ = ["org"]
 
@@ -46,13 +46,13 @@ def tree(path: Path, as_json: bool) -> None:
             "organisation": project.organisation.name,
             "teams": [_branch(project.org, n) for n in project.org.roots],
         }
-        click.echo(json.dumps(body, ensure_ascii=False, indent=2))
+        print_json(body)
         return
-    click.echo(click.style(project.organisation.display_name or project.organisation.name, bold=True))
+    click.echo(click.style(project.organisation.title, bold=True))
     for line in _draw(project.org, project.org.roots, ""):
         click.echo(line)
     for warning in project.warnings:
-        click.echo(f"{click.style('warning:', fg='yellow')} {warning}", err=True)
+        print_warning(warning)
 
 
 @org.command()
@@ -67,9 +67,9 @@ def check(path: Path, as_json: bool) -> None:
     # A file that cannot be read leaves holes in the organisation, so its errors belong here too.
     readable = {team.file for team in found.project.teams}
     problems = [p for p in found.problems if p.file not in readable or _RELATION.search(p.field)]
-    edges = len(found.project.org.edges())
-    teams = len(found.project.teams)
-    report(problems, as_json, f"{teams} teams and {edges} relationships, and both sides name each")
+    edges = counted(len(found.project.org.edges()), "relationship")
+    teams = counted(len(found.project.teams), "team")
+    report(problems, as_json, f"{teams} and {edges}, and both sides name each")
 
 
 def _branch(org: Org, name: str) -> dict[str, Any]:

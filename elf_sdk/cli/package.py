@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import time
@@ -12,11 +11,13 @@ from typing import Any, Final, Literal
 
 import click
 
+from elf_sdk.cli.output import counted, print_json, print_warning
 from elf_sdk.deploy import helm
 from elf_sdk.deploy.package import Report
 from elf_sdk.deploy.package import package as write_charts
 from elf_sdk.errors import BadInput, Failure
-from elf_sdk.team.load import ORGANISATION_FILE, TEAM_FILE, find_project
+from elf_sdk.team.load import ORGANISATION_FILE, TEAM_FILE
+from elf_sdk.team.project import find_project
 
 __all__ = ["package"]
 
@@ -67,11 +68,11 @@ def package(
             progress=progress,
         )
     if as_json:
-        click.echo(json.dumps(_as_json(report, check), ensure_ascii=False, indent=2))
+        print_json(_as_json(report, check))
     else:
         _tell(report, check)
     if check and report.drifted:
-        how_many = f"{len(report.drifted)} of {_count(len(report.teams), 'chart')}"
+        how_many = f"{len(report.drifted)} of {counted(len(report.teams), 'chart')}"
         raise Failure(f"{how_many} in {_shown(report.output)} not up to date; run elf package")
 
 
@@ -93,7 +94,7 @@ def _is_path(word: str) -> bool:
 
 def _tell(report: Report, check: bool) -> None:
     for warning in report.warnings:
-        click.echo(f"{click.style('warning:', fg='yellow')} {warning}", err=True)
+        print_warning(warning)
     output = _shown(report.output)
     if check:
         for team in report.drifted:
@@ -105,17 +106,18 @@ def _tell(report: Report, check: bool) -> None:
                 for path in paths:
                     click.echo(f"{what:9} {path}")
         if not report.drifted:
-            click.echo(f"{click.style('✓', fg='green')} {_count(len(report.teams), 'chart')} in {output}, up to date")
+            click.echo(f"{click.style('✓', fg='green')} {counted(len(report.teams), 'chart')} in {output}, up to date")
         return
     shown = [team for team in report.teams if team.status != "unchanged" or team.environments]
     width = max((len(team.team) for team in shown), default=0)
     for team in shown[:_LINES]:
-        counts = ", ".join(f"{name} {_count(number, 'object')}" for name, number in team.environments.items())
-        click.echo(f"{team.team:{width}}  {team.version:8}  {team.status:9}  {counts}".rstrip())
+        counts = ", ".join(f"{name} {number}" for name, number in team.environments.items())
+        objects = f"objects: {counts}" if counts else ""
+        click.echo(f"{team.team:{width}}  {team.version:8}  {team.status:9}  {objects}".rstrip())
     if len(shown) > _LINES:
         click.echo(f"… and {len(shown) - _LINES} more")
     unchanged = sum(team.status == "unchanged" for team in report.teams)
-    done = [_count(sum(team.status != "removed" for team in report.teams), "chart") + f" in {output}"]
+    done = [counted(sum(team.status != "removed" for team in report.teams), "chart") + f" in {output}"]
     if unchanged:
         done.append("all unchanged" if unchanged == len(report.teams) else f"{unchanged} unchanged")
     if report.helm:
@@ -132,10 +134,6 @@ _LINES: Final = 40
 def _shown(path: Path) -> str:
     near = os.path.relpath(path)
     return str(path) if near.startswith("..") else near
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def _as_json(report: Report, check: bool) -> dict[str, Any]:

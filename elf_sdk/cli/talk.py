@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-import json
+import shutil
 import sys
-from collections.abc import Mapping
+import textwrap
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar, cast
 
 import click
 
-from elf_sdk.errors import Failure
-from elf_sdk.server.chat.terminal import Conversation
-from elf_sdk.server.dev import dev_issuer, team_path
+from elf_sdk.cli.output import counted
+from elf_sdk.errors import BadInput, Failure
+from elf_sdk.server.auth import is_name
+from elf_sdk.server.chat.terminal import WIDTH, Conversation
+from elf_sdk.server.local import dev_issuer, local_settings, team_path
 from elf_sdk.settings import load_settings
-from elf_sdk.team.load import find_project
+from elf_sdk.team.project import find_project
 
 __all__ = ["talk"]
+
+_Answer = TypeVar("_Answer")
 
 _COLOURS: Final[Mapping[str, Mapping[str, Any]]] = {
     "title": {"bold": True},
@@ -28,6 +35,8 @@ _COLOURS: Final[Mapping[str, Mapping[str, Any]]] = {
     "bad": {"fg": "red"},
     "box": {"fg": "magenta"},
 }
+
+_YOU: Final = "you > "
 
 
 @click.command()
@@ -44,22 +53,26 @@ def talk(team: str, url: str | None, token: str | None, user: str, say: tuple[st
 
     Example: elf talk executive-team --say "Plan the launch" --confirm
     """
-    settings = load_settings()
-    address = url or f"http://{settings.host}:{settings.port}{team_path(team)}"
     if token is None:
         project = find_project(Path.cwd())
         project.select([team])
+        if not is_name(user):
+            raise BadInput(f"--user {user!r} is no name; write 1 to 255 characters that can be printed")
+        settings = local_settings(project)
         token = dev_issuer(project, settings).user_token(user, team)
+    else:
+        settings = load_settings()
+    address = url or f"http://{settings.host}:{settings.port}{team_path(team)}"
     messages = iter(say)
 
     async def next_message() -> str | None:
         if say:
             message = next(messages, None)
             if message is not None:
-                click.echo(f"\n{style('you >', 'you')} {message}\n")
+                click.echo(f"\n{_said(message)}\n")
             return message
         click.echo()
-        return await asyncio.to_thread(_prompt)
+        return await _asked(lambda: _prompt(colour))
 
     async def decide(preview: Mapping[str, Any]) -> bool:
         if confirm is not None:
@@ -67,21 +80,22 @@ def talk(team: str, url: str | None, token: str | None, user: str, say: tuple[st
         elif not sys.stdin.isatty():
             answer = False
         else:
-            answer = await asyncio.to_thread(click.confirm, "  Let this happen?")
+            answer = await _asked(lambda: click.confirm("  Let this happen?"))
         click.echo(style(f"  {'confirmed' if answer else 'rejected'} by {user}\n", "good" if answer else "bad"))
         return answer
 
     def write(text: str) -> None:
         click.echo(text, nl=False)
 
+    colour = sys.stdout.isatty() and click.get_current_context().color is not False
     conversation = Conversation(
         address.replace("http", "ws", 1).rstrip("/") + "/chat", token, write=write, style=style, decide=decide
     )
-    failed = asyncio.run(conversation.run(next_message))
+    with _terminal_kept():
+        failed = asyncio.run(conversation.run(next_message))
     if say and failed:
-        raise Failure(
-            f"the conversation had {len(failed)} errors; the last: {json.dumps(failed[-1], ensure_ascii=False)}"
-        )
+        # Each was shown where it happened; what is left to say is that the command failed.
+        raise Failure(f"{team} reported {counted(len(failed), 'error')}, shown above")
 
 
 def style(text: str, role: str) -> str:
@@ -89,11 +103,66 @@ def style(text: str, role: str) -> str:
     return click.style(text, **_COLOURS[role])
 
 
-def _prompt() -> str | None:
+def _said(message: str) -> str:
+    lines = textwrap.wrap(message, min(WIDTH, shutil.get_terminal_size().columns) - len(_YOU)) or [""]
+    return style(_YOU, "you") + f"\n{' ' * len(_YOU)}".join(lines)
+
+
+async def _asked(question: Callable[[], _Answer]) -> _Answer:
+    """What `question` returns. It is asked in a thread that keeps nobody from leaving, as asyncio's own would."""
+    loop = asyncio.get_running_loop()
+    answer: asyncio.Future[_Answer] = loop.create_future()
+
+    def settle(result: _Answer | None, error: BaseException | None) -> None:
+        if answer.done():
+            return
+        if error is not None:
+            answer.set_exception(error)
+        else:
+            answer.set_result(cast("_Answer", result))
+
+    def ask() -> None:
+        try:
+            outcome: tuple[_Answer | None, BaseException | None] = (question(), None)
+        except (Exception, click.Abort) as error:  # noqa: BLE001 - raised again where it is awaited
+            outcome = (None, error)
+        with suppress(RuntimeError):  # the loop is closed: the person has left
+            loop.call_soon_threadsafe(settle, *outcome)
+
+    threading.Thread(target=ask, name="elf-talk-prompt", daemon=True).start()
+    return await answer
+
+
+@contextmanager
+def _terminal_kept() -> Iterator[None]:
+    """Leave the terminal as it was, also where a prompt is left without an answer."""
+    try:
+        import readline  # noqa: F401 - gives input() arrow keys and a history
+        import termios
+    except ImportError:
+        yield
+        return
+    if not sys.stdin.isatty():
+        yield
+        return
+    before = termios.tcgetattr(sys.stdin)
+    try:
+        yield
+    finally:
+        termios.tcsetattr(sys.stdin, termios.TCSADRAIN, before)
+
+
+def _prompt(colour: bool) -> str | None:
+    prompt = _YOU
+    if colour:
+        # Between \x01 and \x02 stands what takes no room on the line.
+        start, end = style("|", "you").split("|")
+        prompt = f"\x01{start}\x02{prompt}\x01{end}\x02"
     while True:
         try:
-            message = input(style("you > ", "you")).strip()
+            message = input(prompt).strip()
         except EOFError:
+            click.echo()
             return None
         if message:
             click.echo()

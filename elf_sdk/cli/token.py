@@ -7,9 +7,10 @@ from pathlib import Path
 
 import click
 
-from elf_sdk.server.dev import dev_issuer
-from elf_sdk.settings import load_settings
-from elf_sdk.team.load import find_project
+from elf_sdk.errors import BadInput
+from elf_sdk.server.auth import is_name
+from elf_sdk.server.local import dev_issuer, local_settings
+from elf_sdk.team.project import find_project
 
 __all__ = ["token"]
 
@@ -29,5 +30,7 @@ def token(team: str, user: str, roles: tuple[str, ...], minutes: int, as_json: b
     """
     project = find_project(Path.cwd())
     project.select([team])
-    signed = dev_issuer(project, load_settings()).user_token(user, team, roles, lifetime=minutes * 60)
+    if not is_name(user):
+        raise BadInput(f"--user {user!r} is no name; write 1 to 255 characters that can be printed")
+    signed = dev_issuer(project, local_settings(project)).user_token(user, team, roles, lifetime=minutes * 60)
     click.echo(json.dumps({"token": signed, "expires_in": minutes * 60}) if as_json else signed)

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
 from elf_sdk.deploy.encode import to_json
 from elf_sdk.errors import BadInput
 from elf_sdk.files import list_tree
-from elf_sdk.team.base import TeamName, Version
+from elf_sdk.team.kinds import TeamName, Version
 
 __all__ = ["MANIFEST", "Charted", "Manifest", "read_manifest"]
 

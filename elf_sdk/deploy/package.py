@@ -26,13 +26,13 @@ from elf_sdk.deploy.helm import Helm, choose_helm
 from elf_sdk.deploy.images import read_digests
 from elf_sdk.deploy.kubernetes import KUBERNETES_VERSION, ObjectSchemas, parse_manifests
 from elf_sdk.deploy.manifest import MANIFEST, Charted, Manifest, read_manifest
-from elf_sdk.deploy.values import Edges, namespace_of, shortcomings, team_values
+from elf_sdk.deploy.values import Edges, shortcomings, team_values
 from elf_sdk.deploy.values_model import Peer
 from elf_sdk.errors import Failure
 from elf_sdk.files import Drift, compare, keep_tree, staged, swap, tree_lock, write_tree
-from elf_sdk.team.load import LoadedTeam, Project
 from elf_sdk.team.org import Org
 from elf_sdk.team.organisation import Environment
+from elf_sdk.team.project import LoadedTeam, Project
 
 __all__ = ["Packaged", "Report", "package"]
 
@@ -193,7 +193,7 @@ def _chart(team: LoadedTeam, project: Project, org: Org, templates: Templates) -
 
 
 def _peers(org: Org, names: Iterable[str], environment: Environment) -> tuple[Peer, ...]:
-    return tuple(Peer(team=name, namespace=namespace_of(org.teams[name], environment)) for name in names)
+    return tuple(Peer(team=name, namespace=org.teams[name].namespace_in(environment)) for name in names)
 
 
 def _compare(charts: Sequence[_Chart], output: Path, there: Manifest, *, whole: bool) -> Iterator[Packaged]:

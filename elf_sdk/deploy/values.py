@@ -13,11 +13,14 @@ from pydantic import ValidationError
 
 from elf_sdk.deploy.values_model import Peer, Values
 from elf_sdk.errors import BadInput
-from elf_sdk.team.base import duration_seconds
+from elf_sdk.models.llm import KEYLESS
+from elf_sdk.settings import key_variable
+from elf_sdk.team.kinds import duration_seconds
 from elf_sdk.team.organisation import Environment, Organisation
-from elf_sdk.team.spec import LLM, TeamSpec
+from elf_sdk.team.spec import TeamSpec
+from elf_sdk.team.work import LLM
 
-__all__ = ["Edges", "layered", "namespace_of", "shortcomings", "team_values"]
+__all__ = ["Edges", "layered", "shortcomings", "team_values"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,17 +57,10 @@ _PRE_STOP_SECONDS: Final = 5
 _CLOSE_SECONDS: Final = 10
 """What a process needs to end after its last run."""
 
-_KEYLESS: Final = frozenset({"offline", "ollama"})
 _RESERVED: Final = frozenset(
     f"ELF_{name}" for name in ("ENVIRONMENT", "HOST", "LOG_LEVEL", "ORGANISATION", "PORT", "STORE", "TEAM_URL")
 ) | {"HOME"}
 """Variables that the chart writes."""
-
-
-def namespace_of(spec: TeamSpec, environment: Environment) -> str:
-    """The namespace in which the team runs."""
-    override = spec.environments.get(environment.name)
-    return (override and override.namespace) or environment.namespace_name
 
 
 def team_values(
@@ -82,7 +78,7 @@ def team_values(
     Raises:
         BadInput: what the team says cannot be a chart; the message names team, environment and field.
     """
-    namespace = namespace_of(spec, environment)
+    namespace = spec.namespace_in(environment)
     here = spec.for_environment(environment.name)
     defaults = {"dev": _DEV, "prod": _PROD}.get(environment.name, _STAGING)
     replicas = defaults.replicas if here.replicas is None else here.replicas
@@ -227,9 +223,9 @@ def _secrets(
     for llm in _models(spec.llm):
         if llm.provider == "compatible":
             # An endpoint of one's own may want no key; a variable may be absent, a file that is named may not.
-            wanted["COMPATIBLE_API_KEY"] = ("llm-api-keys", "compatible-api-key", "variable", True)
-        elif llm.provider not in _KEYLESS:
-            wanted[f"{llm.provider.upper()}_API_KEY"] = ("llm-api-keys", f"{llm.provider}-api-key", "file", False)
+            wanted[key_variable(llm.provider)] = ("llm-api-keys", "compatible-api-key", "variable", True)
+        elif llm.provider not in KEYLESS:
+            wanted[key_variable(llm.provider)] = ("llm-api-keys", f"{llm.provider}-api-key", "file", False)
     if not ephemeral:
         # Optional, because a server that says what it lacks helps more than a pod that waits for a volume.
         wanted["ELF_DATABASE_URL"] = (organisation.database.secret, organisation.database.key, "file", True)

@@ -9,10 +9,11 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from elf_sdk.errors import Missing
-from elf_sdk.settings import Settings
-from elf_sdk.team.spec import LLM, duration_seconds
+from elf_sdk.settings import Settings, key_variable
+from elf_sdk.team.kinds import duration_seconds
+from elf_sdk.team.work import LLM
 
-__all__ = ["Endpoint", "resolve"]
+__all__ = ["KEYLESS", "Endpoint", "resolve"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +45,8 @@ _BASE_URLS: Final = {
     "openrouter": "https://openrouter.ai/api/v1",
     "ollama": "http://127.0.0.1:11434/v1",
 }
-_KEYLESS: Final = frozenset({"offline", "ollama"})
+KEYLESS: Final = frozenset({"offline", "ollama"})
+"""Providers that need no key."""
 
 
 def resolve(llm: LLM, settings: Settings, *, offline_url: str | None = None) -> Endpoint:
@@ -67,8 +69,8 @@ def resolve(llm: LLM, settings: Settings, *, offline_url: str | None = None) -> 
     else:
         base_url = str(llm.base_url or _BASE_URLS[llm.provider])
     key = settings.model_keys.get(llm.provider, "")
-    if not key and llm.provider not in _KEYLESS and llm.provider != "compatible":
-        variable = f"{llm.provider.upper()}_API_KEY"
+    if not key and llm.provider not in KEYLESS and llm.provider != "compatible":
+        variable = key_variable(llm.provider)
         raise Missing(
             f"there is no key for the provider {llm.provider!r}; "
             f"set {variable}, or mount it as a file and set {variable}_FILE"

@@ -37,6 +37,7 @@ MODEL: Final = "offline"
 FINGERPRINT: Final = "elf-offline"
 _MAX_REQUEST: Final = 8 * 1024 * 1024
 _KEPT: Final = 1000
+_THREAD: Final = "elf-offline-model"
 
 
 def team_url(root: str, team: str = "") -> str:
@@ -55,6 +56,7 @@ class ModelRequest:
         input_tokens: counted in the messages.
         output_tokens: sent so far.
         outcome: `open` while it is being answered; `gone` when the client closed the connection first.
+        key: the API key that came with it, as in `Authorization: Bearer <key>`; never printed.
     """
 
     team: str
@@ -63,6 +65,7 @@ class ModelRequest:
     input_tokens: int = 0
     output_tokens: int = 0
     outcome: Literal["open", "answered", "fault", "gone"] = "open"
+    key: str = field(default="", repr=False)
 
 
 @dataclass(slots=True)
@@ -128,7 +131,7 @@ class OfflineModel:
         if _no_scripted_fault not in logger.filters:
             logger.addFilter(_no_scripted_fault)
         self._server = uvicorn.Server(config)
-        self._thread = threading.Thread(target=self._serve, args=(self._server,), name="elf-offline-model", daemon=True)
+        self._thread = threading.Thread(target=_serve, args=(self._server, listening), name=_THREAD, daemon=True)
         self._thread.start()
         return self.url()
 
@@ -155,10 +158,6 @@ class OfflineModel:
     ) -> None:
         self.stop()
 
-    def _serve(self, server: uvicorn.Server) -> None:
-        assert self._socket is not None  # noqa: S101 - set by start() before the thread begins
-        asyncio.run(server.serve(sockets=[self._socket]))
-
     def app(self) -> Starlette:
         """The ASGI application alone."""
         return Starlette(
@@ -179,13 +178,23 @@ class OfflineModel:
         if isinstance(body, str):
             return _error(400, body, "invalid_request_error")
         reply = reply_to(Prompt.of(body), known.script, known.faults)
-        record = ModelRequest(team, body, reply, input_tokens=sum(len(tokens(text_of(m))) for m in body["messages"]))
+        record = ModelRequest(
+            team,
+            body,
+            reply,
+            input_tokens=sum(len(tokens(text_of(m))) for m in body["messages"]),
+            key=request.headers.get("authorization", "").removeprefix("Bearer "),
+        )
         self.requests.append(record)
         if reply.fault is not None and reply.fault.status is not None:
             record.outcome = "fault"
             headers = {} if reply.fault.retry_after is None else {"Retry-After": str(reply.fault.retry_after)}
             return _error(reply.fault.status, reply.fault.message, "scripted_fault", headers)
         return _Completion(record)
+
+
+def _serve(server: uvicorn.Server, sock: socket.socket) -> None:
+    asyncio.run(server.serve(sockets=[sock]))
 
 
 def _parsed(raw: bytes) -> dict[str, Any] | str:
@@ -315,10 +324,9 @@ class _Completion(Response):
         yield self._chunk({"role": "assistant", "content": ""})
         opened = False
         async for kind, piece in self._pieces():
-            if kind == "text":
+            if kind == "text" or self._call is None:
                 yield self._chunk({"content": piece})
                 continue
-            assert self._call is not None  # noqa: S101 - there are pieces of a call only where there is one
             if not opened:
                 opened = True
                 head = self._call | {"index": 0, "function": self._call["function"] | {"arguments": ""}}

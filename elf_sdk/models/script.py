@@ -7,6 +7,7 @@ people in `docs/reference/offline-model.md`.
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,7 +19,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from elf_sdk.errors import BadSpec
 from elf_sdk.team.document import read
 from elf_sdk.team.explain import explain
-from elf_sdk.team.spec import duration_seconds
+from elf_sdk.team.kinds import duration_seconds
 
 __all__ = ["Call", "Fault", "OfflineScript", "Prompt", "Reply", "Rule", "When", "load_script", "reply_to", "tokens"]
 
@@ -59,6 +60,8 @@ class When(_Part):
     """In what the person asked: the last message of the user, before any tool calls that it led to."""
     system: Pattern | None = None
     """In the system prompt."""
+    before: Pattern | None = None
+    """In what was said before that question, by whomever. Fits nothing where nothing was said."""
     after_tool: Pattern | None = None
     """In the name of the tool that has just answered. A rule without it never fits after a tool's answer."""
     result: Pattern | None = None
@@ -73,7 +76,7 @@ class When(_Part):
     @property
     def names(self) -> frozenset[str]:
         """The named groups of all patterns."""
-        patterns = (self.user, self.system, self.after_tool, self.result)
+        patterns = (self.user, self.system, self.before, self.after_tool, self.result)
         return frozenset(name for pattern in patterns if pattern for name in re.compile(pattern).groupindex)
 
 
@@ -148,12 +151,14 @@ class Prompt:
         question: the last user message before the tool calls it led to.
         results: (tool, output) of the tools that have just answered, or nothing.
         offered: names of the tools that may be called.
+        before: the texts of the user and the assistant before the question, joined by newlines.
     """
 
     system: str
     question: str
     results: tuple[tuple[str, str], ...] = ()
     offered: frozenset[str] = frozenset()
+    before: str = ""
 
     @classmethod
     def of(cls, body: Mapping[str, Any]) -> Prompt:
@@ -176,7 +181,9 @@ class Prompt:
             if message.get("role") == "tool"
         )
         offered = frozenset(tool["function"]["name"] for tool in body.get("tools") or () if "function" in tool)
-        return cls(system, text_of(users[-1]) if users else "", results, offered)
+        earlier = itertools.takewhile(lambda message: not users or message is not users[-1], messages)
+        before = "\n".join(text_of(message) for message in earlier if message.get("role") in ("user", "assistant"))
+        return cls(system, text_of(users[-1]) if users else "", results, offered, before)
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,6 +263,7 @@ def _fits(rule: Rule, prompt: Prompt) -> dict[str, str] | None:
     for pattern, text in (
         (when.system, prompt.system),
         (when.user, prompt.question),
+        (when.before, prompt.before),
         (when.after_tool, tool),
         (when.result, output),
     ):

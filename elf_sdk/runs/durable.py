@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 import orjson
 from typing_extensions import override
 
-from elf_sdk.errors import Conflict, ElfError, NotFound, Retryable
+from elf_sdk.errors import Conflict, ElfError, Retryable
 from elf_sdk.runs.adapter import Owner
 from elf_sdk.runs.events import Event, LoggedEvent, decode, encode, stored_kind
 from elf_sdk.runs.log import (
@@ -21,13 +20,14 @@ from elf_sdk.runs.log import (
     RunRequest,
     RunState,
     check_end,
+    check_same,
     next_state,
+    refusal,
 )
-from elf_sdk.store.database import Connection, EventRow, Group, HeadRow, MovedRow, RunRow, Store
+from elf_sdk.store.database import Connection, EventRow, Group, HeadRow, MovedRow, RunRow, Store, moment
 
 __all__ = ["DurableLog"]
 
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _RUN: Final = "id, team, owner_issuer, owner_subject, context_id, text, metadata, state, head, created_at, updated_at"
 _KNOWN: Final = (
     "SELECT run_id, digest FROM idempotency_keys WHERE team = ? AND owner_issuer = ? AND owner_subject = ? "
@@ -76,7 +76,7 @@ class DurableLog(RunLog):
     async def read(self, run_id: str, after: int = 0, limit: int = 1000) -> tuple[LoggedEvent, ...]:
         return await self._store.read(
             lambda connection: tuple(
-                LoggedEvent(run_id, seq, _time(at), decode(kind, data))
+                LoggedEvent(run_id, seq, moment(at), decode(kind, data))
                 for seq, at, kind, data in connection.execute(_READ, (run_id, after, limit))
             )
         )
@@ -143,7 +143,7 @@ def _create(connection: Connection, items: Sequence[_New]) -> list[tuple[Run, bo
 
 def _created(connection: Connection, item: _New, created: int | None) -> tuple[Run, bool] | ElfError:
     if created is not None:
-        now = _time(created)
+        now = moment(created)
         return Run(item.run_id, item.request, RunState.QUEUED, 0, now, now), True
     try:
         known = _known(connection, item.request, item.key) if item.key is not None else _get(connection, item.run_id)
@@ -176,14 +176,13 @@ def _append(connection: Connection, items: Sequence[_Appended]) -> list[tuple[Lo
         run = heads.get(item.run_id)
         if run is None:
             held = Retryable(f"the run {item.run_id!r} is held by another process; try again")
-            outcomes.append(held if item.run_id in heads else NotFound(f"there is no run {item.run_id!r}"))
+            outcomes.append(held if item.run_id in heads else refusal(item.run_id, None))
             continue
         if _is_stored(connection, item, run):
             outcomes.append(_logged(item))
             continue
-        refused = _refusal(item, run)
-        if refused is not None:
-            outcomes.append(refused)
+        if RunState(run.state).terminal or item.head not in (None, run.head):
+            outcomes.append(refusal(run.id, run))
             continue
         item.numbered = [
             EventRow(run.id, seq, run.epoch, kind, data, run.now)
@@ -211,18 +210,9 @@ def _is_stored(connection: Connection, item: _Appended, run: HeadRow) -> bool:
     return [EventRow(*row) for row in found] == item.numbered
 
 
-def _refusal(item: _Appended, run: HeadRow) -> Conflict | None:
-    """Why a run takes no events."""
-    if RunState(run.state).terminal:
-        return Conflict(f"the run {run.id!r} has ended as {run.state}")
-    if item.head is not None and item.head != run.head:
-        return Conflict(f"the run {run.id!r} has moved on to event {run.head}")
-    return None
-
-
 def _logged(item: _Appended) -> tuple[LoggedEvent, ...]:
     return tuple(
-        LoggedEvent(row.run_id, row.seq, _time(row.at), event)
+        LoggedEvent(row.run_id, row.seq, moment(row.at), event)
         for row, event in zip(item.numbered, item.events, strict=True)
     )
 
@@ -235,8 +225,7 @@ def _known(connection: Connection, request: RunRequest, key: IdempotencyKey) -> 
     if known is None:
         return None
     run_id, digest = known
-    if digest != request.digest:
-        raise Conflict(f"the key {key.key!r} was used before for a different request; use another")
+    check_same(key, digest, request)
     return _get(connection, run_id)
 
 
@@ -248,8 +237,4 @@ def _get(connection: Connection, run_id: str) -> Run | None:
 def _run(row: tuple[Any, ...]) -> Run:
     run_id, team, issuer, subject, context_id, text, metadata, state, head, created, updated = row
     request = RunRequest(team, Owner(issuer, subject), context_id, text, orjson.loads(metadata))
-    return Run(run_id, request, RunState(state), head, _time(created), _time(updated))
-
-
-def _time(milliseconds: int) -> datetime:
-    return _EPOCH + timedelta(milliseconds=milliseconds)
+    return Run(run_id, request, RunState(state), head, moment(created), moment(updated))

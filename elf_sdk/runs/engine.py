@@ -28,13 +28,14 @@ from elf_sdk.runs.events import (
     InputRequired,
     LoggedEvent,
     Started,
-    answer_text,
     clean,
     is_terminal,
 )
+from elf_sdk.runs.history import all_events, earlier_messages
 from elf_sdk.runs.log import IdempotencyKey, Run, RunFilter, RunLog, RunRequest, RunState
 from elf_sdk.runs.writer import RunWriter
-from elf_sdk.team.spec import TeamSpec, duration_seconds
+from elf_sdk.team.kinds import duration_seconds
+from elf_sdk.team.spec import TeamSpec
 
 __all__ = ["Engine", "EngineStatus"]
 
@@ -51,7 +52,6 @@ _PAGE: Final = 1000
 _MESSAGE: Final = 2000
 """Characters of a message that are kept when somebody else wrote it."""
 _UNFINISHED: Final = frozenset({RunState.QUEUED, RunState.WORKING})
-_ENDED: Final = frozenset(state for state in RunState if state.terminal)
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,16 +238,7 @@ class Engine:
             NotFound: there is no such run of this owner.
         """
         await self.get(run_id, owner)
-        return await self._all(run_id)
-
-    async def _all(self, run_id: str) -> tuple[LoggedEvent, ...]:
-        events = list(await self.log.read(run_id, 0, _PAGE))
-        while events and len(events) % _PAGE == 0:
-            batch = await self.log.read(run_id, events[-1].seq, _PAGE)
-            if not batch:
-                break
-            events += batch
-        return tuple(events)
+        return await all_events(self.log, run_id)
 
     async def answer(self, run_id: str, owner: Owner, question_id: str, answer: str, key: str = "") -> Run:
         """Answer a question that the run waits for; the run goes on. The same answer twice is one answer.
@@ -261,7 +252,7 @@ class Engine:
         self._refuse_when_closing()
         while True:
             run = await self.get(run_id, owner)
-            events = [logged.event for logged in await self._all(run_id)]
+            events = [logged.event for logged in await all_events(self.log, run_id)]
             given = {event.question_id: event.answer for event in events if isinstance(event, Answered)}
             if question_id in given:
                 if given[question_id] == clean(answer):
@@ -315,19 +306,7 @@ class Engine:
 
     async def history(self, request: RunRequest, before: str) -> tuple[TurnMessage, ...]:
         """Earlier messages of the conversation, oldest first, without the run `before`."""
-        limit = self.spec.chat.context_window_messages
-        which = RunFilter(request.team, request.owner, request.context_id, _ENDED)
-        messages: list[TurnMessage] = []
-        for run in await self.log.list(which, limit=(limit + 1) // 2):
-            if run.id == before:
-                continue
-            if answer := answer_text(await self._all(run.id)):
-                messages.append(TurnMessage("team", answer))
-            messages.append(TurnMessage("user", run.request.text))
-            messages.extend(_results(run.request))
-        messages = messages[:limit]
-        messages.reverse()
-        return (*messages, *_results(request))
+        return await earlier_messages(self.log, request, before, self.spec.chat.context_window_messages)
 
     async def status(self) -> EngineStatus:
         """Counts for `/status`."""
@@ -452,7 +431,7 @@ class Engine:
         request = run.request
         answers = {
             logged.event.question_id: logged.event.answer
-            for logged in (await self._all(run.id) if run.head else ())
+            for logged in (await all_events(self.log, run.id) if run.head else ())
             if isinstance(logged.event, Answered)
         }
         ctx = RunContext(
@@ -481,11 +460,3 @@ class Engine:
                     waits = True
                 await writer.add(event)
         return None if waits else Finished()
-
-
-def _results(request: RunRequest) -> list[TurnMessage]:
-    """What other teams sent back before this message, as the conversation shows it."""
-    return [
-        TurnMessage("team", f"{result['team']} returned, for {result['title']!r}:\n{result['text']}")
-        for result in request.metadata.get("results", ())
-    ]

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-from elf_sdk.errors import Conflict
+from elf_sdk.errors import Conflict, NotFound
 from elf_sdk.runs.events import Event, LoggedEvent, is_terminal
 from elf_sdk.runs.run import IdempotencyKey, Run, RunFilter, RunRequest, RunState, next_state
 from elf_sdk.store.waiters import Waiters
@@ -23,7 +23,9 @@ __all__ = [
     "RunState",
     "Waiters",
     "check_end",
+    "check_same",
     "next_state",
+    "refusal",
 ]
 
 
@@ -35,6 +37,39 @@ def check_end(run_id: str, events: Sequence[Event]) -> None:
     """
     if any(is_terminal(event) for event in events[:-1]):
         raise Conflict(f"nothing may follow the end of the run {run_id!r}")
+
+
+def check_same(key: IdempotencyKey, digest: str, request: RunRequest) -> None:
+    """Refuse a key that was used before, for the request of `digest`, when `request` is another.
+
+    Raises:
+        Conflict: it is.
+    """
+    if digest != request.digest:
+        raise Conflict(f"the key {key.key!r} was used before for a different request; use another")
+
+
+class Placed(Protocol):
+    """What says where a run is."""
+
+    @property
+    def state(self) -> str:
+        """A value of `RunState`."""
+        ...
+
+    @property
+    def head(self) -> int:
+        """How many events there are."""
+        ...
+
+
+def refusal(run_id: str, run: Placed | None) -> Conflict | NotFound:
+    """Why a run, or its absence, takes no events."""
+    if run is None:
+        return NotFound(f"there is no run {run_id!r}")
+    if RunState(run.state).terminal:
+        return Conflict(f"the run {run_id!r} has ended as {run.state}")
+    return Conflict(f"the run {run_id!r} has moved on to event {run.head}")
 
 
 class RunLog(Protocol):

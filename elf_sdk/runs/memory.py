@@ -9,7 +9,6 @@ from datetime import UTC, datetime
 
 from typing_extensions import override
 
-from elf_sdk.errors import Conflict, NotFound
 from elf_sdk.runs.events import Event, LoggedEvent, decode, encode, stored_kind
 from elf_sdk.runs.log import (
     IdempotencyKey,
@@ -20,7 +19,9 @@ from elf_sdk.runs.log import (
     RunState,
     Waiters,
     check_end,
+    check_same,
     next_state,
+    refusal,
 )
 
 __all__ = ["MemoryLog"]
@@ -60,19 +61,14 @@ class MemoryLog(RunLog):
         if known is None:
             return None
         run = self._runs[known]
-        if run.request.digest != request.digest:
-            raise Conflict(f"the key {key.key!r} was used before for a different request; use another")
+        check_same(key, run.request.digest, request)
         return run
 
     @override
     async def append(self, run_id: str, events: Sequence[Event], head: int | None = None) -> tuple[LoggedEvent, ...]:
         run = self._runs.get(run_id)
-        if run is None:
-            raise NotFound(f"there is no run {run_id!r}")
-        if run.state.terminal:
-            raise Conflict(f"the run {run_id!r} has ended as {run.state}")
-        if head is not None and head != run.head:
-            raise Conflict(f"the run {run_id!r} has moved on to event {run.head}")
+        if run is None or run.state.terminal or head not in (None, run.head):
+            raise refusal(run_id, run)
         # Through the codec and back, so that this log shows what the durable one would.
         stored = [decode(stored_kind(event), encode(event)) for event in events]
         check_end(run_id, stored)

@@ -8,6 +8,7 @@ is: `user:<id>` for a person, `team:<name>` for another team.
 from __future__ import annotations
 
 import hashlib
+import re
 import time
 import uuid
 from collections import OrderedDict
@@ -19,12 +20,13 @@ import jwt
 from elf_sdk.errors import Forbidden, Unauthenticated
 from elf_sdk.runs.adapter import Owner
 
-__all__ = ["LEEWAY", "Issuer", "Principal", "Verifier", "audience", "bearer_token"]
+__all__ = ["LEEWAY", "Issuer", "Principal", "Verifier", "audience", "bearer_token", "is_name"]
 
 ALGORITHM: Final = "HS256"
 LEEWAY: Final = 30
 """Seconds by which clocks may differ."""
 _CACHE: Final = 10_000
+_NAME: Final = re.compile(r"[^\x00-\x1f\x7f-\x9f\ud800-\udfff]{1,255}")
 _REQUIRED: Final = ["iss", "aud", "sub", "iat", "exp", "jti"]
 
 
@@ -45,6 +47,11 @@ class Principal:
     name: str
     roles: frozenset[str]
     expires_at: int
+
+
+def is_name(text: str) -> bool:
+    """Whether `text` can be who a token is about: 1 to 255 characters, none of them for control."""
+    return _NAME.fullmatch(text) is not None
 
 
 def audience(organisation: str, environment: str, team: str) -> str:
@@ -171,7 +178,7 @@ class Verifier:
         subject = claims["sub"]
         kind, _, name = subject.partition(":")
         roles = claims.get("roles", [])
-        if kind not in ("user", "team") or not name or not isinstance(roles, list):
+        if kind not in ("user", "team") or not is_name(name) or not isinstance(roles, list):
             raise Unauthenticated("the token does not say who the caller is")
         return Principal(
             owner=Owner(claims["iss"], subject),

@@ -54,6 +54,7 @@ def describe(
     base_url: str,
     a2a: tuple[Mapping[str, Any], ...],
     chat_enabled: bool,
+    query_token: bool,
 ) -> Capabilities:
     """What the spec and the adapter already say.
 
@@ -63,6 +64,7 @@ def describe(
         base_url: the team's own address, without a trailing slash.
         a2a: binding, URL and version of each A2A interface.
         chat_enabled: whether the chat is really mounted.
+        query_token: whether the chat takes a token in its address.
     """
     interfaces: list[Mapping[str, Any]] = [{"type": "a2a", **interface} for interface in a2a]
     if chat_enabled:
@@ -73,7 +75,11 @@ def describe(
                 "path": CHAT_PATH,
                 "subprotocols": [SUBPROTOCOL],
                 "frame_schema": base_url + CHAT_SCHEMA_PATH,
-                "authentication": "a bearer token: Authorization header, ?token=, subprotocol elf.bearer.<base64url>",
+                "token_in": [
+                    "header Authorization: Bearer <token>",
+                    "subprotocol elf.bearer.<base64url of the token>",
+                    *(["query ?token=<token>"] if query_token else []),
+                ],
             }
         )
     return Capabilities(

@@ -27,6 +27,8 @@ log = logging.getLogger("elf.delegation")
 _FIRST_DELAY: Final = 0.5
 _LONGEST_DELAY: Final = 15.0
 """Seconds between tries to reach a team that is absent; doubled after each."""
+_LONGEST_ANSWER: Final = 200_000
+"""Characters of an answer; it travels as one frame, and goes to the manager's model whole."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +76,7 @@ class Courier:
         self._client_for = client_for
         self._publish = publish
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._confirming: set[asyncio.Task[Delegation]] = set()
 
     async def open(self) -> None:
         """Take up what was confirmed and is not done."""
@@ -82,6 +85,7 @@ class Courier:
 
     async def close(self) -> None:
         """Stop following. What is not done stays in the store, for the next start."""
+        await asyncio.gather(*self._confirming, return_exceptions=True)
         tasks = list(self._tasks.values())
         for task in tasks:
             task.cancel()
@@ -97,23 +101,29 @@ class Courier:
         Raises:
             Conflict: a delegation of this id holds something else.
         """
-        row = await self._delegations.confirm(
-            Delegation(
-                id=preview.delegation_id,
-                team=self._team,
-                owner_issuer=owner.issuer,
-                owner_subject=owner.subject,
-                session_id=preview.session_id,
-                run_id=preview.run_id,
-                proposal_id=preview.proposal_id,
-                target=preview.target,
-                preview=asdict(preview),
-                preview_hash=preview.hash,
-            )
+        row = Delegation(
+            id=preview.delegation_id,
+            team=self._team,
+            owner_issuer=owner.issuer,
+            owner_subject=owner.subject,
+            session_id=preview.session_id,
+            run_id=preview.run_id,
+            proposal_id=preview.proposal_id,
+            target=preview.target,
+            preview=asdict(preview),
+            preview_hash=preview.hash,
         )
-        if not row.state.terminal:
-            self._launch(row)
-        return row
+        # Stored and sent together, also when the person's connection breaks in between.
+        task = asyncio.create_task(self._keep(row), name=f"confirmation of {row.id}")
+        self._confirming.add(task)
+        task.add_done_callback(self._confirming.discard)
+        return await asyncio.shield(task)
+
+    async def _keep(self, row: Delegation) -> Delegation:
+        stored = await self._delegations.confirm(row)
+        if not stored.state.terminal:
+            self._launch(stored)
+        return stored
 
     def _launch(self, row: Delegation) -> None:
         if row.id in self._tasks:
@@ -154,12 +164,21 @@ class Courier:
         }
         client = self._client_for(row.target)
         answer: list[str] = []
+        length = 0
         updates = client.send(work_order(preview), message_id=row.id, context_id=row.id, metadata=metadata)
         async with aclosing(updates):
             async for update in updates:
+                if update.task_id and row.remote_task_id is None:
+                    row = await self._delegations.update(row.id, DelegationState.WORKING, remote_task_id=update.task_id)
                 if update.replaces:
                     answer.clear()
+                    length = 0
                 answer.append(update.text_delta)
+                length += len(update.text_delta)
+                if length > _LONGEST_ANSWER:
+                    error = f"{row.target} answered with more than {_LONGEST_ANSWER:,} characters, and was not read on"
+                    await self._end(row, DelegationState.FAILED, error=error)
+                    return
                 if update.state is RunState.INPUT_REQUIRED:
                     await self._end(row, DelegationState.FAILED, error=f"{row.target} asks: {update.question}")
                     return

@@ -4,56 +4,20 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import replace
-from pathlib import Path
 
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 
-from elf_sdk.server.a2a.routes import base_url
-from elf_sdk.server.auth import Issuer
-from elf_sdk.server.services import dev_secret, open_services
+from elf_sdk.server.address import base_url
+from elf_sdk.server.local import team_path
+from elf_sdk.server.services import open_services
 from elf_sdk.server.team_server import TeamServer
 from elf_sdk.settings import Settings
-from elf_sdk.team.load import Project
 from elf_sdk.team.org import Org
 
-__all__ = ["dev_issuer", "dev_settings", "mounted", "team_path"]
-
-
-def team_path(team: str) -> str:
-    """Where a team is mounted."""
-    return f"/teams/{team}"
-
-
-def dev_settings(project: Project, settings: Settings, address: str) -> Settings:
-    """`settings` with what a project on this machine implies; what the environment says goes first.
-
-    Args:
-        project: whose teams are served.
-        settings: as the environment says.
-        address: of the server, such as `http://127.0.0.1:8000`.
-    """
-    defaults = Settings()
-    return replace(
-        settings,
-        organisation=_first(settings.organisation, defaults.organisation, project.organisation.name),
-        store=_first(settings.store, defaults.store, str(project.root / ".elf" / "elf.db")),
-        team_url=settings.team_url or address + team_path("{team}"),
-    )
-
-
-def dev_issuer(project: Project, settings: Settings) -> Issuer:
-    """Signs tokens for the teams that `elf dev` serves from this project, also from another process.
-
-    Raises:
-        Failure: the development secret cannot be kept.
-    """
-    complete = dev_settings(project, settings, "")
-    secret = complete.jwt_secret or dev_secret(Path(complete.store))
-    return Issuer(secret, complete.organisation, complete.environment)
+__all__ = ["mounted"]
 
 
 def mounted(
@@ -84,7 +48,3 @@ def mounted(
     routes: list[BaseRoute] = [Mount(team_path(server.spec.name), server) for server in servers]
     routes.append(Mount("/", servers[0]) if len(servers) == 1 else Route("/", index))
     return Starlette(routes=routes, lifespan=lifespan)
-
-
-def _first(given: str, default: str, implied: str) -> str:
-    return given if given != default else implied

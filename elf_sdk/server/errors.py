@@ -26,6 +26,7 @@ CLOSE_CODES: Final = {
     "session_over": 4408,
     "limit": 4429,
     "restarting": 1012,
+    "failed": 1011,
     "too_big": 1009,
     "done": 1000,
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import signal
 import socket
 from typing import Final, Literal
 
@@ -62,7 +63,7 @@ def server_for(app: ASGIApp, *, lifespan: Literal["on", "off"] = "on") -> uvicor
         log_config=None,
         access_log=False,
         server_header=False,
-        ws="websockets-sansio",
+        ws="elf_sdk.server.websocket:WebSocketProtocol",
         ws_per_message_deflate=False,
         ws_ping_interval=_PING,
         ws_ping_timeout=_PING,
@@ -91,11 +92,15 @@ def serve(app: Starlette, sock: socket.socket, *, log_level: str) -> None:
 
     async def lifelong() -> None:
         async with app.router.lifespan_context(app):
+            # The server raises what stopped it once more when it is done. By default SIGTERM would then end the process
+            # right here, and SIGINT cancel what follows, before the lifespan has ended its runs.
+            for number in (signal.SIGTERM, signal.SIGINT):
+                signal.signal(number, lambda *_: None)
             await server.serve(sockets=[sock])
 
     with asyncio.Runner(loop_factory=server.config.get_loop_factory()) as runner:
         try:
             runner.run(lifelong())
         except KeyboardInterrupt:
-            # The server has stopped in good order by then, and raises the signal again.
+            # Nothing was served yet.
             return

@@ -10,6 +10,9 @@ from __future__ import annotations
 import importlib.util
 import sys
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from importlib.machinery import ModuleSpec, SourceFileLoader
 from pathlib import Path
 from types import ModuleType
 from typing import Final
@@ -25,6 +28,9 @@ _EXTRAS: Final = {
     "langchain_core": "langgraph",
     "langchain_openai": "langgraph",
 }
+
+_OWN: Final = frozenset({"team", "tests", "conftest", "setup"})
+"""Modules that stand beside many a team, and that no team imports."""
 
 
 def load_server(directory: Path) -> TeamServer:
@@ -48,20 +54,37 @@ def load_server(directory: Path) -> TeamServer:
     ]
     if len(classes) != 1:
         raise BadInput(f"{path}: it defines {len(classes)} subclasses of TeamServer; define one, or an instance of it")
-    return classes[0]()
+    with _telling(path, "making the team"):
+        return classes[0]()
 
 
 def _imported(path: Path) -> ModuleType:
     directory = path.parent.resolve()
     name = f"elf_team_{directory.name.replace('-', '_')}"
-    spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None and spec.loader is not None  # noqa: S101, PT018 - true of any path that ends in .py
+    loader = SourceFileLoader(name, str(path))
+    spec = ModuleSpec(name, loader, origin=str(path))
+    spec.has_location = True
     module = importlib.util.module_from_spec(spec)
+    _refuse_hidden(directory)
     sys.modules[name] = module
     sys.path.insert(0, str(directory))
     try:
-        spec.loader.exec_module(module)
-    except ElfError:
+        with _telling(path, "importing the team"):
+            loader.exec_module(module)
+    finally:
+        # The team's own code may have taken it away.
+        with suppress(ValueError):
+            sys.path.remove(str(directory))
+        _file_away(directory, name)
+    return module
+
+
+@contextmanager
+def _telling(path: Path, doing: str) -> Iterator[None]:
+    """Tell what the team's code raises as one sentence. Only Ctrl-C goes on as it is."""
+    try:
+        yield
+    except (ElfError, KeyboardInterrupt):
         raise
     except ModuleNotFoundError as error:
         package = (error.name or "").partition(".")[0]
@@ -73,12 +96,30 @@ def _imported(path: Path) -> ModuleType:
         raise BadInput(
             f"{_place(error, path)}: there is no module {error.name!r}; install it, or correct the import"
         ) from error
-    except Exception as error:
-        raise BadInput(f"{_place(error, path)}: importing the team raised {type(error).__name__}: {error}") from error
-    finally:
-        sys.path.remove(str(directory))
-        _file_away(directory, name)
-    return module
+    except SystemExit as error:
+        raise BadInput(
+            f"{_place(error, path)}: {doing} ended the process (exit {error.code}); "
+            "a team.py defines a team, and what it does belongs below `if __name__ == '__main__':`"
+        ) from error
+    except BaseException as error:  # the command line knows no other kind of error
+        raise BadInput(f"{_place(error, path)}: {doing} raised {type(error).__name__}: {error}") from error
+
+
+def _refuse_hidden(directory: Path) -> None:
+    """Refuse a module of the team's that an import would never find, or that Python would find in place of its own.
+
+    Raises:
+        BadInput: it has the name of a module of Python's own, or of a package that is loaded.
+    """
+    for entry in sorted(directory.iterdir()):
+        plain = entry.stem if entry.suffix == ".py" else entry.name if (entry / "__init__.py").is_file() else ""
+        if not plain or plain in _OWN:
+            continue
+        loaded = getattr(sys.modules.get(plain), "__file__", None)
+        elsewhere = loaded is not None and not Path(loaded).resolve().is_relative_to(directory)
+        if plain in sys.stdlib_module_names or elsewhere:
+            whose = "Python's own" if plain in sys.stdlib_module_names else "a package that is installed"
+            raise BadInput(f"{entry}: {whose} module has the name {plain!r} already; give this one another name")
 
 
 def _file_away(directory: Path, name: str) -> None:
@@ -88,10 +129,16 @@ def _file_away(directory: Path, name: str) -> None:
         if plain.startswith("elf_team_") or plain == "__main__" or not file:
             continue
         if Path(file).resolve().is_relative_to(directory):
-            sys.modules[f"{name}.{plain}"] = sys.modules.pop(plain)
+            filed = f"{name}.{plain}"
+            sys.modules[filed] = sys.modules.pop(plain)
+            # Whoever resolves the annotations of a class looks up its module by this name, and may do so much later.
+            for value in list(vars(module).values()):
+                if isinstance(value, type) and value.__module__ == plain:
+                    with suppress(AttributeError, TypeError):
+                        value.__module__ = filed
 
 
-def _place(error: Exception, path: Path) -> str:
+def _place(error: BaseException, path: Path) -> str:
     """File and line of the team's own code that raised, as well as it is known."""
     if isinstance(error, SyntaxError) and error.filename:
         return f"{error.filename}:{error.lineno}"

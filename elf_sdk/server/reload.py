@@ -6,12 +6,14 @@ import os
 import signal
 import socket
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-__all__ = ["snapshot", "supervise"]
+__all__ = ["end_with_parent", "snapshot", "supervise"]
 
 _LOOK: Final = 0.5
 """Seconds between two looks at the files."""
@@ -23,11 +25,20 @@ _SKIPPED: Final = frozenset({"__pycache__", "charts", "node_modules", ".venv", "
 
 def snapshot(root: Path) -> dict[Path, int]:
     """The files below `root` on which a team depends, with the time of their last change in nanoseconds."""
-    return {path: path.stat().st_mtime_ns for path in _files(root) if path.exists()}
+    found = {}
+    for path in _files(root):
+        # Editors replace files, and a link may lead nowhere.
+        with suppress(OSError):
+            found[path] = path.stat().st_mtime_ns
+    return found
 
 
 def _files(directory: Path) -> Iterator[Path]:
-    for path in directory.iterdir():
+    entries: list[Path] = []
+    # A directory that is gone by now, or is somebody else's, holds nothing that a team depends on.
+    with suppress(OSError):
+        entries += directory.iterdir()
+    for path in entries:
         if path.is_dir():
             if path.name not in _SKIPPED and not path.is_symlink():
                 yield from _files(path)
@@ -67,6 +78,18 @@ def supervise(
         code = _ended(child)
         if stopped:
             return 0 if code in (0, -signal.SIGINT, -signal.SIGTERM) else code
+
+
+def end_with_parent() -> None:
+    """Stop this process, as SIGTERM does, when the supervisor that started it is gone, however it went."""
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(_LOOK)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, name="elf-parent", daemon=True).start()
 
 
 def _ended(child: subprocess.Popen[bytes]) -> int:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import secrets
 import tempfile
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -12,22 +10,24 @@ from pathlib import Path
 
 import httpx
 
-from elf_sdk.errors import BadInput, Failure
+from elf_sdk.errors import BadInput
 from elf_sdk.models.llm import Endpoint, resolve
 from elf_sdk.models.offline import OfflineModel
-from elf_sdk.models.script import load_script
+from elf_sdk.models.script import OfflineScript, load_script
+from elf_sdk.runs.adapter import Delegate
 from elf_sdk.runs.durable import DurableLog
 from elf_sdk.runs.log import RunLog
 from elf_sdk.runs.memory import MemoryLog
 from elf_sdk.server.a2a.client import TeamClient
 from elf_sdk.server.auth import Issuer
+from elf_sdk.server.local import dev_secret
 from elf_sdk.settings import Settings
 from elf_sdk.store import store_at
 from elf_sdk.store.delegations import Delegations
 from elf_sdk.team.org import Org
 from elf_sdk.team.spec import TeamSpec
 
-__all__ = ["Services", "dev_secret", "open_services"]
+__all__ = ["Services", "open_services"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +57,19 @@ class Services:
         """Signs this process's tokens."""
         return Issuer(self.secret, self.settings.organisation, self.settings.environment)
 
+    def delegates_of(self, spec: TeamSpec) -> tuple[Delegate, ...]:
+        """The teams that this one manages, as far as both sides say so."""
+        if self.org is None:
+            return tuple(Delegate(name, name, "") for name in spec.manages)
+        children = (self.org.teams[name] for name in self.org.children(spec.name))
+        return tuple(Delegate(child.name, child.title, child.purpose) for child in children)
+
+    def callers_of(self, spec: TeamSpec) -> frozenset[str]:
+        """The teams that may call this one."""
+        if self.org is None:
+            return frozenset({*spec.peers, *([spec.reports_to] if spec.reports_to else [])})
+        return frozenset(self.org.callers(spec.name))
+
     def endpoint(self, spec: TeamSpec, directory: Path | None) -> Endpoint:
         """The model of a team. Starts the offline model where it is that.
 
@@ -70,8 +83,7 @@ class Services:
 
     def _offline_url(self, team: str, directory: Path | None) -> str:
         script = directory / "offline.yaml" if directory is not None else None
-        if script is not None and script.is_file():
-            self.offline.add(team, load_script(script))
+        self.offline.add(team, load_script(script) if script is not None and script.is_file() else OfflineScript())
         self.offline.start()
         return self.offline.url(team)
 
@@ -87,25 +99,6 @@ class Services:
         issuer = self.issuer
         url = template.replace("{team}", team)
         return TeamClient(url, lambda: issuer.team_token(caller, team), self.http, team=team)
-
-
-def dev_secret(store: Path) -> str:
-    """The secret of a development server, made once and kept beside its store, readable by its user alone.
-
-    Raises:
-        Failure: it can be neither read nor written.
-    """
-    path = store.parent / "jwt-secret"
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-                file.write(secrets.token_urlsafe(48))
-        except FileExistsError:
-            pass
-        return path.read_text(encoding="ascii").strip()
-    except OSError as error:
-        raise Failure(f"the development secret {path} cannot be kept: {error.strerror}; set JWT_SECRET_KEY") from None
 
 
 @asynccontextmanager

@@ -8,29 +8,29 @@ app = BrandTeam()
 
 from __future__ import annotations
 
-import dataclasses
 import importlib.util
-import ipaddress
 import logging
 import sys
-from collections.abc import AsyncGenerator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, ClassVar, final
+from typing import ClassVar, NoReturn, final
 
 from starlette.applications import Starlette
-from starlette.requests import HTTPConnection, Request
+from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.types import Receive, Scope, Send
 
 from elf_sdk.errors import BadInput, ElfError, Unauthenticated
-from elf_sdk.runs.adapter import Adapter, AdapterCapabilities, Delegate, RunContext
+from elf_sdk.runs.adapter import Adapter, RunContext
 from elf_sdk.runs.engine import Engine
 from elf_sdk.runs.events import Event
 from elf_sdk.server.a2a.card import agent_card, interfaces
-from elf_sdk.server.a2a.routes import a2a_routes, base_url
+from elf_sdk.server.a2a.routes import a2a_routes
+from elf_sdk.server.address import base_url, is_local
 from elf_sdk.server.auth import Principal, Verifier, bearer_token
 from elf_sdk.server.capabilities import CHAT_PATH, CHAT_SCHEMA_PATH, Capabilities, describe
 from elf_sdk.server.chat.endpoint import ChatEndpoint
@@ -39,6 +39,7 @@ from elf_sdk.server.chat.session import ChatSession
 from elf_sdk.server.courier import Courier, Progress
 from elf_sdk.server.errors import error_response
 from elf_sdk.server.health import Health, report
+from elf_sdk.server.hooks import Hooked, chosen_adapter
 from elf_sdk.server.listen import bind, serve
 from elf_sdk.server.logs import protect_logs
 from elf_sdk.server.preview import Preview
@@ -52,11 +53,27 @@ __all__ = ["TeamServer"]
 log = logging.getLogger("elf.server")
 
 
+@dataclass(frozen=True, slots=True)
+class _Running:
+    """What a team has from its start to its stop."""
+
+    services: Services
+    verifier: Verifier
+    engine: Engine
+    courier: Courier
+    chat: ChatEndpoint | None
+    """None where the chat is off."""
+
+
 class TeamServer:
     """A team as a service. An ASGI application; its hooks are the methods that begin with `on_`, and two more.
 
     Args:
         spec: what the team is; by default `team.yaml` beside the module that defines the subclass.
+
+    Attributes:
+        spec: the team; from its start on with the environment merged in.
+        directory: where its team.yaml is, or None where the spec was given.
 
     Raises:
         BadSpec: the team.yaml is wrong.
@@ -67,14 +84,20 @@ class TeamServer:
     """Does the team's work. A subclass names one, or replaces `on_message`."""
 
     def __init__(self, spec: TeamSpec | None = None) -> None:
-        self.directory = _directory(type(self)) if spec is None else None
-        self.spec = spec if spec is not None else _spec_of(type(self), self.directory)
-        self._adapter: Adapter = _chosen_adapter(self)
-        self._engine: Engine | None = None
-        self._services: Services | None = None
-        self._verifier: Verifier | None = None
-        self._chat: ChatEndpoint | None = None
-        self._courier: Courier | None = None
+        self.directory: Path | None = None
+        self._replaced = type(self).on_message is not TeamServer.on_message
+        try:
+            if spec is None:
+                self.directory = _directory(type(self))
+                spec = load_team(self.directory)
+            self._adapter = chosen_adapter(type(self).__name__, spec, self.adapter, replaced=self._replaced)
+        except ElfError as error:
+            if type(self).__module__ != "__main__":
+                raise
+            # `python team.py`: nobody is above it who could tell the error without a traceback.
+            _leave(error)
+        self.spec = self._declared = spec
+        self._running: _Running | None = None
         self._app = Starlette(
             routes=self._fixed_routes(),
             lifespan=self._lifespan,
@@ -110,7 +133,8 @@ class TeamServer:
     async def on_chat_open(self, session: ChatSession) -> str:
         """The greeting of a session."""
         made_up = " I answer with made-up text: the offline model is on." if self.spec.llm.provider == "offline" else ""
-        return f"Hello, I am the {self.spec.manager.role} of {self.spec.title}. {self.spec.purpose}{made_up}"
+        team = f". {self.spec.title}: {self.spec.purpose}" if self.spec.purpose else f" of {self.spec.title}."
+        return f"Hello, I am the {self.spec.manager.role}{team}{made_up}"
 
     async def on_chat_close(self, session: ChatSession, reason: str) -> str:
         """The summary of a session."""
@@ -126,7 +150,7 @@ class TeamServer:
         """Serve alone until stopped; what `python team.py` and the container do.
 
         Raises:
-            SystemExit: it cannot start; the message says why.
+            SystemExit: it cannot start; one sentence says why, and the code is that of the command line.
         """
         try:
             settings = load_settings()
@@ -135,7 +159,7 @@ class TeamServer:
             print(f"{self.spec.title} on {address} — card: {address}/.well-known/agent-card.json", flush=True)  # noqa: T201 - a person started this
             serve(self._app, sock, log_level=settings.log_level)
         except ElfError as error:
-            sys.exit(f"error: {error}")
+            _leave(error)
 
     @asynccontextmanager
     async def running(self, services: Services) -> AsyncGenerator[None, None]:
@@ -144,71 +168,61 @@ class TeamServer:
         Raises:
             ElfError: the team cannot start; the message says why.
         """
-        await self._start(services)
+        settings = services.settings
+        self.spec = self._declared.for_environment(settings.environment)
+        protect_logs()
+        self._running = running = self._assembled(services)
+        started = False
         try:
-            yield
+            async with AsyncExitStack() as stack:
+                stack.push_async_callback(running.courier.close)
+                stack.push_async_callback(running.engine.close)
+                if running.chat is not None:
+                    stack.push_async_callback(running.chat.close)
+                await running.engine.open()
+                self._app.router.routes[:] = self._routes(running)
+                await running.courier.open()
+                await self.on_start()
+                started = True
+                yield
         finally:
-            await self._stop()
+            self._running = None
+            if started:
+                await self.on_stop()
 
     @asynccontextmanager
     async def _lifespan(self, app: Starlette) -> AsyncGenerator[None, None]:
         async with open_services(load_settings()) as services, self.running(services):
             yield
 
-    async def _start(self, services: Services) -> None:
-        protect_logs()
-        settings = services.settings
-        spec = self.spec.for_environment(settings.environment)
-        self._services = services
-        self._verifier = Verifier(services.secret, settings.organisation, settings.environment, spec.name)
-        replaced = type(self).on_message is not TeamServer.on_message
-        adapter = _Hooked(self, self._adapter) if replaced else self._adapter
+    def _assembled(self, services: Services) -> _Running:
+        spec, settings = self.spec, services.settings
+        adapter = self._adapter
+        if self._replaced:
+            adapter = Hooked(self.on_message, adapter.name, adapter.capabilities)
         engine = Engine(
-            spec, adapter, services.log, services.endpoint(spec, self.directory), _delegates(spec, services)
+            spec, adapter, services.log, services.endpoint(spec, self.directory), services.delegates_of(spec)
         )
-        await engine.open()
         courier = Courier(
             spec.name,
             services.delegations,
             client_for=lambda team: services.client_for(spec.name, team),
             publish=self._publish,
         )
-        self._engine, self._courier = engine, courier
-        routes = self._fixed_routes()
-        routes += a2a_routes(
-            engine,
-            lambda base_url: agent_card(spec, adapter.capabilities, base_url),
-            self._authenticate,
-            callers=_callers(spec, services),
-            public_url=settings.public_url,
-        )
+        verifier = Verifier(services.secret, settings.organisation, settings.environment, spec.name)
+        chat = None
         if spec.chat.enabled and self._chat_possible():
-            self._chat = ChatEndpoint(
+            chat = ChatEndpoint(
                 spec,
-                self._verifier,
-                open_session=self._open_session,
+                verifier,
+                open_session=lambda principal: ChatSession(
+                    principal, engine, courier, environment=settings.environment, on_delegate=self.on_delegate
+                ),
                 greet=self.on_chat_open,
                 summarise=self.on_chat_close,
+                query_token=settings.takes_query_token,
             )
-            routes += [
-                WebSocketRoute(CHAT_PATH, self._chat.serve),
-                Route(CHAT_SCHEMA_PATH, _chat_schema),
-            ]
-        self._app.router.routes[:] = routes
-        await courier.open()
-        await self.on_start()
-
-    async def _stop(self) -> None:
-        engine, courier, chat = self._engine, self._courier, self._chat
-        self._chat = None
-        if chat is not None:
-            await chat.close()
-        if engine is not None:
-            await engine.close()
-        if courier is not None:
-            await courier.close()
-        self._engine = self._courier = self._services = self._verifier = None
-        await self.on_stop()
+        return _Running(services, verifier, engine, courier, chat)
 
     def _chat_possible(self) -> bool:
         if importlib.util.find_spec("websockets") is None:
@@ -218,19 +232,9 @@ class TeamServer:
             return False
         return True
 
-    def _open_session(self, principal: Principal) -> ChatSession:
-        assert self._engine is not None and self._courier is not None and self._services is not None  # noqa: S101, PT018 - chat is mounted after they are set
-        return ChatSession(
-            principal,
-            self._engine,
-            self._courier,
-            environment=self._services.settings.environment,
-            on_delegate=self.on_delegate,
-        )
-
     async def _publish(self, news: Progress) -> None:
-        if self._chat is not None:
-            await self._chat.publish(news)
+        if self._running is not None and self._running.chat is not None:
+            await self._running.chat.publish(news)
 
     # Routes of a team.
 
@@ -244,26 +248,45 @@ class TeamServer:
             Route("/status", self._status),
         ]
 
+    def _routes(self, running: _Running) -> list[BaseRoute]:
+        routes = self._fixed_routes()
+        routes += a2a_routes(
+            running.engine,
+            lambda base_url: agent_card(self.spec, self._adapter.capabilities, base_url),
+            self._authenticate,
+            callers=running.services.callers_of(self.spec),
+            public_url=running.services.settings.public_url,
+        )
+        if running.chat is not None:
+            routes += [WebSocketRoute(CHAT_PATH, running.chat.serve), Route(CHAT_SCHEMA_PATH, _chat_schema)]
+        return routes
+
+    @property
+    def _chats(self) -> bool:
+        """Whether the chat is really mounted."""
+        return self._running is not None and self._running.chat is not None
+
     def _capabilities(self, base_url: str) -> Capabilities:
         return describe(
             self.spec,
             self._adapter.capabilities,
             base_url=base_url,
             a2a=interfaces(agent_card(self.spec, self._adapter.capabilities, base_url)),
-            chat_enabled=self._chat is not None,
+            chat_enabled=self._chats,
+            query_token=self._running is not None and self._running.services.settings.takes_query_token,
         )
 
     async def _checked(self) -> Health:
         """The built-in checks and the team's own."""
-        if self._engine is None or self._services is None:
+        if self._running is None:
             return Health("failing", {"server": "not started yet"})
         detail = {
-            "store": "volatile: lost with the process" if self._services.log.volatile else "ok",
+            "store": "volatile: lost with the process" if self._running.services.log.volatile else "ok",
             "model": "offline: answers are made up" if self.spec.llm.provider == "offline" else "ok",
             "adapter": "ok",
         }
         try:
-            await self._engine.status()
+            await self._running.engine.status()
         except ElfError as error:
             return Health("failing", {**detail, "store": str(error)})
         return Health("ok", detail).merged(await self.health())
@@ -274,7 +297,7 @@ class TeamServer:
             self.spec,
             health,
             now=datetime.now(UTC),
-            chat_enabled=self._chat is not None,
+            chat_enabled=self._chats,
             full=self._may_see(request),
         )
         return JSONResponse(body, status_code=503 if health.status == "failing" else 200)
@@ -288,21 +311,21 @@ class TeamServer:
         return JSONResponse({"status": "ok" if ready else "failing"}, status_code=200 if ready else 503)
 
     async def _startupz(self, request: Request) -> Response:
-        started = self._engine is not None
+        started = self._running is not None
         return JSONResponse({"status": "ok" if started else "starting"}, status_code=200 if started else 503)
 
     async def _show_capabilities(self, request: Request) -> Response:
         self._require(request)
         described = self.capabilities()
         # The hook knows nothing of the request, by which alone the addresses are known.
-        complete = dataclasses.replace(described, interfaces=self._capabilities(self._base_url(request)).interfaces)
+        complete = replace(described, interfaces=self._capabilities(self._base_url(request)).interfaces)
         return JSONResponse(complete.as_json())
 
     async def _status(self, request: Request) -> Response:
         self._require(request)
-        if self._engine is None:
+        if self._running is None:
             return JSONResponse({"status": "starting"}, status_code=503)
-        status = await self._engine.status()
+        status = await self._running.engine.status()
         return JSONResponse(
             {
                 "team_name": self.spec.name,
@@ -314,7 +337,7 @@ class TeamServer:
         )
 
     def _base_url(self, request: Request) -> str:
-        return base_url(request, self._services.settings.public_url if self._services is not None else "")
+        return base_url(request, self._running.services.settings.public_url if self._running is not None else "")
 
     def _may_see(self, request: Request) -> bool:
         try:
@@ -325,37 +348,18 @@ class TeamServer:
 
     def _require(self, request: Request) -> None:
         """Let in who is on this machine, and who has a token for this team."""
-        if not _is_local(request):
+        if not is_local(request):
             self._authenticate(request)
 
     def _authenticate(self, request: Request) -> Principal:
-        if self._verifier is None:
+        if self._running is None:
             raise Unauthenticated("the team has not started yet")
-        return self._verifier.verify(bearer_token(request.headers.get("authorization")))
+        return self._running.verifier.verify(bearer_token(request.headers.get("authorization")))
 
 
-class _Hooked:
-    """A team's `on_message` as the engine sees it."""
-
-    def __init__(self, server: TeamServer, adapter: Adapter) -> None:
-        self.name = adapter.name
-        self.capabilities = adapter.capabilities
-        self._server = server
-
-    def run(self, ctx: RunContext) -> AsyncGenerator[Event, None]:
-        return self._server.on_message(ctx)
-
-
-class _HookOnly:
-    """Stands where a team has no adapter because it replaces `on_message`."""
-
-    name = "function"
-    capabilities = AdapterCapabilities(stream=True, human=False, cancel="certain", recover=False)
-
-    async def run(self, ctx: RunContext) -> AsyncGenerator[Event, None]:
-        nothing: tuple[Event, ...] = ()
-        for event in nothing:
-            yield event
+def _leave(error: ElfError) -> NoReturn:
+    print(f"error: {error}", file=sys.stderr)  # noqa: T201 - a person started this
+    sys.exit(2 if isinstance(error, BadInput) else 1)
 
 
 def _directory(cls: type[TeamServer]) -> Path:
@@ -367,55 +371,8 @@ def _directory(cls: type[TeamServer]) -> Path:
     return Path(file).resolve().parent
 
 
-def _spec_of(cls: type[TeamServer], directory: Path | None) -> TeamSpec:
-    assert directory is not None  # noqa: S101 - found by the caller
-    return load_team(directory)
-
-
-def _chosen_adapter(server: TeamServer) -> Adapter:
-    adapter = server.adapter
-    if adapter is None:
-        if type(server).on_message is TeamServer.on_message:
-            raise BadInput(f"{type(server).__name__} has neither an adapter nor an on_message; give it one of them")
-        return _HookOnly()
-    if adapter.name != server.spec.framework:
-        raise BadInput(
-            f"{server.spec.name}: team.yaml says framework: {server.spec.framework}, but {type(server).__name__} uses "
-            f"{type(adapter).__name__}, which is for {adapter.name}; make them agree"
-        )
-    return adapter
-
-
-def _delegates(spec: TeamSpec, services: Services) -> tuple[Delegate, ...]:
-    """The teams that this one manages, as far as both sides say so."""
-    if services.org is None:
-        return tuple(Delegate(name, name, "") for name in spec.manages)
-    teams = services.org.teams
-    return tuple(Delegate(name, teams[name].title, teams[name].purpose) for name in services.org.children(spec.name))
-
-
-def _callers(spec: TeamSpec, services: Services) -> frozenset[str]:
-    """The teams that may call this one."""
-    if services.org is None:
-        return frozenset({*spec.peers, *([spec.reports_to] if spec.reports_to else [])})
-    return frozenset(services.org.callers(spec.name))
-
-
 def _counted(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
-
-
-def _is_local(connection: HTTPConnection) -> bool:
-    """Whether somebody on this machine asks, and not through a proxy."""
-    headers: Mapping[str, Any] = connection.headers
-    if connection.client is None or "forwarded" in headers or "x-forwarded-for" in headers:
-        return False
-    name = connection.url.hostname or ""
-    try:
-        local_name = name == "localhost" or ipaddress.ip_address(name).is_loopback
-        return local_name and ipaddress.ip_address(connection.client.host).is_loopback
-    except ValueError:
-        return False
 
 
 async def _chat_schema(request: Request) -> Response:

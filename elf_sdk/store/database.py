@@ -8,15 +8,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, NamedTuple, Protocol, TypeVar
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final, Generic, NamedTuple, Protocol, TypeVar
 
 from elf_sdk.errors import ElfError
 from elf_sdk.store.waiters import Waiters
 
-__all__ = ["Connection", "EventRow", "Group", "HeadRow", "MovedRow", "RunRow", "Store"]
+__all__ = ["Connection", "EventRow", "Group", "HeadRow", "MovedRow", "RunRow", "Store", "moment"]
 
 T = TypeVar("T")
 ItemT = TypeVar("ItemT")
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def moment(milliseconds: int) -> datetime:
+    """What `elf_now()` gave, as an aware time."""
+    return _EPOCH + timedelta(milliseconds=milliseconds)
 
 
 class RunRow(NamedTuple):

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from enum import StrEnum
 from typing import Any, Final
 
 import orjson
 
 from elf_sdk.errors import Conflict, NotFound
-from elf_sdk.store.database import Connection, Store
+from elf_sdk.store.database import Connection, Store, moment
 
 __all__ = ["Delegation", "DelegationState", "Delegations"]
 
@@ -40,7 +40,9 @@ class DelegationState(StrEnum):
 _TERMINAL: Final = frozenset(
     {DelegationState.FINISHED, DelegationState.FAILED, DelegationState.CANCELLED, DelegationState.REJECTED}
 )
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+_UNSET: Final = moment(0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +82,8 @@ class Delegation:
     remote_task_id: str | None = None
     result: str | None = None
     error: str | None = None
-    created_at: datetime = _EPOCH
-    updated_at: datetime = _EPOCH
+    created_at: datetime = _UNSET
+    updated_at: datetime = _UNSET
 
 
 _FIELDS: Final = tuple(field.name for field in fields(Delegation))
@@ -203,5 +205,5 @@ def _delegation(row: tuple[Any, ...]) -> Delegation:
     values["preview"] = orjson.loads(values["preview"])
     values["state"] = DelegationState(values["state"])
     for name in ("created_at", "updated_at"):
-        values[name] = _EPOCH + timedelta(milliseconds=values[name])
+        values[name] = moment(values[name])
     return Delegation(**values)

@@ -1,144 +1,29 @@
-"""Reading `team.yaml` and `elf.yaml`, and finding the project that a path means.
-
-    project/              the root; what `elf` is started in
-    ├── elf.yaml          optional: the organisation
-    └── teams/
-        ├── brand-team/team.yaml
-        └── …
-
-A path may be the root, the directory of teams, the directory of one team, or one of the two files. A team in a
-directory called `teams` is read with its neighbours, because its relationships count only where both sides name them;
-any other directory that holds a team.yaml is a project of that one team.
-"""
+"""Reading one `team.yaml` or `elf.yaml`, with everything that is wrong in it at once."""
 
 from __future__ import annotations
 
 import copy
 import os
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from pydantic import ValidationError
 
-from elf_sdk.errors import BadInput, BadSpec, Problem
-from elf_sdk.team.base import Frozen, Location
+from elf_sdk.errors import BadSpec, Problem
+from elf_sdk.team.base import FIELDS_ONLY, FileModel, Location
 from elf_sdk.team.document import Document, read
 from elf_sdk.team.explain import MOST, explain
-from elf_sdk.team.org import Org, check_org
-from elf_sdk.team.organisation import Organisation, organisation_problems
-from elf_sdk.team.spec import TeamSpec, team_problems
+from elf_sdk.team.organisation import Organisation
+from elf_sdk.team.spec import TeamSpec
 
-__all__ = [
-    "ORGANISATION_FILE",
-    "TEAM_FILE",
-    "LoadedTeam",
-    "Project",
-    "Survey",
-    "find_project",
-    "load_organisation",
-    "load_team",
-    "load_teams",
-    "survey",
-]
+__all__ = ["ORGANISATION_FILE", "TEAM_FILE", "in_order", "load_team", "read_model", "read_organisation"]
 
 TEAM_FILE: Final = "team.yaml"
 ORGANISATION_FILE: Final = "elf.yaml"
 
-_FIELDS_ONLY: Final = {"consistency": False}
-_Model = TypeVar("_Model", bound=Frozen)
-
-
-@dataclass(frozen=True, slots=True)
-class LoadedTeam:
-    """A team and its file.
-
-    Attributes:
-        spec: the team.
-        path: absolute path of its team.yaml.
-        document: what stands in it, with lines.
-    """
-
-    spec: TeamSpec
-    path: Path
-    document: Document
-
-    @property
-    def directory(self) -> Path:
-        """The team's directory, absolute."""
-        return self.path.parent
-
-    @property
-    def file(self) -> str:
-        """Path of its team.yaml as the user would type it."""
-        return self.document.file
-
-    def line(self, location: Location) -> int:
-        """1-based line of a field such as `("members", 0, "role")`, or of the nearest one around it."""
-        return self.document.line(location)
-
-
-@dataclass(frozen=True)
-class Project:
-    """An organisation and its teams, as they stand in files.
-
-    Attributes:
-        root: absolute directory that holds elf.yaml.
-        organisation: what elf.yaml says, or its defaults.
-        teams_dir: absolute directory whose subdirectories are teams; the team itself where it stands alone.
-        teams: every team, sorted by directory.
-        chosen: names of the teams that the path meant: one, or all.
-        warnings: what works and is probably not meant.
-    """
-
-    root: Path
-    organisation: Organisation
-    teams_dir: Path
-    teams: tuple[LoadedTeam, ...]
-    chosen: tuple[str, ...]
-    warnings: tuple[Problem, ...] = ()
-
-    @cached_property
-    def org(self) -> Org:
-        """The tree that the teams form."""
-        return Org(team.spec for team in self.teams)
-
-    def select(self, names: Iterable[str] = ()) -> tuple[LoadedTeam, ...]:
-        """The teams called `names`, in that order; without names, those that the path meant.
-
-        Raises:
-            BadInput: there is no such team; the message lists those that there are.
-        """
-        by_name = {team.spec.name: team for team in self.teams}
-        wanted = list(dict.fromkeys(names)) or self.chosen
-        for name in wanted:
-            if name not in by_name:
-                raise BadInput(f"there is no team {name!r}; there are: {', '.join(sorted(by_name))}")
-        return tuple(by_name[name] for name in wanted)
-
-
-@dataclass(frozen=True, slots=True)
-class Survey:
-    """A project as far as it could be read, and everything that is wrong with it.
-
-    Attributes:
-        project: with the teams that are right in themselves.
-        problems: errors and warnings, file by file.
-        files: how many files were read.
-    """
-
-    project: Project
-    problems: tuple[Problem, ...]
-    files: int
-
-    @property
-    def errors(self) -> tuple[Problem, ...]:
-        """The problems that are errors."""
-        return tuple(problem for problem in self.problems if problem.severity == "error")
+_Model = TypeVar("_Model", bound=FileModel)
 
 
 def load_team(path: Path) -> TeamSpec:
@@ -151,136 +36,33 @@ def load_team(path: Path) -> TeamSpec:
         BadSpec: with everything that is wrong in the file.
     """
     file = path / TEAM_FILE if path.is_dir() else path
-    _, spec, problems = _load(file, str(file), TeamSpec)
+    _, spec, problems = read_model(file, str(file), TeamSpec)
     if spec is None or problems:
-        raise BadSpec(_in_order(problems))
+        raise BadSpec(in_order(problems))
     return spec
 
 
-def load_organisation(directory: Path) -> Organisation:
-    """The organisation in `directory`/elf.yaml; its defaults where there is no such file.
+def read_organisation(path: Path, file: str) -> tuple[Organisation | None, list[Problem]]:
+    """The organisation in the file `path`, called `file` in messages; its defaults where there is none.
 
-    Raises:
-        BadSpec: with everything that is wrong in the file.
+    Returns:
+        None where a field of it is wrong, and everything that is wrong.
     """
-    organisation, problems = _organisation(directory / ORGANISATION_FILE, str(directory / ORGANISATION_FILE))
-    if organisation is None or problems:
-        raise BadSpec(problems)
-    return organisation
-
-
-def load_teams(directory: Path) -> tuple[LoadedTeam, ...]:
-    """The teams that `directory` means: a project, a directory of teams, or one team.
-
-    Raises:
-        BadInput: there is none, or (BadSpec) one of them is wrong.
-    """
-    return find_project(directory).select()
-
-
-def find_project(start: Path) -> Project:
-    """The project that `start` means; every file of it is right, and the teams fit together.
-
-    Args:
-        start: the root, the directory of teams, one team's directory, or a team.yaml or elf.yaml.
-
-    Raises:
-        BadInput: there is no team, or (BadSpec) something is wrong; the error carries all of it.
-    """
-    found = survey(start)
-    if found.errors:
-        raise BadSpec(found.errors)
-    return found.project
-
-
-def survey(start: Path) -> Survey:
-    """Like `find_project`, but what is wrong is part of the answer.
-
-    Raises:
-        BadInput: `start` means no project.
-    """
-    try:
-        root, teams_dir, files, alone = _locate(start)
-    except OSError as error:
-        raise BadInput(f"{start} cannot be read: {error.strerror}") from None
-
-    def label(path: Path) -> str:
-        inside = not start.is_absolute() or path.is_relative_to(Path.cwd())
-        return os.path.relpath(path) if inside else str(path)
-
-    organisation, problems = _organisation(root / ORGANISATION_FILE, label(root / ORGANISATION_FILE))
-    known = None if problems else organisation
-    teams: list[LoadedTeam] = []
-    unreadable: set[str] = set()
-    for file in files:
-        # realpath() and not resolve(), which fails on a link that leads to itself.
-        if not Path(os.path.realpath(file)).is_relative_to(os.path.realpath(root)):
-            message = "it is a link to outside of the project; put the file itself there"
-            problems.append(Problem(label(file), 0, "", message))
-            unreadable.add(file.parent.name)
-            continue
-        document, spec, found = _load(file, label(file), TeamSpec)
-        if spec is None or document is None:
-            unreadable.add(file.parent.name)
-        else:
-            found += [document.problem(*problem) for problem in _in_project(spec, file.parent.name, known)]
-            teams.append(LoadedTeam(spec, file, document))
-        problems += _in_order(found)
-    problems += check_org(teams, elsewhere=unreadable, absent="warning" if alone else "error")
-    meant = _absolute(start)
-    meant = meant.parent if meant.is_file() else meant
-    chosen = [team.spec.name for team in teams if team.directory == meant] or [team.spec.name for team in teams]
-    warnings = tuple(problem for problem in problems if problem.severity == "warning")
-    project = Project(root, organisation or Organisation(), teams_dir, tuple(teams), tuple(chosen), warnings)
-    # By file, and within a file by line; what is said of a file as a whole comes after its lines.
-    ordered = sorted(problems, key=lambda problem: (problem.file, problem.line or sys.maxsize))
-    return Survey(project, tuple(ordered), len(files) + (root / ORGANISATION_FILE).exists())
-
-
-def _absolute(path: Path) -> Path:
-    return Path(os.path.abspath(path))  # noqa: PTH100 - resolve() would follow links, and messages name what was typed
-
-
-def _locate(start: Path) -> tuple[Path, Path, list[Path], bool]:
-    """Root, directory of teams, every team.yaml, and whether a team stands alone."""
-    path = _absolute(start)
-    if path.name in (TEAM_FILE, ORGANISATION_FILE) and not path.is_dir():
-        path = path.parent
-    if not path.is_dir():
-        what = "is no directory and no team.yaml" if path.exists() else "does not exist"
-        raise BadInput(f"{start} {what}; name a project, a directory of teams, or a team's directory")
-    if os.path.lexists(path / TEAM_FILE):
-        if path.parent.name != "teams":
-            return path, path, [path / TEAM_FILE], True
-        path = path.parent
-    teams_dir = path / "teams" if (path / "teams").is_dir() else path
-    # A link that leads nowhere is listed too: it is told, and not passed over.
-    files = [entry / TEAM_FILE for entry in sorted(teams_dir.iterdir()) if not entry.name.startswith(".")]
-    files = [file for file in files if os.path.lexists(file)]
-    if not files:
-        raise BadInput(
-            f"there is no team in {start}: no team.yaml, and no teams/*/team.yaml; go to a project, or name one"
-        )
-    inside = teams_dir.name == "teams" or (teams_dir.parent / ORGANISATION_FILE).exists()
-    return (teams_dir.parent if inside else teams_dir), teams_dir, files, False
-
-
-def _organisation(path: Path, file: str) -> tuple[Organisation | None, list[Problem]]:
     if not os.path.lexists(path):
         return Organisation(), []
-    _, organisation, problems = _load(path, file, Organisation)
-    return organisation, _in_order(problems)
+    _, organisation, problems = read_model(path, file, Organisation)
+    return organisation, in_order(problems)
 
 
-def _load(path: Path, file: str, model: type[_Model]) -> tuple[Document | None, _Model | None, list[Problem]]:
-    """The file's document, its value if every field is right, and what is wrong."""
+def read_model(path: Path, file: str, model: type[_Model]) -> tuple[Document | None, _Model | None, list[Problem]]:
+    """The document in the file `path`, called `file` in messages; its value if every field is right; what is wrong."""
     try:
         document = read(path, file)
     except BadSpec as error:
         return None, None, list(error.problems)
     problems = list(document.problems)
     try:
-        value = model.model_validate(document.data, context=_FIELDS_ONLY, by_alias=True, by_name=False)
+        value = model.model_validate(document.data, context=FIELDS_ONLY, by_alias=True, by_name=False)
     except ValidationError as error:
         found = explain(error, model, document)
         problems += [document.problem(*each) for each in found]
@@ -289,19 +71,12 @@ def _load(path: Path, file: str, model: type[_Model]) -> tuple[Document | None, 
             broken = [where for where, _ in found]
             problems += [
                 document.problem(*each)
-                for each in _consistency(rest)
+                for each in rest.problems()
                 if not any(_overlap(each[0], where) for where in broken)
             ]
         return document, None, problems
-    problems += [document.problem(*each) for each in _consistency(value)]
+    problems += [document.problem(*each) for each in value.problems()]
     return document, value, problems
-
-
-def _consistency(value: Frozen) -> list[tuple[Location, str]]:
-    if isinstance(value, TeamSpec):
-        return team_problems(value)
-    assert isinstance(value, Organisation)  # noqa: S101 - the two models that a file can hold
-    return organisation_problems(value)
 
 
 def _overlap(one: Location, other: Location) -> bool:
@@ -323,7 +98,7 @@ def _without(model: type[_Model], data: Mapping[str, Any], broken: Sequence[Loca
         coarsely.setdefault("members", [{"role": "unnamed", "is_manager": True}])
     for rest in (finely, coarsely):
         with suppress(ValidationError):
-            return model.model_validate(rest, context=_FIELDS_ONLY, by_alias=True, by_name=False)
+            return model.model_validate(rest, context=FIELDS_ONLY, by_alias=True, by_name=False)
     return None
 
 
@@ -338,38 +113,7 @@ def _remove(data: Any, where: Location) -> None:
         data.pop(where[-1] if where else None, None)
 
 
-def _in_project(spec: TeamSpec, directory: str, organisation: Organisation | None) -> list[tuple[Location, str]]:
-    """What does not fit between a team, its directory and elf.yaml (None: it could not be read)."""
-    found: list[tuple[Location, str]] = []
-    if spec.name != directory:
-        message = f"{spec.name!r} stands in the directory {directory!r}; give both the same name"
-        found.append((("name",), message))
-    if organisation is None:
-        return found
-    known = [environment.name for environment in organisation.environments]
-    clusters = [cluster.name for cluster in organisation.clusters]
-    places: dict[tuple[str, str], str] = {}
-    for environment in organisation.environments:
-        override = spec.environments.get(environment.name)
-        cluster = (override and override.cluster) or environment.cluster
-        namespace = (override and override.namespace) or environment.namespace_name
-        if cluster not in clusters:
-            message = f"there is no cluster {cluster!r} in elf.yaml; write one of: {', '.join(sorted(clusters))}"
-            found.append((("environments", environment.name, "cluster"), message))
-        other = places.setdefault((cluster, namespace), environment.name)
-        if other != environment.name:
-            where = f"the namespace {namespace!r} of the cluster {cluster!r}"
-            message = f"{environment.name!r} and {other!r} would share {where}; give one of them another"
-            moved = environment.name if override and (override.cluster or override.namespace) else other
-            found.append((("environments", moved, "namespace"), message))
-    for name in spec.environments:
-        if name not in known:
-            message = f"elf.yaml knows no environment {name!r}; write one of: {', '.join(known)}, or add it there"
-            found.append((("environments", name), message))
-    return found
-
-
-def _in_order(problems: Iterable[Problem]) -> list[Problem]:
+def in_order(problems: Iterable[Problem]) -> list[Problem]:
     """Sorted by line, only the first problem of a field, and no more than somebody reads."""
     first: dict[tuple[int, str], Problem] = {}
     for problem in problems:

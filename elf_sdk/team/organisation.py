@@ -3,29 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated, Final, Literal, Self
+from typing import Annotated, Final, Literal
 
-from pydantic import Field, ValidationInfo, model_validator
+from pydantic import Field
 
-from elf_sdk.team.base import (
-    FORMAT,
-    FORMAT_TYPE,
+from elf_sdk.team.base import FORMAT, FORMAT_TYPE, FileModel, Frozen, Location
+from elf_sdk.team.kinds import (
     Cidr,
     Currency,
-    Frozen,
     Identifier,
     ImageName,
     Label,
     Labels,
     Line,
-    Location,
     Name,
     Port,
     RelativePath,
     ResourceName,
     SecretKey,
     Url,
-    raise_together,
 )
 
 __all__ = [
@@ -37,7 +33,6 @@ __all__ = [
     "GitOpsRepository",
     "Issuer",
     "Organisation",
-    "organisation_problems",
 ]
 
 DEFAULT_ENVIRONMENTS: Final = ("dev", "staging", "prod")
@@ -116,7 +111,7 @@ class DatabaseRef(Frozen):
     """Its networks, where it runs outside. Without these and `namespace` the port is open to any address."""
 
 
-class Organisation(Frozen):
+class Organisation(FileModel):
     """What belongs to the organisation as a whole: `elf.yaml` beside `teams/`. Every field has a default."""
 
     format: FORMAT_TYPE = FORMAT
@@ -144,15 +139,14 @@ class Organisation(Frozen):
     database: DatabaseRef = DatabaseRef()
     """Where the database's URL is kept."""
 
-    @model_validator(mode="after")
-    def _consistent(self, info: ValidationInfo) -> Self:
-        raise_together(organisation_problems, self, info)
-        return self
+    @property
+    def title(self) -> str:
+        """The name to show to people."""
+        return self.display_name or self.name
 
-
-def organisation_problems(organisation: Organisation) -> list[tuple[Location, str]]:
-    """What is wrong between fields that are each right: the field's path, and what to write instead."""
-    return list(_problems(organisation))
+    def problems(self) -> list[tuple[Location, str]]:
+        """What is wrong between fields that are each right: the field's path, and what to write instead."""
+        return list(_problems(self))
 
 
 def _problems(organisation: Organisation) -> Iterator[tuple[Location, str]]:

@@ -3,388 +3,23 @@
 Every model is frozen and refuses unknown fields. Settings that can differ between environments have a default for
 each of their fields, so that an override under `environments.<env>` is the same model with only some fields set;
 `TeamSpec.for_environment` merges the two. What has to fit between fields is therefore checked on a whole team, by
-`team_problems`, and not inside a part.
+`TeamSpec.problems`, and not inside a part.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationInfo, model_validator
+from pydantic import Field
 
-from elf_sdk.team.base import (
-    FORMAT,
-    FORMAT_TYPE,
-    Amount,
-    Bool,
-    Cidr,
-    Duration,
-    EnvName,
-    EnvValue,
-    Frozen,
-    HostName,
-    Identifier,
-    ImageName,
-    Label,
-    Line,
-    Location,
-    Name,
-    Number,
-    Placement,
-    Port,
-    Quantity,
-    RelativePath,
-    ResourceName,
-    SecretKey,
-    TeamName,
-    Text,
-    Url,
-    Version,
-    Whole,
-    duration_seconds,
-    raise_together,
-)
-from elf_sdk.team.organisation import (
-    DEFAULT_ENVIRONMENTS,
-    AgentGateway,
-    Cluster,
-    DatabaseRef,
-    Environment,
-    GitOpsRepository,
-    Issuer,
-    Organisation,
-)
+from elf_sdk.team.base import FIELDS_ONLY, FORMAT, FORMAT_TYPE, FileModel, Frozen, Location
+from elf_sdk.team.deployment import Autoscaling, Egress, EnvVar, Image, Ingress, Monitoring, Resources, Route, SecretRef
+from elf_sdk.team.kinds import Identifier, Label, Line, Placement, RelativePath, TeamName, Text, Version, Whole
+from elf_sdk.team.organisation import Environment
+from elf_sdk.team.work import LLM, Budget, Chat, Delegation, McpServer, Member, Runs, Skill
 
-__all__ = [
-    "DEFAULT_ENVIRONMENTS",
-    "FORMAT",
-    "LLM",
-    "AgentGateway",
-    "Approval",
-    "Autoscaling",
-    "Budget",
-    "Chat",
-    "Cluster",
-    "DatabaseRef",
-    "Delegation",
-    "Egress",
-    "EgressProxy",
-    "EnvVar",
-    "Environment",
-    "EnvironmentOverride",
-    "GitOpsRepository",
-    "Image",
-    "Ingress",
-    "Issuer",
-    "McpServer",
-    "Member",
-    "Monitoring",
-    "Organisation",
-    "Resources",
-    "Route",
-    "Runs",
-    "SecretKeyRef",
-    "SecretRef",
-    "Skill",
-    "TeamSpec",
-    "duration_seconds",
-    "team_problems",
-]
-
-
-class LLM(Frozen):
-    """The model that a team talks to. Keys are never written here: they come from a file or the environment."""
-
-    provider: Literal["offline", "openai", "anthropic", "openrouter", "ollama", "compatible"] = "offline"
-    """`compatible` is any OpenAI-compatible endpoint and needs `base_url`; `offline` is the built-in model for demos
-    and tests."""
-    model: Name = "offline"
-    """The provider's own name of the model."""
-    base_url: Url | None = None
-    """Address of the API. Default: the provider's own."""
-    temperature: Annotated[Number, Field(ge=0, le=2)] = 0.2
-    """How freely the model chooses its words."""
-    timeout: Duration = "60s"
-    """For one call to the model."""
-    retries: Annotated[Whole, Field(ge=0, le=10)] = 2
-    """Further tries of one call."""
-    fallbacks: tuple[LLM, ...] = ()
-    """Tried in this order when the model before them is out of reach."""
-
-
-class Member(Frozen):
-    """One agent of the team, or an executive who stands for it."""
-
-    role: Name
-    """What the agent is, once in a team."""
-    title: Name | None = None
-    """An executive's title, such as CMO."""
-    is_manager: Bool = False
-    """Whether it leads the team; the first manager speaks for it."""
-    responsibilities: tuple[Text, ...] = ()
-    """What it answers for."""
-    skills: tuple[Name, ...] = ()
-    """What it can do."""
-    traits: tuple[Name, ...] = ()
-    """Its personality, such as sceptical."""
-    manages: tuple[TeamName, ...] = ()
-    """The teams for which this executive answers."""
-
-
-class Skill(Frozen):
-    """What the agent card says the team can do."""
-
-    id: Identifier
-    """Once in a team."""
-    name: Name
-    """For people."""
-    description: Text = ""
-    """For people and for other teams' models, which choose by it."""
-    tags: tuple[Name, ...] = ()
-    """Words to find it by."""
-    examples: tuple[Text, ...] = ()
-    """What somebody may ask."""
-
-
-class Chat(Frozen):
-    """The chat interface and its limits, which hold across replicas."""
-
-    enabled: Bool = True
-    """Whether people can chat with the team; `enable_chat_interface` in API and registry."""
-    top_level: Bool = False
-    """A team that people are meant to talk to first; `is_top_level` in API and registry."""
-    allowed_roles: tuple[Name, ...] = ("admin", "user")
-    """Who may chat, by the roles in their token."""
-    max_session_duration_minutes: Annotated[Whole, Field(ge=1)] = 60
-    """Minutes until a session ends."""
-    idle_timeout_minutes: Annotated[Whole, Field(ge=1)] = 15
-    """Minutes without a message until a session ends."""
-    max_messages_per_session: Annotated[Whole, Field(ge=1)] = 100
-    """Messages of the user in one session."""
-    max_connections_per_user: Annotated[Whole, Field(ge=1)] = 5
-    """Open connections of one user."""
-    messages_per_minute: Annotated[Whole, Field(ge=1)] = 20
-    """Messages of one user in a minute."""
-    max_message_bytes: Annotated[Whole, Field(ge=1, le=1_048_576)] = 65_536
-    """Bytes of one message in UTF-8."""
-    context_window_messages: Annotated[Whole, Field(ge=0)] = 20
-    """Earlier messages that the team sees."""
-
-
-class Approval(Frozen):
-    """Who must say yes to a delegation: to each one, or only above a cost, or only towards a target."""
-
-    role: Name
-    """The role that must say yes."""
-    above: Amount | None = None
-    """Only above this expected cost."""
-    target: TeamName | None = None
-    """Only towards this team."""
-
-
-class Delegation(Frozen):
-    """How work is handed to another team."""
-
-    preview: Bool = True
-    """Whether the user sees what would be sent; `enable_delegation_preview` in API and registry."""
-    confirmation: Bool = True
-    """Whether the user must confirm it; `require_user_confirmation` in API and registry."""
-    max_depth: Annotated[Whole, Field(ge=1, le=16)] = 4
-    """How many teams a piece of work may pass through."""
-    approvals: tuple[Approval, ...] = ()
-    """Who else must say yes to what."""
-
-
-class Budget(Frozen):
-    """Upper bounds in the organisation's currency, or in tokens."""
-
-    per_run: Amount | None = None
-    """For one run. Default: no bound."""
-    per_day: Amount | None = None
-    """For one day in UTC. Default: no bound."""
-    per_month: Amount | None = None
-    """For one month in UTC. Default: no bound."""
-    subtree: Bool = False
-    """Whether the bounds hold for the team and all below it together."""
-
-
-class Runs(Frozen):
-    """How the engine runs what the team does."""
-
-    deadline: Duration = "30m"
-    """For one run."""
-    concurrency: Annotated[Whole, Field(ge=1, le=10_000)] = 32
-    """Runs at once in one replica."""
-    queue: Annotated[Whole, Field(ge=0)] = 100
-    """How many runs may wait for a place."""
-    isolation: Literal["process", "thread", "inline"] = "process"
-    """Where synchronous code runs; only in a `process` of its own is a cancel certain."""
-    store: Literal["default", "ephemeral"] = "default"
-    """`ephemeral` keeps runs on the container's own disk: one replica, lost with the pod."""
-    retention: Duration = "30d"
-    """How long a finished run is kept."""
-
-
-class McpServer(Frozen):
-    """An MCP server whose tools the team may use, by `url` (streamable HTTP) or by `command` (stdio)."""
-
-    name: Identifier
-    """Once in a team."""
-    url: Url | None = None
-    """Address of a server that speaks streamable HTTP."""
-    command: tuple[Annotated[EnvValue, Field(min_length=1)], ...] = ()
-    """Program and arguments of a server that speaks over stdio."""
-    tools: tuple[Name, ...] = ()
-    """Only these; all where empty."""
-
-    @model_validator(mode="after")
-    def _transport(self) -> Self:
-        if (self.url is None) == (not self.command):
-            raise ValueError("write either url (streamable HTTP) or command (stdio)")
-        return self
-
-
-class EnvVar(Frozen):
-    """A setting for the team's process. Secrets do not belong here."""
-
-    name: EnvName
-    """Name of the variable."""
-    value: EnvValue = ""
-    """Its value; put numbers and `true` or `false` in quotes."""
-
-
-class SecretKeyRef(Frozen):
-    """One key of a Kubernetes Secret."""
-
-    secret: ResourceName
-    """Name of the Secret."""
-    key: SecretKey
-    """Key in it."""
-
-
-class SecretRef(Frozen):
-    """A value from a Kubernetes Secret, as a file (the default) or as a variable."""
-
-    name: EnvName
-    """Name of the variable; for a file, `<name>_FILE` holds its path."""
-    source: Annotated[SecretKeyRef, Field(alias="from")]
-    """Where the value is. In Python the field is called `source`."""
-    mount: Annotated[Literal["file", "variable"], Field(alias="as")] = "file"
-    """A file is read again when the Secret changes, a variable is not. In Python the field is called `mount`."""
-
-    @property
-    def secret(self) -> str:
-        """Name of the Secret."""
-        return self.source.secret
-
-    @property
-    def key(self) -> str:
-        """Key in the Secret."""
-        return self.source.key
-
-
-class EgressProxy(Frozen):
-    """The one place that outgoing traffic may go to in mode `proxy`, found by its namespace or its network."""
-
-    host: HostName = ""
-    """Name of the proxy."""
-    port: Port = 443
-    """Port of the proxy."""
-    namespace: Label | None = None
-    """The namespace of its pods, where it runs in the cluster."""
-    cidr: Cidr | None = None
-    """Its network, where it runs outside."""
-
-
-class Egress(Frozen):
-    """What the team may reach outside the organisation."""
-
-    mode: Literal["proxy", "cidr", "cilium-fqdn", "open"] | None = None
-    """`proxy`: only the proxy; without one, nothing. `cidr`: only `cidrs`. `cilium-fqdn`: only `hosts`, by Cilium.
-    `open`: port 443 of every public address. Default: `open` in dev and staging, `proxy` in prod."""
-    proxy: EgressProxy | None = None
-    """The proxy of mode `proxy`."""
-    hosts: tuple[HostName, ...] = ()
-    """Names that the team needs."""
-    cidrs: tuple[Cidr, ...] = ()
-    """Networks that the team needs."""
-
-
-class Image(Frozen):
-    """The container image. Its digest is not written here but in images.lock.yaml."""
-
-    base: ImageName = "python:3.11-slim"
-    """The image to build on."""
-    registry: ImageName | None = None
-    """Prefix of the image's name. Default: the organisation's."""
-    pull_secrets: tuple[ResourceName, ...] = ()
-    """Secrets that open the registry."""
-
-
-class Resources(Frozen):
-    """Kubernetes resources of one replica. Unset fields take the environment's default."""
-
-    cpu_request: Quantity | None = None
-    """Processor time that is kept free, such as 100m."""
-    cpu_limit: Quantity | None = None
-    """Processor time at most."""
-    memory_request: Quantity | None = None
-    """Memory that is kept free, such as 256Mi."""
-    memory_limit: Quantity | None = None
-    """Memory at most."""
-    ephemeral_storage: Quantity | None = None
-    """Disk of the container, such as 1Gi."""
-
-
-class Autoscaling(Frozen):
-    """Horizontal autoscaling; then `replicas` is the minimum's business."""
-
-    enabled: Bool | None = None
-    """Default: on in prod."""
-    min_replicas: Annotated[Whole, Field(ge=1)] | None = None
-    """Default: the environment's replicas."""
-    max_replicas: Annotated[Whole, Field(ge=1)] | None = None
-    """Default: the environment's."""
-    cpu_percent: Annotated[Whole, Field(ge=1, le=100)] = 70
-    """Average use of `cpu_request` above which a replica is added."""
-
-
-class Ingress(Frozen):
-    """A Kubernetes Ingress in front of the team."""
-
-    enabled: Bool = False
-    """Whether there is one."""
-    class_name: ResourceName = "nginx"
-    """The ingress class."""
-    host: HostName = ""
-    """The name that it answers to."""
-    tls_secret: ResourceName | None = None
-    """The Secret with its certificate."""
-
-
-class Route(Frozen):
-    """A Gateway API HTTPRoute in front of the team."""
-
-    enabled: Bool = False
-    """Whether there is one."""
-    parent: ResourceName = "gateway"
-    """Name of the Gateway."""
-    parent_namespace: Label | None = None
-    """Namespace of the Gateway. Default: the team's own."""
-    host: HostName = ""
-    """The name that it answers to."""
-
-
-class Monitoring(Frozen):
-    """How Prometheus finds the team."""
-
-    enabled: Bool = False
-    """Whether the chart has a monitor."""
-    kind: Literal["ServiceMonitor", "PodMonitor"] = "ServiceMonitor"
-    """The kind of monitor."""
-    interval: Duration = "30s"
-    """Between two scrapes."""
+__all__ = ["EnvironmentOverride", "TeamSpec"]
 
 
 class EnvironmentOverride(Frozen):
@@ -435,7 +70,7 @@ class EnvironmentOverride(Frozen):
     """As the team's."""
 
 
-class TeamSpec(Frozen):
+class TeamSpec(FileModel):
     """A team: `team.yaml`, or the same in Python."""
 
     format: FORMAT_TYPE = FORMAT
@@ -499,11 +134,6 @@ class TeamSpec(Frozen):
     environments: dict[Label, EnvironmentOverride] = Field(default_factory=dict)
     """What differs in one environment, by its name in elf.yaml; dev, staging and prod exist by default."""
 
-    @model_validator(mode="after")
-    def _consistent(self, info: ValidationInfo) -> Self:
-        raise_together(team_problems, self, info)
-        return self
-
     @property
     def title(self) -> str:
         """The name to show to people."""
@@ -519,6 +149,11 @@ class TeamSpec(Frozen):
         """The first part of the placement."""
         return self.placement.partition(".")[0]
 
+    def namespace_in(self, environment: Environment) -> str:
+        """The namespace in which the team runs in `environment`."""
+        override = self.environments.get(environment.name)
+        return (override and override.namespace) or environment.namespace_name
+
     def for_environment(self, environment: str) -> TeamSpec:
         """The same team with the overrides of `environments.<environment>` merged in.
 
@@ -531,7 +166,17 @@ class TeamSpec(Frozen):
             places = {"cluster", "namespace", "sync"}
             _merge(data, override.model_dump(exclude_unset=True, by_alias=True, exclude=places))
         # A spec is checked with all of its environments when it is made, so the merged one need not be again.
-        return TeamSpec.model_validate(data, context={"consistency": False})
+        return TeamSpec.model_validate(data, context=FIELDS_ONLY)
+
+    def problems(self) -> list[tuple[Location, str]]:
+        """What is wrong between fields that are each right, in the team and in each of its environments."""
+        found = list(_problems(self))
+        messages = {message for _, message in found}
+        for environment in self.environments:
+            for where, message in _problems(self.for_environment(environment)):
+                if message not in messages:
+                    found.append((("environments", environment, *where), message))
+        return found
 
 
 def _merge(base: dict[str, Any], over: dict[str, Any]) -> None:
@@ -542,21 +187,6 @@ def _merge(base: dict[str, Any], over: dict[str, Any]) -> None:
             _merge(base[key], value)
         else:
             base[key] = value
-
-
-def team_problems(spec: TeamSpec) -> list[tuple[Location, str]]:
-    """What is wrong between fields that are each right, in the team and in each of its environments.
-
-    Returns:
-        The field's path, and what to write instead.
-    """
-    found = list(_problems(spec))
-    messages = {message for _, message in found}
-    for environment in spec.environments:
-        for where, message in _problems(spec.for_environment(environment)):
-            if message not in messages:
-                found.append((("environments", environment, *where), message))
-    return found
 
 
 def _problems(spec: TeamSpec) -> Iterator[tuple[Location, str]]:
@@ -578,6 +208,9 @@ def _problems(spec: TeamSpec) -> Iterator[tuple[Location, str]]:
                 where: Location = (field, index, key) if key else (field, index)
                 yield where, f"{value!r} is there twice; remove one"
             seen.add(value)
+    if spec.delegation.confirmation and not spec.delegation.preview:
+        message = "nobody can confirm what is not shown; write confirmation: false as well, or preview: true"
+        yield ("delegation", "preview"), message
     variables = {variable.name for variable in spec.env}
     for index, secret in enumerate(spec.secrets):
         if secret.name in variables:

@@ -36,7 +36,8 @@ from elf_sdk.runs.memory import MemoryLog
 from elf_sdk.server.a2a.card import agent_card
 from elf_sdk.server.a2a.routes import a2a_routes
 from elf_sdk.server.auth import Issuer, Principal, Verifier, bearer_token
-from elf_sdk.team.spec import Delegation, Member, TeamSpec
+from elf_sdk.team.spec import TeamSpec
+from elf_sdk.team.work import Delegation, Member
 
 SECRET = "not-a-secret-only-for-these-tests-" + "x" * 16
 ORGANISATION = "acme"

@@ -15,7 +15,7 @@ from elf_sdk.errors import BadInput, Conflict, Failure, Forbidden, NotFound, Ret
 from elf_sdk.runs.run import RunState
 from elf_sdk.server.a2a.client import TeamClient
 from elf_sdk.server.remote import RemoteUpdate
-from elf_sdk.team.spec import Runs
+from elf_sdk.team.work import Runs
 from tests.a2a.conftest import Serve, Served, listening
 
 
@@ -76,7 +76,7 @@ async def test_a_failure_is_told(team: Served) -> None:
     assert (updates[-1].state, updates[-1].retryable) == (RunState.FAILED, False)
     assert "the paint is out" in updates[-1].error
     with pytest.raises(BadInput, match="circle"):
-        async for _ in client_of(team).send("hello", message_id="d2", metadata={"chain": ["painting"]}):
+        async for _ in client_of(team).send("hello", message_id="d2", metadata={"chain": ["painting", "executive"]}):
             pass
 
 

@@ -10,7 +10,7 @@ from elf_sdk.models.script import load_script
 from elf_sdk.runs.adapter import Delegate, Owner, RunContext
 from elf_sdk.runs.events import DelegationProposed
 from elf_sdk.server.loading import load_server
-from elf_sdk.team.load import find_project
+from elf_sdk.team.project import find_project
 from tests.adapters.support import answer, events_of
 
 ROOT = Path(__file__).parents[2]
@@ -33,7 +33,7 @@ PROJECT = find_project(ROOT)
             ["engineering-team"],
         ),
         ("executive-team", "Hello!", "I speak for the executives", []),
-        ("executive-team", "What is the meaning of life?", "[offline model]", []),
+        ("executive-team", "What is the meaning of life?", "have marketing prepare its launch", []),
         ("marketing-team", "Prepare the launch campaign for our desk lamp.", "Your evening, in better light", []),
         ("marketing-team", "What is our tone of voice?", "Nothing has been sent yet", ["marketing-brand-team"]),
         ("marketing-brand-team", "How should our desk lamp sound?", "Do not write", []),

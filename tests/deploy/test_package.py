@@ -19,7 +19,7 @@ from elf_sdk.deploy.manifest import MANIFEST
 from elf_sdk.deploy.package import package
 from elf_sdk.errors import BadInput
 from elf_sdk.files import compare, list_tree, tree_lock
-from elf_sdk.team.load import find_project
+from elf_sdk.team.project import find_project
 from tests.deploy.organisations import TEAMS, elf, write_project
 
 

@@ -7,7 +7,6 @@ import subprocess
 import sys
 import venv
 from importlib.metadata import Distribution, distribution
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -50,13 +49,13 @@ def test_the_command_is_there_and_knows_its_version(elf: Path) -> None:
     assert _run(elf, "--version").stdout.strip() == f"elf, version {__version__}"
 
 
-@pytest.mark.skipif(find_spec("elf_sdk.cli.package") is None, reason="elf_sdk/cli/package.py does not exist yet")
 def test_a_directory_with_one_team_is_packaged(elf: Path, tmp_path: Path) -> None:
     team = tmp_path / "teams" / "research-team"
     team.mkdir(parents=True)
     (team / "team.yaml").write_text(TEAM, encoding="utf-8")
     done = _run(elf, "package", "--output", "out", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
+    assert "proven for dev, staging and prod by embedded Helm" in done.stdout
     chart = tmp_path / "out" / "research-team"
     assert {path.name for path in chart.iterdir()} >= {
         "Chart.yaml",
@@ -67,10 +66,21 @@ def test_a_directory_with_one_team_is_packaged(elf: Path, tmp_path: Path) -> Non
         "values.schema.json",
         "values.yaml",
     }
+    # The same as from a checkout, templates included.
+    checkout = [sys.executable, "-m", "elf_sdk", "package", "--output", "other"]
+    subprocess.run(checkout, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, check=True, capture_output=True)
+    assert subprocess.run(["diff", "-r", "out", "other"], cwd=tmp_path, check=False).returncode == 0
+
+
+def test_the_checkout_is_not_what_runs(elf: Path) -> None:
+    code = "from elf_sdk.deploy.chart import templates_directory; print(templates_directory())"
+    done = _run(elf.with_name("python"), "-c", code)
+    assert Path(done.stdout.strip()).is_relative_to(elf.parents[1]), done.stderr
 
 
 def _run(*command: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    # No checkout, and no Helm of the machine.
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"} | {"PATH": "/usr/bin:/bin"}
     return subprocess.run(command, cwd=cwd or "/", env=environment, check=False, capture_output=True, text=True)
 
 

@@ -38,6 +38,20 @@ def test_a_rule_sees_the_system_prompt() -> None:
     assert reply_to(_prompt("Hi"), script).text == "No."
 
 
+def test_a_rule_sees_what_was_said_before_the_question() -> None:
+    script = _script(
+        {"when": {"user": "again", "before": "(?P<dish>soup|bread)"}, "say": "More ${dish}."}, {"say": "No."}
+    )
+    said = [{"role": "user", "content": "I want soup"}, {"role": "assistant", "content": "Here it is."}]
+    again = {"role": "user", "content": "Some again"}
+    assert reply_to(Prompt.of({"messages": [*said, again]}), script).text == "More soup."
+    assert reply_to(Prompt.of({"messages": [again]}), script).text == "No."
+    # What is said now, or by the colleagues who work on it, was not said before.
+    drafted = {"role": "assistant", "content": "A draft about soup."}
+    now = {"role": "user", "content": "Some soup again"}
+    assert reply_to(Prompt.of({"messages": [now, drafted]}), script).text == "No."
+
+
 def test_named_groups_reach_text_and_arguments_and_are_never_read_again() -> None:
     script = _script(
         {

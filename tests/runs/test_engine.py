@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import AsyncGenerator, Sequence
+from dataclasses import replace
 
 import pytest
 
@@ -332,6 +333,17 @@ async def test_one_run_at_a_time_in_a_conversation_and_it_knows_those_before(mak
     assert list(most.values()) == [1]
     history = await engine.history(ask(), before="")
     assert history[-2:] == (TurnMessage("user", "m7"), TurnMessage("team", "14 before m7"))
+
+
+async def test_what_two_teams_returned_stays_in_its_order(make_engine: MakeEngine) -> None:
+    engine = await make_engine(echo)
+    results = [{"team": name, "title": "work", "text": f"from {name}"} for name in ("one", "two")]
+    run = await engine.start(replace(ask("thanks"), metadata={"results": results}))
+    assert await ended(engine, run.id) == Finished()
+    now = await engine.history(run.request, before=run.id)
+    assert [turn.text.splitlines()[-1] for turn in now] == ["from one", "from two"]
+    later = await engine.history(ask(), before="")
+    assert [turn.text.splitlines()[-1] for turn in later] == ["from one", "from two", "thanks", "you said thanks"]
 
 
 async def test_the_same_context_of_two_owners_is_two_conversations(make_engine: MakeEngine) -> None:

@@ -147,6 +147,14 @@ async def test_without_confirmation_in_the_policy_it_is_sent_at_once(settings: S
         assert (await client.until("delegation_update", state="finished"))["result"] == "Here it is."
 
 
+async def test_without_preview_in_the_policy_nothing_is_shown_before(settings: Settings) -> None:
+    manager = boss(delegation={"confirmation": False, "preview": False})
+    async with serve(manager, worker(), settings=settings) as served, chat(served) as client:
+        await client.send("delegate")
+        assert (await client.until("delegation_update", state="finished"))["result"] == "Here it is."
+    assert "delegation_preview" not in {frame["type"] for frame in client.seen}
+
+
 @both_stores
 async def test_what_was_confirmed_survives_the_server_and_runs_once(settings: Settings) -> None:
     nowhere = replace(settings, team_url="http://127.0.0.1:9/teams/{team}")
@@ -167,6 +175,24 @@ async def test_what_was_confirmed_survives_the_server_and_runs_once(settings: Se
     async with serve(boss(), hands, settings=settings):
         await asyncio.sleep(0.5)
     assert len(scripted(hands).contexts) == 1
+
+
+@pytest.mark.parametrize("switch", [None, False, True])
+async def test_beyond_dev_a_token_in_the_address_is_refused_unless_switched_on(
+    settings: Settings, switch: bool | None
+) -> None:
+    staging = replace(settings, environment="staging", jwt_secret="s" * 32, query_token=switch)
+    async with serve(boss(), settings=staging) as served:
+        token = served.issuer.user_token("ada", "boss")
+        async with chat(served, query=f"?token={token}") as client:
+            if switch:
+                assert (await client.receive())["type"] == "greeting"
+            else:
+                code, reason = await client.closed()
+                assert (code, client.seen) == (4401, [])
+                assert "Authorization header" in reason
+        async with chat(served) as client:
+            assert (await client.receive())["type"] == "greeting"
 
 
 async def test_a_delegation_that_fails_says_why(settings: Settings) -> None:
@@ -215,9 +241,11 @@ async def test_a_disconnect_does_not_stop_a_run(settings: Settings) -> None:
         async with chat(served) as client:
             await client.send("long")
             await client.until("message", delta="well")
-        await asyncio.sleep(1)
-        async with httpx.AsyncClient() as http:
-            status = (await http.get(f"{served.url('boss')}/status")).json()
+        async with httpx.AsyncClient() as http, asyncio.timeout(10):
+            status = {"runs": {"working": 1}}
+            while "working" in status["runs"]:
+                await asyncio.sleep(0.05)
+                status = (await http.get(f"{served.url('boss')}/status")).json()
     assert status["runs"] == {"finished": 1}
 
 

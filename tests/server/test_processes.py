@@ -17,6 +17,8 @@ from typing import IO
 import pytest
 from websockets.sync.client import connect
 
+from elf_sdk.server.auth import Issuer, Verifier
+
 TEAM_YAML = """\
 name: {name}
 purpose: To echo.
@@ -206,13 +208,18 @@ def test_a_team_alone(project: Path, arguments: list[str]) -> None:
         # Alone, a team knows no elf.yaml: its organisation is what the environment says.
         env_token = elf(directory, "token", "alpha", JWT_SECRET_KEY=secret).stdout.strip()
         assert token.count(".") == env_token.count(".") == 2
-        from elf_sdk.server.auth import Issuer
-
         alone = Issuer(secret, "elf", "dev").user_token("ada", "alpha")
         assert ask(address, alone, "hi") == "alpha: hi"
     assert alone not in server.output
     assert alone.split(".")[2] not in server.output
     assert secret not in server.output
+
+
+def test_every_command_reads_the_projects_env_file(project: Path) -> None:
+    secret = "from the file, and long enough for an HS256 key"
+    (project / ".env").write_text(f"JWT_SECRET_KEY='{secret}'\n")
+    token = elf(project, "token", "alpha").stdout.strip()
+    assert Verifier(secret, "acme", "dev", "alpha").verify(token).name == "you"
 
 
 def test_a_port_that_is_taken(project: Path) -> None:

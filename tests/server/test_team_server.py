@@ -6,11 +6,12 @@ from collections.abc import AsyncGenerator
 import httpx
 import pytest
 
-from elf_sdk.errors import BadInput
+from elf_sdk.errors import BadInput, Failure
 from elf_sdk.runs.adapter import RunContext
 from elf_sdk.runs.events import Event, TextDelta
 from elf_sdk.server.capabilities import Capabilities
 from elf_sdk.server.health import Health
+from elf_sdk.server.services import open_services
 from elf_sdk.server.team_server import TeamServer
 from elf_sdk.settings import Settings
 from elf_sdk.team.spec import TeamSpec
@@ -170,3 +171,43 @@ async def test_overrides_of_the_environment_hold(settings: Settings) -> None:
     server = boss(chat={"enabled": True}, environments={"dev": {"chat": {"enabled": False}}})
     async with serve(server, settings=settings) as served, httpx.AsyncClient() as http:
         assert (await http.get(f"{served.url('boss')}/health")).json()["chat_enabled"] is False
+
+
+async def test_what_a_running_team_tells_of_itself_is_that_of_its_environment(settings: Settings) -> None:
+    server = boss(
+        environments={
+            "dev": {
+                "llm": {"provider": "ollama", "model": "llama"},
+                "delegation": {"preview": False, "confirmation": False},
+            }
+        }
+    )
+    async with serve(server, settings=settings) as served, httpx.AsyncClient(base_url=served.url("boss")) as http:
+        assert (await http.get("/capabilities")).json()["model"] == {"provider": "ollama", "model": "llama"}
+        assert (await http.get("/health")).json()["checks"]["model"] == "ok"
+        async with chat(served) as client:
+            assert "offline" not in (await client.receive())["message"]
+
+
+class Stillborn(TeamServer):
+    stopped = 0
+
+    async def on_start(self) -> None:
+        raise Failure("the archive is gone")
+
+    async def on_stop(self) -> None:
+        type(self).stopped += 1
+
+
+async def test_a_team_that_does_not_start_closes_what_it_opened(settings: Settings) -> None:
+    server = boss(base=Stillborn)
+    hooks = type(server)
+    assert issubclass(hooks, Stillborn)
+    async with open_services(settings) as services:
+        with pytest.raises(Failure, match="the archive is gone"):
+            async with server.running(services):
+                pass
+    transport = httpx.ASGITransport(app=server)
+    async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as http:
+        assert (await http.get("/startupz")).status_code == 503
+    assert hooks.stopped == 0

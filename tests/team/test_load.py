@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from elf_sdk.errors import BadInput, BadSpec
-from elf_sdk.team.load import find_project, load_organisation, load_team, load_teams, survey
-from elf_sdk.team.spec import Organisation
+from elf_sdk.team.load import load_team, read_organisation
+from elf_sdk.team.organisation import Organisation
+from elf_sdk.team.project import find_project, survey
 
 from .conftest import Write
 
@@ -339,7 +340,7 @@ def test_a_project_is_found_from_each_of_its_places(write: Write, start: str, ch
         assert [team.spec.name for team in project.select()] == chosen
         assert [team.spec.name for team in project.select(["b-team"])] == ["b-team"]
         assert project.org.parent("b-team") == "a-team"
-    assert [team.directory.name for team in load_teams(Path(start))] == chosen
+    assert [team.directory.name for team in find_project(Path(start)).select()] == chosen
 
 
 def test_a_project_is_found_from_inside_a_team(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -405,7 +406,7 @@ def test_a_team_that_cannot_be_read_hides_no_other_problem(write: Write) -> None
 
 
 def test_the_organisation_has_defaults(tmp_path: Path) -> None:
-    assert load_organisation(tmp_path) == Organisation()
+    assert read_organisation(tmp_path / "elf.yaml", "elf.yaml") == (Organisation(), [])
     assert [environment.namespace_name for environment in Organisation().environments] == [
         "elf-teams-dev",
         "elf-teams-staging",

@@ -2,9 +2,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from elf_sdk.team.load import survey
 from elf_sdk.team.org import Edge, Half, Org
-from elf_sdk.team.spec import Member, TeamSpec
+from elf_sdk.team.project import survey
+from elf_sdk.team.spec import TeamSpec
+from elf_sdk.team.work import Member
 
 from .conftest import Write
 

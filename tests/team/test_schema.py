@@ -10,7 +10,7 @@ import pytest
 
 from elf_sdk.team import schema as schemas
 from elf_sdk.team.document import parse
-from elf_sdk.team.load import survey
+from elf_sdk.team.project import survey
 
 from .conftest import Write
 

@@ -3,7 +3,10 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
-from elf_sdk.team.spec import LLM, Autoscaling, EnvironmentOverride, Member, Runs, TeamSpec, duration_seconds
+from elf_sdk.team.deployment import Autoscaling
+from elf_sdk.team.kinds import duration_seconds
+from elf_sdk.team.spec import EnvironmentOverride, TeamSpec
+from elf_sdk.team.work import LLM, Member, Runs
 
 LEAD = Member(role="Lead", is_manager=True)
 

@@ -18,7 +18,8 @@ from a2a.types import (
 from a2a.utils.constants import PROTOCOL_VERSION_0_3, PROTOCOL_VERSION_1_0, TransportProtocol
 
 from elf_sdk.runs.adapter import AdapterCapabilities
-from elf_sdk.team.spec import Skill, TeamSpec
+from elf_sdk.team.spec import TeamSpec
+from elf_sdk.team.work import Skill
 
 __all__ = ["A2A_PATH", "IDEMPOTENT_MESSAGE_ID", "agent_card", "interfaces"]
 

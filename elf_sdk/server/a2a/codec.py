@@ -126,11 +126,11 @@ def run_request(message: Message, team: str, owner: Owner, max_depth: int) -> Ru
         owner=owner,
         context_id=message.context_id or str(uuid.uuid5(_CONTEXTS, f"{owner.key}:{message.message_id}")),
         text=message_text(message),
-        metadata={"message_id": message.message_id, **_delegation(message, team, max_depth)},
+        metadata={"message_id": message.message_id, **_delegation(message, team, owner, max_depth)},
     )
 
 
-def _delegation(message: Message, team: str, max_depth: int) -> dict[str, Any]:
+def _delegation(message: Message, team: str, owner: Owner, max_depth: int) -> dict[str, Any]:
     if DELEGATION not in message.metadata:
         return {}
     given = MessageToDict(message.metadata)[DELEGATION]
@@ -142,6 +142,9 @@ def _delegation(message: Message, team: str, max_depth: int) -> dict[str, Any]:
         raise BadInput(f"message.metadata[{DELEGATION!r}].chain must be a list of team names")
     if not all(isinstance(found.get(key, ""), str) for key in ("delegation_id", "user")):
         raise BadInput(f"message.metadata[{DELEGATION!r}]: delegation_id and user must be text")
+    kind, _, caller = owner.subject.partition(":")
+    if kind == "team" and chain and chain[-1] != caller:
+        raise BadInput(f"the work was handed on by {chain[-1]!r}, as its chain says, but {caller!r} sent it")
     if team in chain:
         raise BadInput(f"the work came through {team!r} already ({' > '.join(chain)}); it cannot go in a circle")
     if len(chain) > max_depth:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import re
 from collections.abc import Awaitable, Callable
 from functools import lru_cache
 from typing import Any, Final
@@ -36,34 +35,19 @@ from elf_sdk.errors import Denied, Forbidden
 from elf_sdk.runs.engine import Engine
 from elf_sdk.server.a2a.card import A2A_PATH
 from elf_sdk.server.a2a.handler import PRINCIPAL, EngineHandler
+from elf_sdk.server.address import base_url
 from elf_sdk.server.auth import Principal
 from elf_sdk.server.errors import error_response
 
-__all__ = ["MAX_BODY", "a2a_routes", "base_url"]
+__all__ = ["MAX_BODY", "a2a_routes"]
 
 MAX_BODY: Final = 1024 * 1024
 """Bytes in a request's body, by default."""
 
 _CARD_SECONDS: Final = 60
 _JSON: Final = frozenset({"application/json", A2A_JSON_MEDIA_TYPE})
-_HOST: Final = re.compile(r"[A-Za-z0-9._-]{1,253}(:\d{1,5})?|\[[0-9A-Fa-f:.]{2,45}\](:\d{1,5})?")
 
 Endpoint = Callable[[Request], Awaitable[Response]]
-
-
-def base_url(request: Request, public_url: str = "") -> str:
-    """The team's own address as the caller sees it, without a slash at the end; `public_url` where that is set.
-
-    Forwarding headers are not read here: a server behind a proxy sets `ELF_PUBLIC_URL`. A Host header that is no
-    host name counts for nothing.
-    """
-    if public_url:
-        return public_url.rstrip("/")
-    host = request.headers.get("host", "")
-    if not _HOST.fullmatch(host):
-        name, port = request.scope.get("server") or ("localhost", None)
-        host = f"{name}:{port}" if port else str(name)
-    return f"{request.url.scheme}://{host}{request.scope.get('root_path', '').rstrip('/')}"
 
 
 def a2a_routes(

@@ -9,10 +9,9 @@ import time
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable
 from typing import Final
-from urllib.parse import urlsplit
 
 import orjson
-from starlette.websockets import WebSocket, WebSocketDisconnect
+from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketDisconnected
 
 from elf_sdk.errors import BadInput, ElfError, Forbidden, Unauthenticated
 from elf_sdk.server.auth import LEEWAY, Principal, Verifier, bearer_token
@@ -20,7 +19,8 @@ from elf_sdk.server.chat.frames import SUBPROTOCOL, End, Message, ServerFrame, p
 from elf_sdk.server.chat.session import ChatSession
 from elf_sdk.server.courier import Progress
 from elf_sdk.server.errors import CLOSE_CODES
-from elf_sdk.team.spec import Chat, TeamSpec
+from elf_sdk.team.spec import TeamSpec
+from elf_sdk.team.work import Chat
 
 __all__ = ["ChatEndpoint"]
 
@@ -28,6 +28,10 @@ log = logging.getLogger("elf.chat")
 
 _SEND_TIMEOUT: Final = 10.0
 """Seconds that one frame may take to leave; a reader that is slower is cut off."""
+_CLOSE_TIMEOUT: Final = 5.0
+"""Seconds that all sockets together get to close when the server stops."""
+_FRAMES_PER_MINUTE: Final = 600
+"""Frames that a client may send, understood or not. A person sends a few; messages have a limit of their own."""
 _BEARER: Final = "elf.bearer."
 
 
@@ -40,7 +44,7 @@ class ChatEndpoint:
         open_session: makes a session for a caller.
         greet: the first message, from the team's hook.
         summarise: told of the end of a session with its reason; returns the summary.
-        origins: browsers' origins that may connect, besides the server's own.
+        query_token: whether a token may stand in the address.
     """
 
     def __init__(
@@ -51,7 +55,7 @@ class ChatEndpoint:
         open_session: Callable[[Principal], ChatSession],
         greet: Callable[[ChatSession], Awaitable[str]],
         summarise: Callable[[ChatSession, str], Awaitable[str]],
-        origins: frozenset[str] = frozenset(),
+        query_token: bool,
     ) -> None:
         self._spec = spec
         self._limits: Chat = spec.chat
@@ -59,10 +63,10 @@ class ChatEndpoint:
         self._open_session = open_session
         self._greet = greet
         self._summarise = summarise
-        self._origins = origins
+        self._query_token = query_token
         self._sessions: dict[str, ChatSession] = {}
         self._connections: Counter[str] = Counter()
-        self._sockets: set[asyncio.Task[None]] = set()
+        self._sockets: set[asyncio.Future[None]] = set()
         self._stopping = asyncio.Event()
 
     async def publish(self, news: Progress) -> None:
@@ -75,7 +79,7 @@ class ChatEndpoint:
         """Close every socket with `restarting`, so that clients come back."""
         self._stopping.set()
         if self._sockets:
-            await asyncio.wait(self._sockets, timeout=5)
+            await asyncio.wait(self._sockets, timeout=_CLOSE_TIMEOUT)
 
     async def serve(self, websocket: WebSocket) -> None:
         """Serve one socket until it ends."""
@@ -93,20 +97,20 @@ class ChatEndpoint:
             await _close(websocket, "limit", f"you have {most} chats open with this team, which is the most; close one")
             return
         self._connections[principal.owner.key] += 1
-        task = asyncio.current_task()
-        assert task is not None  # noqa: S101 - a coroutine that runs has a task
-        self._sockets.add(task)
+        ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._sockets.add(ended)
         try:
             await self._converse(websocket, principal)
         finally:
-            self._sockets.discard(task)
+            self._sockets.discard(ended)
+            ended.set_result(None)
             self._connections[principal.owner.key] -= 1
             if not self._connections[principal.owner.key]:
                 del self._connections[principal.owner.key]
 
     def _admit(self, websocket: WebSocket) -> Principal:
         self._check_origin(websocket)
-        principal = self._verifier.verify(_token(websocket))
+        principal = self._verifier.verify(_token(websocket, in_address=self._query_token))
         if principal.kind != "user":
             raise Forbidden("chat is for people; a team calls by A2A")
         if not principal.roles & set(self._limits.allowed_roles):
@@ -116,23 +120,31 @@ class ChatEndpoint:
 
     def _check_origin(self, websocket: WebSocket) -> None:
         origin = websocket.headers.get("origin")
-        if origin is None or origin in self._origins:
+        if origin is None:
             return
-        if urlsplit(origin).netloc != websocket.headers.get("host", ""):
+        host = websocket.headers.get("host", "")
+        # Compared as text: what is written differently is another origin, and nothing is parsed that could fail.
+        if not host or origin not in (f"http://{host}", f"https://{host}"):
             raise Forbidden(f"pages of {origin} may not connect to this team's chat")
 
     async def _converse(self, websocket: WebSocket, principal: Principal) -> None:
         session = self._open_session(principal)
-        self._sessions[session.id] = session
+        try:
+            greeting = await self._greet(session)
+        except Exception:
+            log.exception("the greeting of %s failed in the team's code", self._spec.name)
+            await _close(websocket, "failed", "the team could not begin the session; the server's log says why")
+            return
         await session.outbox.put(
             {
                 "type": "greeting",
                 "session_id": session.id,
                 "team": self._spec.title,
                 "manager": self._spec.manager.role,
-                "message": await self._greet(session),
+                "message": greeting,
             }
         )
+        self._sessions[session.id] = session
         reader = asyncio.create_task(self._read(websocket, session))
         sender = asyncio.create_task(_send(websocket, session))
         stopping = asyncio.create_task(self._stopping.wait())
@@ -148,14 +160,14 @@ class ChatEndpoint:
                 code, reason = "restarting", "the server restarts; connect again"
             else:
                 code, reason = "session_over", "the session has reached its time limit"
-        except (WebSocketDisconnect, TimeoutError):
+        except (WebSocketDisconnect, WebSocketDisconnected, TimeoutError):
             code, reason = "", "disconnected"
         finally:
             for task in (reader, sender, stopping):
                 task.cancel()
             await asyncio.gather(reader, sender, stopping, return_exceptions=True)
-            await session.close()
             del self._sessions[session.id]
+            await session.close()
         summary = await self._summarise(session, reason)
         if code:
             await self._say_goodbye(websocket, session, summary, reason)
@@ -180,6 +192,7 @@ class ChatEndpoint:
     async def _read(self, websocket: WebSocket, session: ChatSession) -> tuple[str, str]:
         """Take frames until the session ends; returns the closing code's name and the reason."""
         recent: deque[float] = deque()
+        frames: deque[float] = deque(maxlen=_FRAMES_PER_MINUTE)
         while True:
             try:
                 async with asyncio.timeout(self._limits.idle_timeout_minutes * 60):
@@ -188,6 +201,11 @@ class ChatEndpoint:
                 return "session_over", f"nothing was said for {self._limits.idle_timeout_minutes} minutes"
             except KeyError:
                 return "too_big", "only text frames are understood"
+            if len(frames) == _FRAMES_PER_MINUTE and frames[0] > time.monotonic() - 60:
+                return "limit", f"at most {_FRAMES_PER_MINUTE} frames a minute, of whatever kind"
+            frames.append(time.monotonic())
+            # What was received in one go is otherwise handled in one go, and everybody else waits.
+            await asyncio.sleep(0)
             if len(raw.encode()) > self._limits.max_message_bytes:
                 return "too_big", f"a message may have at most {self._limits.max_message_bytes} bytes"
             try:
@@ -232,7 +250,7 @@ def _subprotocol(websocket: WebSocket) -> str | None:
     return SUBPROTOCOL if SUBPROTOCOL in websocket.scope.get("subprotocols", ()) else None
 
 
-def _token(websocket: WebSocket) -> str:
+def _token(websocket: WebSocket, *, in_address: bool) -> str:
     for protocol in websocket.scope.get("subprotocols", ()):
         if protocol.startswith(_BEARER):
             encoded = protocol.removeprefix(_BEARER)
@@ -241,5 +259,9 @@ def _token(websocket: WebSocket) -> str:
             except ValueError:
                 raise Unauthenticated("the token in the subprotocol is not base64url") from None
     if token := websocket.query_params.get("token"):
+        if not in_address:
+            raise Unauthenticated(
+                "no token is taken from the address here; send it as a subprotocol or an Authorization header"
+            )
         return token
     return bearer_token(websocket.headers.get("authorization"))

@@ -10,10 +10,10 @@ import asyncio
 import logging
 import uuid
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
-from elf_sdk.errors import BadInput, Conflict, ElfError
+from elf_sdk.errors import BadInput, Conflict, ElfError, Forbidden
 from elf_sdk.runs.engine import Engine
 from elf_sdk.runs.events import Cancelled, DelegationProposed, Failed, LoggedEvent, Step, TextDelta, ToolCall
 from elf_sdk.runs.run import IdempotencyKey, Run, RunRequest
@@ -38,6 +38,8 @@ log = logging.getLogger("elf.chat")
 
 _OUTBOX: Final = 512
 """Frames that may wait for a slow reader; then the session stops reading its runs."""
+_PREVIEWS: Final = 200
+"""Delegations that a session shows; a person reads no more, and each is kept until the end of the session."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +91,7 @@ class ChatSession:
         self._decided: dict[str, str] = {}
         self._runs: dict[str, asyncio.Task[None]] = {}
         self._results: list[_Result] = []
+        self._closed = False
 
     async def handle(self, frame: ClientFrame) -> None:
         """Do what the client asked. What cannot be done becomes an error frame."""
@@ -116,14 +119,22 @@ class ChatSession:
                 log.debug("run %s ended before it could be stopped", run_id)
 
     async def close(self) -> None:
-        """Stop telling. Runs go on."""
+        """Stop telling. Runs go on. What waits in the outbox stays there for a last word."""
+        self._closed = True
         tasks = list(self._runs.values())
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        # Nobody reads the outbox any more, so whoever waits for room in it would wait without end.
+        self.outbox, left = asyncio.Queue(), self.outbox
+        while not left.empty():
+            self.outbox.put_nowait(left.get_nowait())
+            await asyncio.sleep(0)
 
     async def progress(self, news: Progress) -> None:
         """News of a delegation that was confirmed in this session."""
+        if self._closed:
+            return
         frame: DelegationUpdate = {
             "type": "delegation_update",
             "delegation_id": news.delegation_id,
@@ -155,8 +166,15 @@ class ChatSession:
             task.add_done_callback(lambda _: self._runs.pop(run.id, None))
 
     async def _follow(self, run: Run) -> None:
-        async for logged in self._engine.subscribe(run.id, self.principal.owner):
-            await self._tell(run, logged)
+        try:
+            async for logged in self._engine.subscribe(run.id, self.principal.owner):
+                await self._tell(run, logged)
+        except ElfError as error:
+            await self._fail(type(error).__name__, str(error))
+        except Exception:
+            # The team's own hook, or a fault of ours; without this the client would wait for the end of the answer.
+            log.exception("run %s could not be told of in %s", run.id, self.id)
+            await self._fail("Failure", "the rest of the answer cannot be shown; the server's log says why")
         await self.outbox.put({"type": "message", "run_id": run.id, "delta": "", "done": True})
 
     async def _tell(self, run: Run, logged: LoggedEvent) -> None:
@@ -177,27 +195,52 @@ class ChatSession:
     async def _status(self, run: Run, state: str, detail: str) -> None:
         await self.outbox.put({"type": "status", "state": state, "run_id": run.id, "detail": detail})
 
-    async def _propose(self, run: Run, proposed: DelegationProposed) -> None:
-        title = next((d.title for d in self._engine.delegates if d.name == proposed.target), None)
+    def _title(self, target: str) -> str:
+        title = next((d.title for d in self._engine.delegates if d.name == target), None)
         if title is None:
-            message = f"{self._engine.spec.name} does not manage {proposed.target!r}, so nothing can be delegated to it"
-            await self.outbox.put({"type": "error", "code": "Forbidden", "message": message})
-            return
-        preview = await self._on_delegate(
-            preview_of(
-                proposed,
-                self._engine.spec,
-                session_id=self.id,
-                user=self.principal.owner.subject,
-                environment=self._environment,
-                run_id=run.id,
-                target_title=title,
-            )
+            raise Forbidden(f"{self._engine.spec.name} does not manage {target!r}, so nothing can be delegated to it")
+        return title
+
+    def _held_to(self, own: Preview, changed: Preview) -> Preview:
+        """What the hook made of a preview, without what is not the hook's: where, for whom, and whether to ask."""
+        return replace(
+            changed,
+            session_id=own.session_id,
+            user=own.user,
+            environment=own.environment,
+            run_id=own.run_id,
+            proposal_id=own.proposal_id,
+            target_title=self._title(changed.target),
+            route=(*own.route[:-1], changed.target),
+            approval=own.approval if own.approval != "none" else changed.approval,
         )
+
+    async def _propose(self, run: Run, proposed: DelegationProposed) -> None:
+        try:
+            title = self._title(proposed.target)
+        except Forbidden as error:
+            await self._fail("Forbidden", str(error))
+            return
+        if len(self._previews) >= _PREVIEWS:
+            raise Conflict(f"a session shows at most {_PREVIEWS} delegations; start another for more")
+        own = preview_of(
+            proposed,
+            self._engine.spec,
+            session_id=self.id,
+            user=self.principal.owner.subject,
+            environment=self._environment,
+            run_id=run.id,
+            target_title=title,
+        )
+        preview = self._held_to(own, await self._on_delegate(own))
         self._previews[preview.hash] = preview
-        await self.outbox.put(_preview_frame(preview))
+        if self._engine.spec.delegation.preview:
+            await self.outbox.put(_preview_frame(preview))
         if preview.approval == "none":
             await self._confirm(preview)
+
+    async def _fail(self, code: str, message: str) -> None:
+        await self.outbox.put({"type": "error", "code": code, "message": message})
 
     def _find(self, code: str) -> Preview:
         found = [preview for digest, preview in self._previews.items() if digest.startswith(code)]
@@ -217,30 +260,24 @@ class ChatSession:
         self._decide(preview, "confirmed")
         self.delegations += 1
         row = await self._courier.confirm(preview, self.principal.owner)
-        await self.outbox.put(
-            {
-                "type": "delegation_update",
-                "delegation_id": row.id,
-                "target": row.target,
-                "state": row.state.value,
-                "detail": "confirmed",
-            }
-        )
+        await self._update(preview, row.state.value, "confirmed")
 
     async def _reject(self, preview: Preview, reason: str) -> None:
         self._decide(preview, "rejected")
         self._results.append(
             _Result(preview.target, preview.title, f"the user refused this delegation. {reason}".strip())
         )
-        await self.outbox.put(
-            {
-                "type": "delegation_update",
-                "delegation_id": preview.delegation_id,
-                "target": preview.target,
-                "state": "rejected",
-                "detail": reason,
-            }
-        )
+        await self._update(preview, "rejected", reason)
+
+    async def _update(self, preview: Preview, state: str, detail: str) -> None:
+        frame: DelegationUpdate = {
+            "type": "delegation_update",
+            "delegation_id": preview.delegation_id,
+            "target": preview.target,
+            "state": state,
+            "detail": detail,
+        }
+        await self.outbox.put(frame)
 
 
 def _preview_frame(preview: Preview) -> DelegationPreview:

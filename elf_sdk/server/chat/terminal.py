@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import os
+import re
 import shutil
 import textwrap
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final
 
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed, InvalidHandshake
+from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus, InvalidURI
 
-from elf_sdk.errors import Failure, Forbidden, Retryable, Unauthenticated
+from elf_sdk.errors import BadInput, Failure, Forbidden, NotFound, Retryable, Unauthenticated
+from elf_sdk.server.chat.prose import Prose, Style
 
-__all__ = ["Conversation", "Style"]
+__all__ = ["WIDTH", "Conversation"]
 
-_WIDTH: Final = 96
+WIDTH: Final = 96
+"""Characters in a line at most; longer ones are hard to read."""
 _OVER: Final = frozenset({"finished", "failed", "cancelled", "rejected"})
-
-Style = Callable[[str, str], str]
-"""Colours a text: `style(text, role)` with the roles title, you, team, quiet, good, bad and box."""
 
 
 class Conversation:
@@ -47,8 +49,8 @@ class Conversation:
         self._write = write
         self._style = style
         self._decide = decide
-        self._width = min(_WIDTH, shutil.get_terminal_size().columns)
-        self._column = 0
+        self._width = min(WIDTH, shutil.get_terminal_size().columns)
+        self._prose = Prose(write, style, self._width)
         self._proposed: list[Mapping[str, Any]] = []
         self._open: set[str] = set()
         self._failed: list[str] = []
@@ -63,39 +65,70 @@ class Conversation:
             The errors that the team reported, in order.
 
         Raises:
-            Retryable: nobody serves there.
+            BadInput: the address is none.
+            NotFound: what serves there has no such chat.
             Denied: the team does not let the user in.
-            Failure: the connection broke.
+            Retryable: nobody serves there, or no longer.
+            Failure: the chat was closed for another reason.
         """
         try:
             async with connect(
                 self._url, additional_headers={"Authorization": f"Bearer {self._token}"}, compression=None
             ) as socket:
                 await self._talk(socket, next_message)
+        except (InvalidURI, ValueError):
+            address = self._url.removesuffix("/chat")
+            raise BadInput(f"{address!r} is no address of a team; write http://HOST:PORT/teams/TEAM") from None
+        except InvalidStatus as error:
+            raise NotFound(
+                f"there is no chat at {self._url} (HTTP {error.response.status_code}); "
+                "check the address and the team's name, and that its chat is enabled"
+            ) from None
         except (OSError, InvalidHandshake) as error:
-            raise Retryable(f"nobody serves a chat at {self._url} ({error}); start it with `elf dev`") from None
+            # asyncio's own text of a refused connection repeats the address.
+            why = os.strerror(error.errno).lower() if isinstance(error, OSError) and error.errno else error
+            raise Retryable(f"nobody serves a chat at {self._url} ({why}); start it with `elf dev`") from None
         except ConnectionClosed as closed:
             raise _closed(closed) from None
         return self._failed
 
     async def _talk(self, socket: ClientConnection, next_message: Callable[[], Awaitable[str | None]]) -> None:
-        greeting = json.loads(await socket.recv())
+        greeting = self._next(await socket.recv())
         self._line(self._style(f"{greeting['team']} · {greeting['manager']}", "title"))
         self._paragraph(greeting["message"])
-        while (message := await next_message()) is not None:
+        while (message := await self._asked(socket, next_message)) is not None:
             await socket.send(json.dumps({"type": "message", "text": message}))
             await self._until_quiet(socket)
         await socket.send(json.dumps({"type": "end"}))
-        while (frame := json.loads(await socket.recv()))["type"] != "session_ended":
+        while (frame := self._next(await socket.recv()))["type"] != "session_ended":
             self._show(frame)
         self._line("")
         self._line(self._style(f"session ended: {frame['summary']}", "quiet"))
+
+    async def _asked(self, socket: ClientConnection, next_message: Callable[[], Awaitable[str | None]]) -> str | None:
+        """The next message, unless the team hangs up meanwhile.
+
+        Raises:
+            ConnectionClosed: it did; what it said before is shown.
+        """
+        asked = asyncio.ensure_future(next_message())
+        gone = asyncio.ensure_future(socket.wait_closed())
+        try:
+            await asyncio.wait({asked, gone}, return_when=asyncio.FIRST_COMPLETED)
+            if asked.done():
+                return asked.result()
+            self._write("\n")
+            while True:
+                self._show(self._next(await socket.recv()))
+        finally:
+            asked.cancel()
+            gone.cancel()
 
     async def _until_quiet(self, socket: ClientConnection) -> None:
         """Show frames until the answer is complete, every proposal is decided, and what was confirmed has ended."""
         answered = False
         while not answered or self._open:
-            frame = json.loads(await socket.recv())
+            frame = self._next(await socket.recv())
             self._show(frame)
             answered = answered or _ends_turn(frame)
             while answered and self._proposed:
@@ -111,9 +144,9 @@ class Conversation:
     def _show(self, frame: Mapping[str, Any]) -> None:
         match frame["type"]:
             case "message":
-                self._stream(frame["delta"])
+                self._prose.add(frame["delta"])
                 if frame["done"]:
-                    self._fresh_line()
+                    self._prose.end()
             case "status":
                 self._line(self._style(f"  · {frame['detail'] or frame['state']}", "quiet"))
             case "delegation_preview":
@@ -128,8 +161,8 @@ class Conversation:
     def _update(self, frame: Mapping[str, Any]) -> None:
         state = frame["state"]
         if delta := frame.get("delta"):
-            self._stream(delta, prefix="  │ ")
-        elif state not in _OVER and (detail := frame.get("detail")):
+            self._prose.add(delta, prefix="  │ ")
+        elif state not in _OVER and (detail := frame.get("detail")) and detail != "confirmed":
             self._line(self._style(f"  · {frame['target']}: {detail}", "quiet"))
         if state in _OVER:
             self._open.discard(frame["delegation_id"])
@@ -158,9 +191,9 @@ class Conversation:
             if text:
                 label = "" if name == before else name
                 before = name
-                for place, line in enumerate(textwrap.wrap(text, self._width - 16) or [""]):
+                for place, line in enumerate(textwrap.wrap(text, self._width - 15) or [""]):
                     self._line(
-                        self._style("  │ ", "box") + self._style(f"{label if place == 0 else '':<10}", "quiet") + line
+                        self._style("  │ ", "box") + self._style(f"{label if place == 0 else '':<11}", "quiet") + line
                     )
         self._line(self._style("  └", "box"))
 
@@ -169,44 +202,28 @@ class Conversation:
             self._line(line)
 
     def _line(self, text: str) -> None:
-        self._fresh_line()
+        self._prose.end()
         self._write(text + "\n")
 
-    def _fresh_line(self) -> None:
-        if self._column:
-            self._write("\n")
-            self._column = 0
-
-    def _stream(self, text: str, prefix: str = "") -> None:
-        """Text as it comes, wrapped at words."""
-        for place, line in enumerate(text.split("\n")):
-            if place:
-                if self._column == 0:
-                    self._write(self._style(prefix.rstrip(), "box"))
-                self._write("\n")
-                self._column = 0
-            for word in _words(line):
-                if self._column and self._column + len(word.rstrip()) > self._width:
-                    self._write("\n")
-                    self._column = 0
-                    word = word.lstrip()
-                if self._column == 0 and word:
-                    self._write(self._style(prefix, "box"))
-                    self._column = len(prefix)
-                self._write(word)
-                self._column += len(word)
+    def _next(self, raw: str | bytes) -> Mapping[str, Any]:
+        """A frame of the server's, harmless on a screen."""
+        frame: Mapping[str, Any] = _printable(json.loads(raw))
+        return frame
 
 
-def _words(line: str) -> list[str]:
-    """The line's words, each with the spaces before it."""
-    words: list[str] = []
-    start = 0
-    for place in range(1, len(line)):
-        if line[place] == " " and line[place - 1] != " ":
-            words.append(line[start:place])
-            start = place
-    words.append(line[start:])
-    return words
+_UNPRINTABLE: Final = re.compile(
+    r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
+)
+"""What moves the cursor or turns the order of letters round. A team must not be able to redraw a preview that a
+person is about to confirm."""
+
+
+def _printable(value: Any) -> Any:
+    if isinstance(value, str):
+        return _UNPRINTABLE.sub("\N{REPLACEMENT CHARACTER}", value.replace("\r\n", "\n"))
+    if isinstance(value, list):
+        return [_printable(item) for item in value]
+    return {key: _printable(item) for key, item in value.items()} if isinstance(value, dict) else value
 
 
 def _ends_turn(frame: Mapping[str, Any]) -> bool:
@@ -222,4 +239,6 @@ def _closed(closed: ConnectionClosed) -> Exception:
         return Unauthenticated(f"{reason}; get a token with `elf token TEAM`")
     if code == 4403:
         return Forbidden(reason)
+    if code in (1001, 1006, 1012):
+        return Retryable("the team stopped serving, or began anew after a change; talk again once it serves")
     return Failure(f"the chat was closed: {reason or code}")

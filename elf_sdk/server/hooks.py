@@ -1,0 +1,72 @@
+"""What does a team's work, as the engine sees it: its adapter, or its `on_message`."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Callable
+from typing import Final
+
+from elf_sdk.adapters.registry import adapter_for
+from elf_sdk.errors import BadInput
+from elf_sdk.runs.adapter import Adapter, AdapterCapabilities, RunContext
+from elf_sdk.runs.events import Event
+from elf_sdk.team.spec import TeamSpec
+
+__all__ = ["Hooked", "chosen_adapter"]
+
+OnMessage = Callable[[RunContext], AsyncGenerator[Event, None]]
+
+
+class Hooked:
+    """A team's own `on_message` in the place of an adapter.
+
+    Args:
+        on_message: the hook.
+        name: of the framework that it stands for.
+        capabilities: of what stands behind it.
+    """
+
+    def __init__(self, on_message: OnMessage, name: str, capabilities: AdapterCapabilities) -> None:
+        self.name = name
+        self.capabilities = capabilities
+        self._on_message = on_message
+
+    def run(self, ctx: RunContext) -> AsyncGenerator[Event, None]:
+        """Do the work of one run; see `Adapter.run`."""
+        return self._on_message(ctx)
+
+
+_HOOK_ALONE: Final = AdapterCapabilities(stream=True, human=False, cancel="certain", recover=False)
+
+
+def chosen_adapter(name: str, spec: TeamSpec, adapter: Adapter | None, *, replaced: bool) -> Adapter:
+    """The adapter that a team's class names, once it fits its team.yaml.
+
+    Args:
+        name: of the class, for messages.
+        spec: the team.
+        adapter: what the class names.
+        replaced: whether the class has an `on_message` of its own, which needs no adapter.
+
+    Raises:
+        BadInput: there is nothing that does the work, or the adapter is for another framework.
+    """
+    if adapter is None:
+        if not replaced:
+            named = adapter_for(spec.framework).__name__
+            raise BadInput(
+                f"{name} has neither an adapter nor an on_message; give it one of them, such as adapter = {named}(…)"
+            )
+        return Hooked(_nothing, spec.framework, _HOOK_ALONE)
+    if adapter.name != spec.framework:
+        raise BadInput(
+            f"{spec.name}: team.yaml says framework: {spec.framework}, but {name} uses {type(adapter).__name__}, "
+            f"which is for {adapter.name}; make them agree"
+        )
+    return adapter
+
+
+async def _nothing(ctx: RunContext) -> AsyncGenerator[Event, None]:
+    """What `super().on_message` gives where there is no adapter."""
+    nothing: tuple[Event, ...] = ()
+    for event in nothing:
+        yield event

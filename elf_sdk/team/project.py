@@ -1,0 +1,235 @@
+"""The project that a path means: its organisation, its teams, and what does not fit between them.
+
+    project/              the root; what `elf` is started in
+    ├── elf.yaml          optional: the organisation
+    └── teams/
+        ├── brand-team/team.yaml
+        └── …
+
+A path may be the root, the directory of teams, the directory of one team, or one of the two files. A team in a
+directory called `teams` is read with its neighbours, because its relationships count only where both sides name them;
+any other directory that holds a team.yaml is a project of that one team.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from elf_sdk.errors import BadInput, BadSpec, Problem
+from elf_sdk.team.base import Location
+from elf_sdk.team.document import Document
+from elf_sdk.team.load import ORGANISATION_FILE, TEAM_FILE, in_order, read_model, read_organisation
+from elf_sdk.team.org import Org, check_org
+from elf_sdk.team.organisation import Organisation
+from elf_sdk.team.spec import TeamSpec
+
+__all__ = ["LoadedTeam", "Project", "Survey", "find_project", "survey"]
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedTeam:
+    """A team and its file.
+
+    Attributes:
+        spec: the team.
+        path: absolute path of its team.yaml.
+        document: what stands in it, with lines.
+    """
+
+    spec: TeamSpec
+    path: Path
+    document: Document
+
+    @property
+    def directory(self) -> Path:
+        """The team's directory, absolute."""
+        return self.path.parent
+
+    @property
+    def file(self) -> str:
+        """Path of its team.yaml as the user would type it."""
+        return self.document.file
+
+    def line(self, location: Location) -> int:
+        """1-based line of a field such as `("members", 0, "role")`, or of the nearest one around it."""
+        return self.document.line(location)
+
+
+@dataclass(frozen=True)
+class Project:
+    """An organisation and its teams, as they stand in files.
+
+    Attributes:
+        root: absolute directory that holds elf.yaml.
+        organisation: what elf.yaml says, or its defaults.
+        teams_dir: absolute directory whose subdirectories are teams; the team itself where it stands alone.
+        teams: every team, sorted by directory.
+        chosen: names of the teams that the path meant: one, or all.
+        warnings: what works and is probably not meant.
+    """
+
+    root: Path
+    organisation: Organisation
+    teams_dir: Path
+    teams: tuple[LoadedTeam, ...]
+    chosen: tuple[str, ...]
+    warnings: tuple[Problem, ...] = ()
+
+    @cached_property
+    def org(self) -> Org:
+        """The tree that the teams form."""
+        return Org(team.spec for team in self.teams)
+
+    def select(self, names: Iterable[str] = ()) -> tuple[LoadedTeam, ...]:
+        """The teams called `names`, in that order; without names, those that the path meant.
+
+        Raises:
+            BadInput: there is no such team; the message lists those that there are.
+        """
+        by_name = {team.spec.name: team for team in self.teams}
+        wanted = list(dict.fromkeys(names)) or self.chosen
+        for name in wanted:
+            if name not in by_name:
+                raise BadInput(f"there is no team {name!r}; there are: {', '.join(sorted(by_name))}")
+        return tuple(by_name[name] for name in wanted)
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """A project as far as it could be read, and everything that is wrong with it.
+
+    Attributes:
+        project: with the teams that are right in themselves.
+        problems: errors and warnings, file by file.
+    """
+
+    project: Project
+    problems: tuple[Problem, ...]
+
+    @property
+    def errors(self) -> tuple[Problem, ...]:
+        """The problems that are errors."""
+        return tuple(problem for problem in self.problems if problem.severity == "error")
+
+
+def find_project(start: Path) -> Project:
+    """The project that `start` means; every file of it is right, and the teams fit together.
+
+    Args:
+        start: the root, the directory of teams, one team's directory, or a team.yaml or elf.yaml.
+
+    Raises:
+        BadInput: there is no team, or (BadSpec) something is wrong; the error carries all of it.
+    """
+    found = survey(start)
+    if found.errors:
+        raise BadSpec(found.errors)
+    return found.project
+
+
+def survey(start: Path) -> Survey:
+    """Like `find_project`, but what is wrong is part of the answer.
+
+    Raises:
+        BadInput: `start` means no project.
+    """
+    try:
+        root, teams_dir, files, alone = _locate(start)
+    except OSError as error:
+        raise BadInput(f"{start} cannot be read: {error.strerror}") from None
+
+    def label(path: Path) -> str:
+        inside = not start.is_absolute() or path.is_relative_to(Path.cwd())
+        return os.path.relpath(path) if inside else str(path)
+
+    organisation, problems = read_organisation(root / ORGANISATION_FILE, label(root / ORGANISATION_FILE))
+    known = None if problems else organisation
+    teams: list[LoadedTeam] = []
+    unreadable: set[str] = set()
+    for file in files:
+        # realpath() and not resolve(), which fails on a link that leads to itself.
+        if not Path(os.path.realpath(file)).is_relative_to(os.path.realpath(root)):
+            message = "it is a link to outside of the project; put the file itself there"
+            problems.append(Problem(label(file), 0, "", message))
+            unreadable.add(file.parent.name)
+            continue
+        document, spec, found = read_model(file, label(file), TeamSpec)
+        if spec is None or document is None:
+            unreadable.add(file.parent.name)
+        else:
+            found += [document.problem(*problem) for problem in _in_project(spec, file.parent.name, known)]
+            teams.append(LoadedTeam(spec, file, document))
+        problems += in_order(found)
+    problems += check_org(teams, elsewhere=unreadable, absent="warning" if alone else "error")
+    meant = _absolute(start)
+    meant = meant.parent if meant.is_file() else meant
+    chosen = [team.spec.name for team in teams if team.directory == meant] or [team.spec.name for team in teams]
+    warnings = tuple(problem for problem in problems if problem.severity == "warning")
+    project = Project(root, organisation or Organisation(), teams_dir, tuple(teams), tuple(chosen), warnings)
+    # By file, and within a file by line; what is said of a file as a whole comes after its lines.
+    ordered = sorted(problems, key=lambda problem: (problem.file, problem.line or sys.maxsize))
+    return Survey(project, tuple(ordered))
+
+
+def _absolute(path: Path) -> Path:
+    return Path(os.path.abspath(path))  # noqa: PTH100 - resolve() would follow links, and messages name what was typed
+
+
+def _locate(start: Path) -> tuple[Path, Path, list[Path], bool]:
+    """Root, directory of teams, every team.yaml, and whether a team stands alone."""
+    path = _absolute(start)
+    if path.name in (TEAM_FILE, ORGANISATION_FILE) and not path.is_dir():
+        path = path.parent
+    if not path.is_dir():
+        what = "is no directory and no team.yaml" if path.exists() else "does not exist"
+        raise BadInput(f"{start} {what}; name a project, a directory of teams, or a team's directory")
+    if os.path.lexists(path / TEAM_FILE):
+        if path.parent.name != "teams":
+            return path, path, [path / TEAM_FILE], True
+        path = path.parent
+    teams_dir = path / "teams" if (path / "teams").is_dir() else path
+    # A link that leads nowhere is listed too: it is told, and not passed over.
+    files = [entry / TEAM_FILE for entry in sorted(teams_dir.iterdir()) if not entry.name.startswith(".")]
+    files = [file for file in files if os.path.lexists(file)]
+    if not files:
+        raise BadInput(
+            f"there is no team in {start}: no team.yaml, and no teams/*/team.yaml; go to a project, or name one"
+        )
+    inside = teams_dir.name == "teams" or (teams_dir.parent / ORGANISATION_FILE).exists()
+    return (teams_dir.parent if inside else teams_dir), teams_dir, files, False
+
+
+def _in_project(spec: TeamSpec, directory: str, organisation: Organisation | None) -> list[tuple[Location, str]]:
+    """What does not fit between a team, its directory and elf.yaml (None: it could not be read)."""
+    found: list[tuple[Location, str]] = []
+    if spec.name != directory:
+        message = f"{spec.name!r} stands in the directory {directory!r}; give both the same name"
+        found.append((("name",), message))
+    if organisation is None:
+        return found
+    known = [environment.name for environment in organisation.environments]
+    clusters = [cluster.name for cluster in organisation.clusters]
+    places: dict[tuple[str, str], str] = {}
+    for environment in organisation.environments:
+        override = spec.environments.get(environment.name)
+        cluster = (override and override.cluster) or environment.cluster
+        namespace = spec.namespace_in(environment)
+        if cluster not in clusters:
+            message = f"there is no cluster {cluster!r} in elf.yaml; write one of: {', '.join(sorted(clusters))}"
+            found.append((("environments", environment.name, "cluster"), message))
+        other = places.setdefault((cluster, namespace), environment.name)
+        if other != environment.name:
+            where = f"the namespace {namespace!r} of the cluster {cluster!r}"
+            message = f"{environment.name!r} and {other!r} would share {where}; give one of them another"
+            moved = environment.name if override and (override.cluster or override.namespace) else other
+            found.append((("environments", moved, "namespace"), message))
+    for name in spec.environments:
+        if name not in known:
+            message = f"elf.yaml knows no environment {name!r}; write one of: {', '.join(known)}, or add it there"
+            found.append((("environments", name), message))
+    return found
