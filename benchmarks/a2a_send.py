@@ -1,10 +1,12 @@
-"""SendMessage requests a second: ELF beside bare Starlette and beside the SDK's own default handler.
+"""A2A over HTTP: ELF beside bare Starlette and beside the SDK's own default handler.
 
     PYTHONPATH=. python benchmarks/a2a_send.py [--seconds 3] [--rounds 3] [--connections 16] [--json FILE] [--profile]
 
-One uvicorn (uvloop, httptools) at a time, pinned to one core, the load on another, in alternating rounds; the table
-shows medians. ELF is measured with authentication on and the volatile log, so without a commit. The load generator
-is raw sockets on asyncio; what it can do at most is the first row, a server that answers without reading.
+One uvicorn (uvloop, httptools) at a time, pinned to one core, the load on another, in alternating rounds; the tables
+show medians. The first is SendMessage at a number of connections, with the server's CPU time a request. The second is
+a stream of five events, one request after the other: when the first event is there, and when the last. ELF is measured
+with authentication on, the volatile log, so without a commit, and the garbage collection that `serve` sets. The load
+generator is raw sockets on asyncio; what it can do at most is the first row, a server that answers without reading.
 """
 
 from __future__ import annotations
@@ -19,22 +21,24 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 import uvicorn
 from a2a.server.agent_execution import AgentExecutor, RequestContext
 from a2a.server.events import EventQueue
 from a2a.server.request_handlers import DefaultRequestHandler
-from a2a.server.routes import create_jsonrpc_routes
+from a2a.server.routes import create_jsonrpc_routes, create_rest_routes
 from a2a.server.tasks import InMemoryTaskStore, TaskUpdater
-from a2a.types import Part, Task, TaskState, TaskStatus
+from a2a.types import AgentCard, Part, Task, TaskState, TaskStatus
+from google.protobuf.json_format import ParseDict
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import JSONResponse
+from starlette.responses import JSONResponse, StreamingResponse
 from starlette.routing import Route
 
 from elf_sdk.models.llm import Endpoint
@@ -45,9 +49,11 @@ from elf_sdk.runs.memory import MemoryLog
 from elf_sdk.server.a2a.card import A2A_PATH, agent_card
 from elf_sdk.server.a2a.routes import a2a_routes
 from elf_sdk.server.auth import Issuer, Principal, Verifier, bearer_token
+from elf_sdk.server.listen import calm_garbage_collection
 from elf_sdk.team.spec import TeamSpec
 from elf_sdk.team.work import Member, Runs
 
+STREAM_PATH = f"{A2A_PATH}/message:stream"
 SECRET = "only-for-this-benchmark-" + "x" * 16
 SPEC = TeamSpec(name="echo", members=(Member(role="echo", is_manager=True),), runs=Runs(concurrency=1000, queue=10_000))
 
@@ -94,7 +100,17 @@ def bare() -> Starlette:
     async def echo(request: Request) -> JSONResponse:
         return JSONResponse(await request.json())
 
-    return Starlette(routes=[Route(A2A_PATH, echo, methods=["POST"])])
+    async def stream(request: Request) -> StreamingResponse:
+        await request.body()
+
+        async def events() -> AsyncGenerator[bytes, None]:
+            for _ in range(5):
+                yield b'data: {"text":"hello"}\r\n\r\n'
+                await asyncio.sleep(0)
+
+        return StreamingResponse(events(), media_type="text/event-stream")
+
+    return Starlette(routes=[Route(A2A_PATH, echo, methods=["POST"]), Route(STREAM_PATH, stream, methods=["POST"])])
 
 
 def elf() -> Starlette:
@@ -108,12 +124,15 @@ def elf() -> Starlette:
 
 
 def sdk() -> Starlette:
+    card = agent_card(SPEC, Echo.capabilities, "http://127.0.0.1")
     handler = DefaultRequestHandler(
         agent_executor=EchoExecutor(),
         task_store=InMemoryTaskStore(),
-        agent_card=agent_card(SPEC, Echo.capabilities, "http://127.0.0.1"),
+        agent_card=ParseDict(card, AgentCard(), ignore_unknown_fields=True),
     )
-    return Starlette(routes=create_jsonrpc_routes(handler, A2A_PATH))
+    return Starlette(
+        routes=[*create_jsonrpc_routes(handler, A2A_PATH), *create_rest_routes(handler, path_prefix=A2A_PATH)]
+    )
 
 
 SERVERS: dict[str, Callable[[], Any]] = {"fixed": lambda: fixed, "starlette": bare, "elf": elf, "a2a-sdk": sdk}
@@ -121,6 +140,29 @@ LABELS = {
     "fixed": "fixed answer (limit of server and load)",
     "starlette": "bare Starlette, JSON echo",
     "elf": "ELF, SendMessage, volatile log",
+    "a2a-sdk": "a2a-sdk default handler",
+}
+
+
+class Round(NamedTuple):
+    """What one round of SendMessage showed.
+
+    Attributes:
+        rate: requests a second.
+        latency: median, in milliseconds.
+        cpu: of the server, in microseconds a request.
+        busy: the load generator's share of its core.
+    """
+
+    rate: float
+    latency: float
+    cpu: float
+    busy: float
+
+
+STREAMS = {
+    "starlette": "bare Starlette, StreamingResponse",
+    "elf": "ELF, SendStreamingMessage, volatile log",
     "a2a-sdk": "a2a-sdk default handler",
 }
 
@@ -144,6 +186,8 @@ def serve(name: str, core: int, profile: str) -> None:
         await task
 
     profiler = cProfile.Profile() if profile else None
+    if name == "elf":
+        calm_garbage_collection()
     run = partial(asyncio.Runner, loop_factory=config.get_loop_factory())
     with run() as runner:
         if profiler:
@@ -186,24 +230,78 @@ async def load(port: int, connections: int, seconds: float) -> tuple[float, list
     return len(latencies) / (time.perf_counter() - start), latencies
 
 
-def measure(name: str, core: int, connections: int, seconds: float, profile: str = "") -> tuple[float, float, float]:
-    """One round: requests a second, median latency in ms, and the load generator's share of its core."""
-    import uvloop
+async def stream_load(port: int, seconds: float) -> tuple[float, float]:
+    """Medians of the seconds until a stream's first event and until its last, at one connection."""
+    token = Issuer(SECRET, "bench", "dev").user_token("bench", SPEC.name)
+    head = (
+        f"POST {STREAM_PATH} HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {token}\r\nA2A-Version: 1.0\r\n"
+        "Content-Type: application/json\r\nContent-Length: %d\r\n\r\n"
+    )
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    firsts: list[float] = []
+    lasts: list[float] = []
+    stop = time.perf_counter() + seconds
+    while (start := time.perf_counter()) < stop:
+        message = {"messageId": f"{start}", "role": "ROLE_USER", "parts": [{"text": "hello"}]}
+        body = orjson.dumps({"message": message})
+        writer.write((head % len(body)).encode() + body)
+        answer = await reader.readuntil(b"\r\n\r\n")
+        assert answer.startswith(b"HTTP/1.1 200"), answer
+        await reader.readuntil(b"data: ")
+        firsts.append(time.perf_counter() - start)
+        rest = await reader.readuntil(b"\r\n0\r\n\r\n")
+        lasts.append(time.perf_counter() - start)
+        assert rest.count(b"data: ") >= 3, rest  # the SDK says in four events what takes ELF five
+    writer.close()
+    await writer.wait_closed()
+    return statistics.median(firsts), statistics.median(lasts)
 
+
+@contextmanager
+def served(name: str, core: int, profile: str = "") -> Iterator[tuple[int, int]]:
+    """Port and process id of a server, for as long as the block runs."""
     command = [sys.executable, __file__, "--serve", name, "--core", str(core), "--save-profile", profile]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:
         assert server.stdout is not None
-        port = int(server.stdout.readline())
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(load(port, connections, min(seconds, 0.5)))
-            cpu = time.process_time()
-            start = time.perf_counter()
-            rate, latencies = runner.run(load(port, connections, seconds))
-            busy = (time.process_time() - cpu) / (time.perf_counter() - start)
         assert server.stdin is not None
+        yield int(server.stdout.readline()), server.pid
         server.stdin.close()
         server.wait(20)
-    return rate, statistics.median(latencies) * 1000, busy
+
+
+def cpu_seconds(pid: int) -> float:
+    """CPU time of a process so far; not a number where there is no /proc."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
+    except OSError:
+        return float("nan")
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def measure(name: str, core: int, connections: int, seconds: float, profile: str = "") -> Round:
+    """One round of SendMessage."""
+    import uvloop
+
+    with (
+        served(name, core, profile) as (port, pid),
+        asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
+    ):
+        runner.run(load(port, connections, min(seconds, 0.5)))
+        before, own, start = cpu_seconds(pid), time.process_time(), time.perf_counter()
+        rate, latencies = runner.run(load(port, connections, seconds))
+        busy = (time.process_time() - own) / (time.perf_counter() - start)
+        cpu = (cpu_seconds(pid) - before) / len(latencies)
+    return Round(rate, statistics.median(latencies) * 1000, cpu * 1e6, busy)
+
+
+def measure_stream(name: str, core: int, seconds: float) -> tuple[float, float]:
+    """One round of streams: milliseconds to the first event and to the last."""
+    import uvloop
+
+    with served(name, core) as (port, _), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(stream_load(port, min(seconds, 0.3)))
+        first, last = runner.run(stream_load(port, seconds))
+    return first * 1000, last * 1000
 
 
 def top(profile: str, count: int = 12) -> list[tuple[str, float]]:
@@ -235,26 +333,31 @@ def main() -> None:
         return
     if hasattr(os, "sched_setaffinity") and len(cores) > 1:
         os.sched_setaffinity(0, {cores[-1]})
-    rounds: dict[str, list[tuple[float, float, float]]] = {name: [] for name in SERVERS}
+    rounds: dict[str, list[Round]] = {name: [] for name in SERVERS}
+    streams: dict[str, list[tuple[float, float]]] = {name: [] for name in ("starlette", "elf", "a2a-sdk")}
     for number in range(options.rounds):
         for name in SERVERS:
             print(f"round {number + 1}/{options.rounds}: {LABELS[name]} …", file=sys.stderr)
             rounds[name].append(measure(name, cores[0], options.connections, options.seconds))
+        for name in streams:
+            streams[name].append(measure_stream(name, cores[0], options.seconds / 2))
+    middle = {name: Round(*map(statistics.median, zip(*results, strict=True))) for name, results in rounds.items()}
+    bare = middle["starlette"]
+    print(f"{'SendMessage':<42}{'req/s':>9}{'of bare':>9}{'p50 ms':>9}{'CPU µs':>9}{'of bare':>9}{'load core':>11}")
+    for name, row in middle.items():
+        note = "  load is the limit" if row.busy > 0.9 else ""
+        print(
+            f"{LABELS[name]:<42}{row.rate:>9,.0f}{row.rate / bare.rate:>9.2f}{row.latency:>9.2f}{row.cpu:>9.0f}"
+            f"{row.cpu / bare.cpu:>9.2f}{row.busy:>10.0%}{note}"
+        )
+    waits = {name: tuple(map(statistics.median, zip(*results, strict=True))) for name, results in streams.items()}
+    print(f"\n{'stream of five events, one connection':<42}{'first ms':>9}{'of bare':>9}{'last ms':>9}")
+    for name, (first, last) in waits.items():
+        print(f"{STREAMS[name]:<42}{first:>9.2f}{first / waits['starlette'][0]:>9.2f}{last:>9.2f}")
     figures = {
-        name: {
-            "requests_per_second": statistics.median(rate for rate, _, _ in results),
-            "median_ms": statistics.median(latency for _, latency, _ in results),
-            "load_core_busy": statistics.median(busy for _, _, busy in results),
-            "rounds": [rate for rate, _, _ in results],
-        }
-        for name, results in rounds.items()
+        "send": {name: {**row._asdict(), "rounds": rounds[name]} for name, row in middle.items()},
+        "stream_ms": waits,
     }
-    floor = statistics.median(rate for rate, _, _ in rounds["starlette"])
-    print(f"{'SendMessage':<42}{'req/s':>9}{'of bare':>9}{'p50 ms':>9}{'load core':>11}")
-    for name, results in rounds.items():
-        rate, latency, busy = (statistics.median(column) for column in zip(*results, strict=True))
-        note = "  load is the limit" if busy > 0.9 else ""
-        print(f"{LABELS[name]:<42}{rate:>9,.0f}{rate / floor:>9.2f}{latency:>9.2f}{busy:>10.0%}{note}")
     profile: list[tuple[str, float]] = []
     if options.profile:
         saved = Path(f"/tmp/elf-a2a-{os.getpid()}.prof")  # noqa: S108 - removed right below

@@ -21,6 +21,7 @@ from elf_sdk.runs.log import (
     RunState,
     check_end,
     check_same,
+    goes_on,
     next_state,
     refusal,
 )
@@ -70,7 +71,8 @@ class DurableLog(RunLog):
         stored = [decode(kind, data) for kind, data in rows]
         check_end(run_id, stored)
         item = _Appended(run_id, rows, stored, head)
-        return await self._store.join(_APPEND, item, lambda _: self.waiters.notify((run_id,)))
+        works = goes_on(next_state(None, stored))
+        return await self._store.join(_APPEND, item, lambda _: self.waiters.notify((run_id,), works=works))
 
     @override
     async def read(self, run_id: str, after: int = 0, limit: int = 1000) -> tuple[LoggedEvent, ...]:

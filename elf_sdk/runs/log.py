@@ -24,6 +24,7 @@ __all__ = [
     "Waiters",
     "check_end",
     "check_same",
+    "goes_on",
     "next_state",
     "refusal",
 ]
@@ -47,6 +48,11 @@ def check_same(key: IdempotencyKey, digest: str, request: RunRequest) -> None:
     """
     if digest != request.digest:
         raise Conflict(f"the key {key.key!r} was used before for a different request; use another")
+
+
+def goes_on(state: RunState | None) -> bool:
+    """Whether a run still works after events that left it in `state`; None where they left it as it was."""
+    return state is None or not (state.terminal or state is RunState.INPUT_REQUIRED)
 
 
 class Placed(Protocol):
@@ -76,7 +82,7 @@ class RunLog(Protocol):
     """Where runs are kept. All methods belong to one event loop."""
 
     volatile: bool
-    """Whether everything is lost with the process."""
+    """Whether everything is lost with the process. The methods of such a log never give way to the event loop."""
     waiters: Waiters
 
     async def claim(self, team: str) -> None:

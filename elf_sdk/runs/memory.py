@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from datetime import UTC, datetime
 
 from typing_extensions import override
 
-from elf_sdk.runs.events import Event, LoggedEvent, decode, encode, stored_kind
+from elf_sdk.runs.events import Event, LoggedEvent, as_stored
 from elf_sdk.runs.log import (
     IdempotencyKey,
     Run,
@@ -20,6 +19,7 @@ from elf_sdk.runs.log import (
     Waiters,
     check_end,
     check_same,
+    goes_on,
     next_state,
     refusal,
 )
@@ -69,16 +69,15 @@ class MemoryLog(RunLog):
         run = self._runs.get(run_id)
         if run is None or run.state.terminal or head not in (None, run.head):
             raise refusal(run_id, run)
-        # Through the codec and back, so that this log shows what the durable one would.
-        stored = [decode(stored_kind(event), encode(event)) for event in events]
+        # So that this log shows what the durable one would.
+        stored = [as_stored(event) for event in events]
         check_end(run_id, stored)
         now = datetime.now(UTC)
         logged = tuple(LoggedEvent(run_id, run.head + place, now, event) for place, event in enumerate(stored, start=1))
         self._events[run_id].extend(logged)
-        self._runs[run_id] = replace(
-            run, head=run.head + len(logged), state=next_state(run.state, stored), updated_at=now
-        )
-        self.waiters.notify((run_id,))
+        state = next_state(run.state, stored)
+        self._runs[run_id] = Run(run_id, run.request, state, run.head + len(logged), run.created_at, now)
+        self.waiters.notify((run_id,), works=goes_on(state))
         return logged
 
     @override

@@ -6,7 +6,7 @@ import asyncio
 from typing import Final
 
 from elf_sdk.errors import Conflict
-from elf_sdk.runs.events import Event, TextDelta, encode
+from elf_sdk.runs.events import Event, TextDelta, as_stored
 from elf_sdk.runs.log import RunLog
 
 __all__ = ["RunWriter"]
@@ -49,7 +49,7 @@ class RunWriter:
         if self._ending:
             raise Conflict(f"the run {self._run_id!r} is being ended")
         if not isinstance(event, TextDelta):
-            encode(event)
+            as_stored(event)
         self._buffer.append(event)
         if not isinstance(event, TextDelta) or len(self._buffer) >= _BUFFER:
             self._urgent.set()
@@ -65,13 +65,17 @@ class RunWriter:
             await asyncio.wait({self._flushing})
             self._raise_failure()
 
+    def hold(self) -> None:
+        """Take no more: `end` comes right away and writes what is left in one commit with the end."""
+        self._ending = True
+        self._urgent.set()
+
     async def end(self, event: Event) -> None:
         """Write the terminal event together with all that was taken; from here on nothing more is.
 
         When it raises, what was taken and not stored is given up, and `end` may be called again.
         """
-        self._ending = True
-        self._urgent.set()
+        self.hold()
         if self._flushing is not None:
             await asyncio.wait({self._flushing})
             self._raise_failure()

@@ -162,7 +162,8 @@ class Courier:
             "chain": list(preview.route[:-1]),
             "user": preview.user,
         }
-        client = self._client_for(row.target)
+        # In a thread, because the first client loads the SDK behind it, which takes most of a second.
+        client = await asyncio.to_thread(self._client_for, row.target)
         answer: list[str] = []
         length = 0
         updates = client.send(work_order(preview), message_id=row.id, context_id=row.id, metadata=metadata)

@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import httpx
 
@@ -18,7 +19,6 @@ from elf_sdk.runs.adapter import Delegate
 from elf_sdk.runs.durable import DurableLog
 from elf_sdk.runs.log import RunLog
 from elf_sdk.runs.memory import MemoryLog
-from elf_sdk.server.a2a.client import TeamClient
 from elf_sdk.server.auth import Issuer
 from elf_sdk.server.local import dev_secret
 from elf_sdk.settings import Settings
@@ -26,6 +26,9 @@ from elf_sdk.store import store_at
 from elf_sdk.store.delegations import Delegations
 from elf_sdk.team.org import Org
 from elf_sdk.team.spec import TeamSpec
+
+if TYPE_CHECKING:
+    from elf_sdk.server.a2a.client import TeamClient
 
 __all__ = ["Services", "open_services"]
 
@@ -93,6 +96,9 @@ class Services:
         Raises:
             BadInput: nothing says where teams are.
         """
+        # The SDK behind the client takes most of a second and 20 MB, which most processes never need.
+        from elf_sdk.server.a2a.client import TeamClient
+
         template = self.settings.team_url
         if "{team}" not in template:
             raise BadInput(f"{caller} cannot reach {team}: set ELF_TEAM_URL to an address with {{team}} in it")

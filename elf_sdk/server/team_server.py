@@ -249,7 +249,8 @@ class TeamServer:
         ]
 
     def _routes(self, running: _Running) -> list[BaseRoute]:
-        routes = self._fixed_routes()
+        # First what is asked most: routes are tried one after the other.
+        routes: list[BaseRoute] = []
         routes += a2a_routes(
             running.engine,
             lambda base_url: agent_card(self.spec, self._adapter.capabilities, base_url),
@@ -257,6 +258,7 @@ class TeamServer:
             callers=running.services.callers_of(self.spec),
             public_url=running.services.settings.public_url,
         )
+        routes += self._fixed_routes()
         if running.chat is not None:
             routes += [WebSocketRoute(CHAT_PATH, running.chat.serve), Route(CHAT_SCHEMA_PATH, _chat_schema)]
         return routes

@@ -17,18 +17,23 @@ class Waiters:
     """
 
     def __init__(self) -> None:
-        self._by_run: defaultdict[str, set[asyncio.Event]] = defaultdict(set)
+        self._by_run: defaultdict[str, dict[asyncio.Event, bool]] = defaultdict(dict)
 
     @contextmanager
-    def register(self, run_id: str) -> Iterator[asyncio.Event]:
-        """An event that is set at each notification, for as long as the block runs."""
+    def register(self, run_id: str, *, until_rest: bool = False) -> Iterator[asyncio.Event]:
+        """An event that is set at each notification, for as long as the block runs.
+
+        Args:
+            run_id: whose news.
+            until_rest: leave out the news after which the run surely still works.
+        """
         waiter = asyncio.Event()
-        self._by_run[run_id].add(waiter)
+        self._by_run[run_id][waiter] = until_rest
         try:
             yield waiter
         finally:
             waiting = self._by_run[run_id]
-            waiting.discard(waiter)
+            del waiting[waiter]
             if not waiting:
                 del self._by_run[run_id]
 
@@ -37,8 +42,14 @@ class Waiters:
         """The ids of the runs that somebody waits for."""
         return tuple(self._by_run)
 
-    def notify(self, run_ids: Iterable[str]) -> None:
-        """Wake all who wait for one of these. To be called in the loop's thread, after the commit."""
+    def notify(self, run_ids: Iterable[str], *, works: bool = False) -> None:
+        """Wake all who wait for one of these. To be called in the loop's thread, after the commit.
+
+        Args:
+            run_ids: what has news.
+            works: whether these runs surely still work; what another process says is not known as well.
+        """
         for run_id in run_ids:
-            for waiter in self._by_run.get(run_id, ()):
-                waiter.set()
+            for waiter, until_rest in self._by_run.get(run_id, {}).items():
+                if not (works and until_rest):
+                    waiter.set()

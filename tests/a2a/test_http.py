@@ -6,6 +6,7 @@ import asyncio
 import base64
 import json
 import logging
+import sys
 import time
 from typing import Any
 from urllib.parse import urlsplit
@@ -216,6 +217,135 @@ async def test_bad_jsonrpc_gets_the_specified_error(team: Served, case: str, cap
     assert answer.get("error", {}).get("code") == code, answer
     quiet = [record for record in caplog.records if record.name.startswith(("a2a", "elf", "uvicorn"))]
     assert [record.message for record in quiet if record.levelno >= logging.WARNING or record.exc_info] == []
+
+
+async def test_an_error_says_what_and_where_in_both_bindings(team: Served) -> None:
+    def info(reason: str, **metadata: str) -> dict[str, Any]:
+        kind = "type.googleapis.com/google.rpc.ErrorInfo"
+        return {"@type": kind, "reason": reason, "domain": "a2a-protocol.org", "metadata": metadata}
+
+    message = {"role": "ROLE_X", "parts": []}
+    wrong_role = "message.role must be one of ROLE_USER, ROLE_AGENT"
+    for change, said, violations in (
+        (message, wrong_role, [{"field": "message.role", "description": "must be one of ROLE_USER, ROLE_AGENT"}]),
+        (
+            {"role": "ROLE_UNSPECIFIED", "parts": []},
+            "missing or empty: message.messageId, message.role, message.parts",
+            [
+                {"field": "message.messageId", "description": "Field is required."},
+                {"field": "message.role", "description": "Field is required."},
+                {"field": "message.parts", "description": "Field must contain at least one element."},
+            ],
+        ),
+    ):
+        details = [
+            info("INVALID_PARAMS"),
+            {"@type": "type.googleapis.com/google.rpc.BadRequest", "fieldViolations": violations},
+        ]
+        answer = await team.rpc("SendMessage", {"message": change})
+        assert answer == {"jsonrpc": "2.0", "id": 1, "error": {"code": -32602, "message": said, "data": details}}
+        response = await team.http.post(
+            f"{team.url}/a2a/v1/message:send", json={"message": change}, headers=team.headers()
+        )
+        assert (response.status_code, response.headers["content-type"]) == (400, "application/json")
+        error = {"code": 400, "status": "INVALID_ARGUMENT", "message": said, "details": details}
+        assert response.json() == {"error": error}
+    absent = await team.http.get(f"{team.url}/a2a/v1/tasks/x", headers=team.headers())
+    said = "there is no run 'x'"
+    assert absent.json() == {
+        "error": {"code": 404, "status": "NOT_FOUND", "message": said, "details": [info("TASK_NOT_FOUND")]}
+    }
+    assert (await team.rpc("GetTask", {"id": "x"}))["error"] == {
+        "code": -32001,
+        "message": said,
+        "data": [info("TASK_NOT_FOUND")],
+    }
+    assert (await team.rpc("DropTask", {}))["error"] == {"code": -32601, "message": "Method not found"}
+
+
+async def test_an_unknown_state_is_refused_and_not_taken_for_all(team: Served) -> None:
+    await team.rpc("SendMessage", SEND["params"])
+    for status in ("working", "TASK_STATE_LATE", 9, "9", -1):
+        error = (await team.rpc("ListTasks", {"status": status}))["error"]
+        assert (error["code"], "TASK_STATE_SUBMITTED" in error["message"]) == (-32602, True)
+    for known in ("TASK_STATE_COMPLETED", 3, "3", "TASK_STATE_UNSPECIFIED", None):
+        assert (await team.rpc("ListTasks", {"status": known}))["result"]["totalSize"] == 1
+    assert (await team.rpc("ListTasks", {"status": 2}))["result"]["totalSize"] == 0
+    url = f"{team.url}/a2a/v1/tasks"
+    assert (await team.http.get(f"{url}?status=late", headers=team.headers())).status_code == 400
+    page = await team.http.get(
+        f"{url}?status=TASK_STATE_COMPLETED&pageSize=1&includeArtifacts=TRUE", headers=team.headers()
+    )
+    assert page.headers["content-type"] == "application/a2a+json"
+    assert page.json()["tasks"][0]["artifacts"]
+    assert (page.json()["nextPageToken"], page.json()["pageSize"], page.json()["totalSize"]) == ("", 1, 1)
+
+
+async def test_fields_go_by_both_their_names_and_unknown_ones_are_ignored(team: Served) -> None:
+    message = {
+        "message_id": "m1",
+        "context_id": "c1",
+        "role": 1,
+        "parts": [{"text": "hi", "media_type": "a/b"}],
+        "x": 1,
+    }
+    params = {"tenant": "", "message": message, "configuration": {"history_length": "0"}, "extra": {}}
+    task = (await team.rpc("SendMessage", params))["result"]["task"]
+    assert (task["contextId"], "history" in task) == ("c1", False)
+    answer = await team.rpc("GetTask", {"id": task["id"], "historyLength": 1.0})
+    assert [item["messageId"] for item in answer["result"]["history"]] == ["m1"]
+    assert set(answer["result"]) == {"id", "contextId", "status", "artifacts", "history"}
+
+
+@pytest.mark.parametrize("request_id", ["a", "", 0, 7, 2**63, None])
+async def test_an_answer_carries_the_id_of_its_request(team: Served, request_id: str | int | None) -> None:
+    headers = {**team.headers(), "Content-Type": "application/json"}
+    for body, member in ((rpc(id=request_id), "result"), (rpc(id=request_id, method="x"), "error")):
+        answer = (await team.http.post(f"{team.url}/a2a/v1", content=body, headers=headers)).json()
+        assert set(answer) == {"jsonrpc", "id", member}
+        assert answer["id"] == request_id
+    notification = {name: value for name, value in SEND.items() if name != "id"}
+    answer = (await team.http.post(f"{team.url}/a2a/v1", json=notification, headers=headers)).json()
+    assert answer["id"] is None, "an HTTP request has an answer, also where JSON-RPC wants none"
+
+
+@pytest.mark.parametrize("version", ["1", "1.0", "1.1", "1.0.3"])
+async def test_every_minor_version_of_1_is_spoken(team: Served, version: str) -> None:
+    headers = {**team.headers(), "A2A-Version": version}
+    assert (await team.http.post(f"{team.url}/a2a/v1", json=SEND, headers=headers)).json()["result"]
+
+
+async def test_a_stream_is_made_of_server_sent_events(team: Served) -> None:
+    for path, body in (
+        ("/message:stream", {"message": MESSAGE}),
+        ("", {**SEND, "id": "s1", "method": "SendStreamingMessage"}),
+    ):
+        response = await team.http.post(f"{team.url}/a2a/v1{path}", json=body, headers=team.headers())
+        assert response.headers["content-type"].startswith("text/event-stream")
+        assert response.headers["cache-control"] == "no-store"
+        blocks = response.text.split("\r\n\r\n")
+        assert blocks.pop() == ""
+        assert all(block.startswith("data: {") and "\n" not in block for block in blocks)
+        events = [json.loads(block.removeprefix("data: ")) for block in blocks]
+        if not path:
+            assert {(event["jsonrpc"], event["id"]) for event in events} == {("2.0", "s1")}
+            events = [event["result"] for event in events]
+        assert "task" in events[0]
+        task = events[0]["task"]["id"]
+        again = {"message": {**MESSAGE, "messageId": "m2", "taskId": task}}
+        refused = await team.http.post(f"{team.url}/a2a/v1/message:stream", json=again, headers=team.headers())
+        assert (refused.status_code, refused.headers["content-type"]) == (400, "application/json")
+
+
+async def test_the_sdk_is_not_loaded_before_a_caller_of_03_comes() -> None:
+    code = """
+import sys
+import elf_sdk.server.team_server
+loaded = [name for name in ("a2a", "google.protobuf", "sqlalchemy") if name in sys.modules]
+assert loaded == [], loaded
+"""
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", code)
+    assert await process.wait() == 0
 
 
 BAD_REST = {

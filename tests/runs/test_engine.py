@@ -80,6 +80,17 @@ async def test_fifty_identical_starts_are_one_run(make_engine: MakeEngine) -> No
         await engine.start(ask("something else"), KEY)
 
 
+async def test_a_run_that_is_done_at_once_is_one_commit_after_its_creation(make_engine: MakeEngine) -> None:
+    async def swift(ctx: RunContext) -> AsyncGenerator[Event, None]:
+        yield TextDelta(ctx.text)
+
+    engine = await make_engine(swift)
+    run = await engine.settled((await engine.start(ask())).id, ADA)
+    events = await engine.events(run.id, ADA)
+    assert [logged.event.kind for logged in events] == ["started", "text_delta", "finished"]
+    assert len({logged.at for logged in events}) == 1, "what is stored together has one time"
+
+
 async def test_subscribers_at_any_offset_see_everything_once(make_engine: MakeEngine) -> None:
     async def long(_: RunContext) -> AsyncGenerator[Event, None]:
         for number in range(300):
@@ -93,6 +104,7 @@ async def test_subscribers_at_any_offset_see_everything_once(make_engine: MakeEn
 
     async def late(after: int, delay: float) -> tuple[int, list[LoggedEvent]]:
         await asyncio.sleep(delay)
+        after = min(after, (await engine.get(run.id, ADA)).head)
         return after, await follow(engine, run.id, after)
 
     seen = await asyncio.gather(*(late(dice.randrange(-1, 320), dice.random() * 0.1) for _ in range(60)))

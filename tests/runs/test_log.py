@@ -13,13 +13,21 @@ from elf_sdk.runs.events import (
     Answered,
     Artifact,
     Cancelled,
+    DelegationProposed,
+    Event,
     Failed,
     Finished,
     InputRequired,
     Started,
+    Step,
     TextDelta,
     ToolCall,
+    ToolResult,
     UnknownEvent,
+    as_stored,
+    decode,
+    encode,
+    stored_kind,
 )
 from elf_sdk.runs.log import IdempotencyKey, RunFilter, RunLog, RunState
 from tests.runs.support import ADA, BOB, ask
@@ -196,3 +204,33 @@ async def test_waiters_hear_of_every_append_even_when_its_caller_has_gone(run_lo
         async with asyncio.timeout(5):
             await news.wait()
     assert len(await run_log.read("r1")) == 1
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        Started(),
+        Started(2**53 + 1),
+        TextDelta("ü✓\n"),
+        TextDelta("a\x00b\ud800"),
+        TextDelta("x" * 100_000),
+        Step("draft", agent="\x00"),
+        ToolCall("1", "look", {"b": (1, 2), "a": Started()}),
+        ToolResult("1", "out", is_error=True),
+        DelegationProposed("p", "brand", "A logo", requirements=("blue", "\x00")),
+        Artifact("a", "n", data={"x": [1.5, None]}),
+        Failed("team", "no", retryable=True),
+        Finished(),
+        UnknownEvent("later", {"b": 1}),
+    ],
+    ids=lambda event: type(event).__name__,
+)
+def test_an_event_as_stored_is_what_decoding_gives(event: Event) -> None:
+    assert as_stored(event) == decode(stored_kind(event), encode(event))
+
+
+def test_what_cannot_be_stored_is_refused_with_and_without_the_detour() -> None:
+    for event in (TextDelta("x" * MAX_EVENT_BYTES), Started(2**70), ToolCall("1", "look", {"a": object()})):
+        for store in (as_stored, encode):
+            with pytest.raises(ValueError, match=event.kind):
+                store(event)

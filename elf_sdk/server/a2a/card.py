@@ -2,97 +2,103 @@
 
 from __future__ import annotations
 
-from typing import Final
-
-from a2a.types import (
-    AgentCapabilities,
-    AgentCard,
-    AgentExtension,
-    AgentInterface,
-    AgentSkill,
-    HTTPAuthSecurityScheme,
-    SecurityRequirement,
-    SecurityScheme,
-    StringList,
-)
-from a2a.utils.constants import PROTOCOL_VERSION_0_3, PROTOCOL_VERSION_1_0, TransportProtocol
+from typing import Any, Final
 
 from elf_sdk.runs.adapter import AdapterCapabilities
 from elf_sdk.team.spec import TeamSpec
 from elf_sdk.team.work import Skill
 
-__all__ = ["A2A_PATH", "IDEMPOTENT_MESSAGE_ID", "agent_card", "interfaces"]
+__all__ = ["A2A_PATH", "CARD_PATH", "IDEMPOTENT_MESSAGE_ID", "agent_card", "interfaces"]
 
 A2A_PATH: Final = "/a2a/v1"
 """Where both bindings live, below the team's base URL: JSON-RPC at the path itself, HTTP+JSON below it."""
+
+CARD_PATH: Final = "/.well-known/agent-card.json"
+"""Where the card is, below the team's base URL."""
 
 IDEMPOTENT_MESSAGE_ID: Final = "urn:elf:a2a:idempotent-message-id:v1"
 """Extension: sending a message again with the same messageId and content gives the same task, and starts nothing."""
 
 _SCHEME: Final = "bearer"
+_MODES: Final = ("text/plain", "application/json")
 
 
-def agent_card(spec: TeamSpec, capabilities: AdapterCapabilities, base_url: str) -> AgentCard:
-    """The card of a team that is served at `base_url` (no slash at the end)."""
+def agent_card(spec: TeamSpec, capabilities: AdapterCapabilities, base_url: str) -> dict[str, Any]:
+    """The card of a team that is served at `base_url` (no slash at the end), as JSON.
+
+    It is the card of 1.0 and beside it the fields by which a client of 0.3 finds its way.
+    """
     url = f"{base_url}{A2A_PATH}"
-    return AgentCard(
-        name=spec.title,
-        description=spec.purpose or spec.title,
-        version=spec.version,
-        supported_interfaces=[
-            AgentInterface(url=url, protocol_binding=binding, protocol_version=version)
-            for binding, version in (
-                (TransportProtocol.JSONRPC.value, PROTOCOL_VERSION_1_0),
-                (TransportProtocol.HTTP_JSON.value, PROTOCOL_VERSION_1_0),
-                (TransportProtocol.JSONRPC.value, PROTOCOL_VERSION_0_3),
-            )
+    return {
+        "name": spec.title,
+        "description": spec.purpose or spec.title,
+        "version": spec.version,
+        "supportedInterfaces": [
+            {"url": url, "protocolBinding": binding, "protocolVersion": version}
+            for binding, version in (("JSONRPC", "1.0"), ("HTTP+JSON", "1.0"), ("JSONRPC", "0.3"))
         ],
-        capabilities=AgentCapabilities(
-            streaming=capabilities.stream,
-            push_notifications=False,
-            extended_agent_card=False,
-            extensions=[
-                AgentExtension(
-                    uri=IDEMPOTENT_MESSAGE_ID,
-                    description="A message that is sent again with the same messageId gives the same task.",
-                )
+        "capabilities": {
+            "streaming": capabilities.stream,
+            "pushNotifications": False,
+            "extendedAgentCard": False,
+            "extensions": [
+                {
+                    "uri": IDEMPOTENT_MESSAGE_ID,
+                    "description": "A message that is sent again with the same messageId gives the same task.",
+                    "required": False,
+                }
             ],
-        ),
-        security_schemes={
-            _SCHEME: SecurityScheme(
-                http_auth_security_scheme=HTTPAuthSecurityScheme(scheme="Bearer", bearer_format="JWT")
-            )
         },
-        security_requirements=[SecurityRequirement(schemes={_SCHEME: StringList()})],
-        default_input_modes=["text/plain", "application/json"],
-        default_output_modes=["text/plain", "application/json"],
-        skills=[_skill(skill) for skill in spec.skills] or [_purpose(spec)],
-    )
+        "securitySchemes": {
+            _SCHEME: {
+                "httpAuthSecurityScheme": {"scheme": "Bearer", "bearerFormat": "JWT"},
+                # 0.3
+                "type": "http",
+                "scheme": "Bearer",
+                "bearerFormat": "JWT",
+            }
+        },
+        "securityRequirements": [{"schemes": {_SCHEME: {}}}],
+        "defaultInputModes": list(_MODES),
+        "defaultOutputModes": list(_MODES),
+        "skills": [_skill(skill) for skill in spec.skills] or [_purpose(spec)],
+        # 0.3
+        "protocolVersion": "0.3",
+        "preferredTransport": "JSONRPC",
+        "url": url,
+        "security": [{_SCHEME: []}],
+    }
 
 
-def interfaces(card: AgentCard) -> tuple[dict[str, str], ...]:
-    """URL, binding and protocol version of each interface of a card, as plain values."""
+def interfaces(card: dict[str, Any]) -> tuple[dict[str, str], ...]:
+    """URL, binding and protocol version of each interface of a card."""
     return tuple(
         {
-            "url": interface.url,
-            "protocol_binding": interface.protocol_binding,
-            "protocol_version": interface.protocol_version,
+            "url": interface["url"],
+            "protocol_binding": interface["protocolBinding"],
+            "protocol_version": interface["protocolVersion"],
         }
-        for interface in card.supported_interfaces
+        for interface in card["supportedInterfaces"]
     )
 
 
-def _skill(skill: Skill) -> AgentSkill:
-    return AgentSkill(
-        id=skill.id,
-        name=skill.name,
-        description=skill.description or skill.name,
+def _skill(skill: Skill) -> dict[str, Any]:
+    examples = {"examples": list(skill.examples)} if skill.examples else {}
+    return {
+        "id": skill.id,
+        "name": skill.name,
+        "description": skill.description or skill.name,
         # The specification wants at least one tag.
-        tags=skill.tags or (skill.id,),
-        examples=skill.examples,
-    )
+        "tags": list(skill.tags) or [skill.id],
+        **examples,
+    }
 
 
-def _purpose(spec: TeamSpec) -> AgentSkill:
+def _purpose(spec: TeamSpec) -> dict[str, Any]:
     """The one skill of a team that names none: what it is for."""
-    return AgentSkill(id=spec.name, name=spec.title, description=spec.purpose or spec.title, tags=(spec.department,))
+    return {
+        "id": spec.name,
+        "name": spec.title,
+        "description": spec.purpose or spec.title,
+        "tags": [spec.department],
+    }

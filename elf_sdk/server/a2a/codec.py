@@ -22,44 +22,28 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Final
 
 import orjson
-from a2a.types import (
-    Artifact,
-    Message,
-    Part,
-    Role,
-    Task,
-    TaskArtifactUpdateEvent,
-    TaskState,
-    TaskStatus,
-    TaskStatusUpdateEvent,
-)
-from a2a.utils.errors import ContentTypeNotSupportedError, InvalidParamsError
-from google.protobuf.json_format import MessageToDict, ParseDict
-from google.protobuf.struct_pb2 import Struct, Value
-from google.protobuf.timestamp_pb2 import Timestamp
 
 from elf_sdk.errors import BadInput
 from elf_sdk.runs import events
 from elf_sdk.runs.adapter import Owner
 from elf_sdk.runs.events import LoggedEvent
 from elf_sdk.runs.run import Run, RunRequest, RunState, next_state
+from elf_sdk.server.a2a.errors import Fault, FaultKind
+from elf_sdk.server.a2a.values import Message
 
 __all__ = [
     "ANSWER",
     "DELEGATION",
     "RUN_STATES",
     "TASK_STATES",
-    "StreamEvent",
     "TaskView",
     "message_text",
     "run_request",
 ]
-
-StreamEvent = Task | TaskStatusUpdateEvent | TaskArtifactUpdateEvent
 
 ANSWER: Final = "elf.answer"
 """Id of the artifact that holds the run's text."""
@@ -68,19 +52,19 @@ DELEGATION: Final = "urn:elf:a2a:delegation:v1"
 """Key in a message's metadata; holds `chain` (teams that the work came through, oldest first, the caller last),
 `delegation_id` and `user` (a label for audit, which gives no right)."""
 
-TASK_STATES: Final[Mapping[RunState, TaskState]] = {
-    RunState.QUEUED: TaskState.TASK_STATE_SUBMITTED,
-    RunState.WORKING: TaskState.TASK_STATE_WORKING,
-    RunState.INPUT_REQUIRED: TaskState.TASK_STATE_INPUT_REQUIRED,
-    RunState.FINISHED: TaskState.TASK_STATE_COMPLETED,
-    RunState.FAILED: TaskState.TASK_STATE_FAILED,
-    RunState.CANCELLED: TaskState.TASK_STATE_CANCELED,
+TASK_STATES: Final[Mapping[RunState, str]] = {
+    RunState.QUEUED: "TASK_STATE_SUBMITTED",
+    RunState.WORKING: "TASK_STATE_WORKING",
+    RunState.INPUT_REQUIRED: "TASK_STATE_INPUT_REQUIRED",
+    RunState.FINISHED: "TASK_STATE_COMPLETED",
+    RunState.FAILED: "TASK_STATE_FAILED",
+    RunState.CANCELLED: "TASK_STATE_CANCELED",
 }
-RUN_STATES: Final[Mapping[int, RunState]] = {
+RUN_STATES: Final[Mapping[str, RunState]] = {
     **{task_state: run_state for run_state, task_state in TASK_STATES.items()},
     # Other servers' ways to say that it will not be done, and that somebody has to act.
-    TaskState.TASK_STATE_REJECTED: RunState.FAILED,
-    TaskState.TASK_STATE_AUTH_REQUIRED: RunState.INPUT_REQUIRED,
+    "TASK_STATE_REJECTED": RunState.FAILED,
+    "TASK_STATE_AUTH_REQUIRED": RunState.INPUT_REQUIRED,
 }
 
 _ID_LENGTH: Final = 256
@@ -91,21 +75,22 @@ def message_text(message: Message) -> str:
     """The text that a message asks; data parts as JSON.
 
     Raises:
-        ContentTypeNotSupportedError: a part is a file, which a team cannot take yet.
-        InvalidParamsError: there is nothing but space.
+        Fault: a part is a file, which a team cannot take yet; or there is nothing but space.
     """
     pieces: list[str] = []
     for part in message.parts:
-        match part.WhichOneof("content"):
+        match part.kind:
             case "text":
-                pieces.append(part.text)
+                pieces.append(part.content)
             case "data":
-                pieces.append(orjson.dumps(MessageToDict(part.data), option=orjson.OPT_SORT_KEYS).decode())
+                pieces.append(orjson.dumps(part.content, option=orjson.OPT_SORT_KEYS).decode())
             case _:
-                raise ContentTypeNotSupportedError("this team takes text and data parts only; send no files")
+                raise Fault(
+                    FaultKind.CONTENT_TYPE_NOT_SUPPORTED, "this team takes text and data parts only; send no files"
+                )
     text = "\n\n".join(pieces)
     if not text.strip():
-        raise InvalidParamsError("message.parts holds no text; write what the team should do")
+        raise Fault(FaultKind.INVALID_PARAMS, "message.parts holds no text; write what the team should do")
     return text
 
 
@@ -116,7 +101,7 @@ def run_request(message: Message, team: str, owner: Owner, max_depth: int) -> Ru
 
     Raises:
         BadInput: an id is too long, or the delegation metadata is malformed, goes in a circle or too deep.
-        A2AError: the parts cannot be used; see `message_text`.
+        Fault: the parts cannot be used; see `message_text`.
     """
     for name, value in (("messageId", message.message_id), ("contextId", message.context_id)):
         if len(value) > _ID_LENGTH:
@@ -133,7 +118,7 @@ def run_request(message: Message, team: str, owner: Owner, max_depth: int) -> Ru
 def _delegation(message: Message, team: str, owner: Owner, max_depth: int) -> dict[str, Any]:
     if DELEGATION not in message.metadata:
         return {}
-    given = MessageToDict(message.metadata)[DELEGATION]
+    given = message.metadata[DELEGATION]
     found = (
         {key: given[key] for key in ("chain", "delegation_id", "user") if key in given} if type(given) is dict else {}
     )
@@ -169,9 +154,9 @@ class TaskView:
         self.state = RunState.QUEUED
         self._at = run.created_at
         self._text: list[tuple[int, str]] = []
-        self._artifacts: dict[str, tuple[int, Artifact]] = {}
+        self._artifacts: dict[str, tuple[int, dict[str, Any]]] = {}
         self._questions: dict[str, tuple[int, str]] = {}
-        self._later: list[Message] = []
+        self._later: list[dict[str, Any]] = []
         self._failure: events.Failed | None = None
         self._reason = ""
         self._usage = [0, 0]
@@ -195,10 +180,10 @@ class TaskView:
                 self._artifacts[proposal.proposal_id] = (logged.seq, _proposal(proposal))
             case events.InputRequired(question_id, prompt):
                 self._questions[question_id] = (logged.seq, prompt)
-                self._later.append(self._message(Role.ROLE_AGENT, str(logged.seq), prompt))
+                self._later.append(self._message(_AGENT, str(logged.seq), prompt))
             case events.Answered(question_id, answer, key):
                 self._questions.pop(question_id, None)
-                self._later.append(self._message(Role.ROLE_USER, key or str(logged.seq), answer))
+                self._later.append(self._message(_USER, key or str(logged.seq), answer))
             case events.Usage(_, input_tokens, output_tokens):
                 self._usage[0] += input_tokens
                 self._usage[1] += output_tokens
@@ -209,8 +194,8 @@ class TaskView:
             case _:
                 pass
 
-    def updates(self, logged: LoggedEvent) -> Iterator[TaskStatusUpdateEvent | TaskArtifactUpdateEvent]:
-        """Take the next event, and say it as stream events."""
+    def updates(self, logged: LoggedEvent) -> Iterator[dict[str, Any]]:
+        """Take the next event, and say it as StreamResponses."""
         first = not self._text
         self.take(logged)
         match logged.event:
@@ -235,106 +220,117 @@ class TaskView:
             case _:
                 pass
 
-    def task(self, history_length: int | None = None, artifacts: bool = True) -> Task:
-        """The task as it is now.
+    def task(self, history_length: int | None = None, artifacts: bool = True) -> dict[str, Any]:
+        """The Task as it is now.
 
         Args:
             history_length: how many of the latest messages; None for all, 0 for none.
             artifacts: whether to give the results too.
         """
-        task = Task(id=self._id, context_id=self._request.context_id, status=self._status())
-        if artifacts:
-            if self._text:
-                task.artifacts.append(_text_artifact(self._answer))
-            task.artifacts.extend(artifact for _, artifact in self._artifacts.values())
+        task: dict[str, Any] = {"id": self._id, "contextId": self._request.context_id, "status": self._status()}
+        if artifacts and (self._text or self._artifacts):
+            answer = [_text_artifact(self._answer)] if self._text else []
+            task["artifacts"] = [*answer, *(artifact for _, artifact in self._artifacts.values())]
         if history_length != 0:
             asked = self._request.metadata.get("message_id") or self._id
-            history = [self._message(Role.ROLE_USER, asked, self._request.text), *self._later]
-            task.history.extend(history if history_length is None else history[-history_length:])
+            history = [self._message(_USER, asked, self._request.text), *self._later]
+            task["history"] = history if history_length is None else history[-history_length:]
         if any(self._usage):
-            task.metadata.update({"usage": {"input_tokens": self._usage[0], "output_tokens": self._usage[1]}})
+            task["metadata"] = {"usage": {"input_tokens": self._usage[0], "output_tokens": self._usage[1]}}
         return task
 
     @property
     def _answer(self) -> str:
         return "".join(text for _, text in self._text)
 
-    def _status(self) -> TaskStatus:
-        status = TaskStatus(state=TASK_STATES[self.state], timestamp=_timestamp(self._at))
+    def _status(self) -> dict[str, Any]:
+        status: dict[str, Any] = {"state": TASK_STATES[self.state], "timestamp": _timestamp(self._at)}
         if self.state is RunState.INPUT_REQUIRED and self._questions:
             prompt = "\n\n".join(prompt for _, prompt in self._questions.values())
-            status.message.CopyFrom(self._message(Role.ROLE_AGENT, str(self.seq), prompt))
-            status.message.metadata.update({"question_ids": list(self._questions)})
+            status["message"] = self._message(_AGENT, str(self.seq), prompt)
+            status["message"]["metadata"] = {"question_ids": list(self._questions)}
         elif self._failure is not None:
-            status.message.CopyFrom(self._message(Role.ROLE_AGENT, str(self.seq), self._failure.message))
-            status.message.metadata.update({"code": self._failure.code, "retryable": self._failure.retryable})
+            status["message"] = self._message(_AGENT, str(self.seq), self._failure.message)
+            status["message"]["metadata"] = {"code": self._failure.code, "retryable": self._failure.retryable}
         elif self._reason:
-            status.message.CopyFrom(self._message(Role.ROLE_AGENT, str(self.seq), self._reason))
+            status["message"] = self._message(_AGENT, str(self.seq), self._reason)
         return status
 
-    def _message(self, role: Role, name: str, text: str) -> Message:
-        # The team's own messages are numbered by the log, so that the same log gives the same ids.
-        message_id = name if role == Role.ROLE_USER else f"{self._id}.{name}"
-        return Message(
-            message_id=message_id,
-            task_id=self._id,
-            context_id=self._request.context_id,
-            role=role,
-            parts=[Part(text=text)],
-        )
+    def _message(self, role: str, name: str, text: str) -> dict[str, Any]:
+        return {
+            # The team's own messages are numbered by the log, so that the same log gives the same ids.
+            "messageId": name if role == _USER else f"{self._id}.{name}",
+            "contextId": self._request.context_id,
+            "taskId": self._id,
+            "role": role,
+            "parts": [{"text": text}],
+        }
 
-    def _status_update(self) -> TaskStatusUpdateEvent:
-        return TaskStatusUpdateEvent(task_id=self._id, context_id=self._request.context_id, status=self._status())
+    def _status_update(self) -> dict[str, Any]:
+        return {
+            "statusUpdate": {
+                "taskId": self._id,
+                "contextId": self._request.context_id,
+                "status": self._status(),
+            }
+        }
 
-    def _progress(self, event: str, **about: Any) -> TaskStatusUpdateEvent:
-        metadata = Struct()
-        metadata.update({"event": event, **about})
-        return TaskStatusUpdateEvent(
-            task_id=self._id,
-            context_id=self._request.context_id,
-            status=TaskStatus(state=TASK_STATES[self.state], timestamp=_timestamp(self._at)),
-            metadata=metadata,
-        )
+    def _progress(self, event: str, **about: Any) -> dict[str, Any]:
+        return {
+            "statusUpdate": {
+                "taskId": self._id,
+                "contextId": self._request.context_id,
+                "status": {"state": TASK_STATES[self.state], "timestamp": _timestamp(self._at)},
+                "metadata": {"event": event, **about},
+            }
+        }
 
-    def _answer_update(self, text: str, append: bool, last_chunk: bool = False) -> TaskArtifactUpdateEvent:
+    def _answer_update(self, text: str, append: bool, last_chunk: bool = False) -> dict[str, Any]:
         return self._artifact_update(_text_artifact(text), append=append, last_chunk=last_chunk)
 
     def _artifact_update(
-        self, artifact: Artifact, append: bool = False, last_chunk: bool = False
-    ) -> TaskArtifactUpdateEvent:
-        return TaskArtifactUpdateEvent(
-            task_id=self._id,
-            context_id=self._request.context_id,
-            artifact=artifact,
-            append=append,
-            last_chunk=last_chunk,
-        )
+        self, artifact: dict[str, Any], append: bool = False, last_chunk: bool = False
+    ) -> dict[str, Any]:
+        update: dict[str, Any] = {"taskId": self._id, "contextId": self._request.context_id, "artifact": artifact}
+        if append:
+            update["append"] = True
+        if last_chunk:
+            update["lastChunk"] = True
+        return {"artifactUpdate": update}
 
 
-def _timestamp(at: datetime) -> Timestamp:
-    timestamp = Timestamp()
-    timestamp.FromDatetime(at)
-    return timestamp
+_USER: Final = "ROLE_USER"
+_AGENT: Final = "ROLE_AGENT"
 
 
-def _text_artifact(text: str) -> Artifact:
-    return Artifact(artifact_id=ANSWER, name="answer", parts=[Part(text=text)])
+def _timestamp(at: datetime) -> str:
+    """As ProtoJSON has it: in UTC, with no, three or six digits of the second."""
+    microsecond = at.microsecond
+    precision = "microseconds" if microsecond % 1000 else "milliseconds" if microsecond else "seconds"
+    return at.astimezone(UTC).isoformat(timespec=precision)[:-6] + "Z"
 
 
-def _artifact(artifact: events.Artifact) -> Artifact:
+def _text_artifact(text: str) -> dict[str, Any]:
+    return {"artifactId": ANSWER, "name": "answer", "parts": [{"text": text}]}
+
+
+def _artifact(artifact: events.Artifact) -> dict[str, Any]:
+    part: dict[str, Any]
     if artifact.url is not None:
-        part = Part(url=artifact.url, media_type=artifact.media_type)
+        part = {"url": artifact.url}
     elif artifact.data is not None:
-        part = Part(data=ParseDict(artifact.data, Value()), media_type=artifact.media_type)
+        part = {"data": artifact.data}
     else:
-        part = Part(text=artifact.text or "", media_type=artifact.media_type)
-    return Artifact(artifact_id=artifact.artifact_id, name=artifact.name, parts=[part])
+        part = {"text": artifact.text or ""}
+    if artifact.media_type:
+        part["mediaType"] = artifact.media_type
+    named = {"name": artifact.name} if artifact.name else {}
+    return {"artifactId": artifact.artifact_id, **named, "parts": [part]}
 
 
-def _proposal(proposal: events.DelegationProposed) -> Artifact:
-    fields = {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(proposal).items()}
-    return Artifact(
-        artifact_id=proposal.proposal_id,
-        name="delegation-proposal",
-        parts=[Part(data=ParseDict(fields, Value()), media_type="application/json")],
-    )
+def _proposal(proposal: events.DelegationProposed) -> dict[str, Any]:
+    return {
+        "artifactId": proposal.proposal_id,
+        "name": "delegation-proposal",
+        "parts": [{"data": asdict(proposal), "mediaType": "application/json"}],
+    }

@@ -1,4 +1,4 @@
-"""The SDK's request handler on the run engine.
+"""A2A's operations on the run engine: values in, ProtoJSON out.
 
 Every access is scoped by the caller's owner, so another's task answers exactly as an absent one. Nothing is kept
 here: a task is a run, and its stream is a subscription to the run's log.
@@ -8,178 +8,104 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from typing import Final, NoReturn
-
-from a2a.server.context import ServerCallContext
-from a2a.server.request_handlers import RequestHandler
-from a2a.types import (
-    AgentCard,
-    CancelTaskRequest,
-    DeleteTaskPushNotificationConfigRequest,
-    GetExtendedAgentCardRequest,
-    GetTaskPushNotificationConfigRequest,
-    GetTaskRequest,
-    ListTaskPushNotificationConfigsRequest,
-    ListTaskPushNotificationConfigsResponse,
-    ListTasksRequest,
-    ListTasksResponse,
-    Message,
-    SendMessageConfiguration,
-    SendMessageRequest,
-    SubscribeToTaskRequest,
-    Task,
-    TaskPushNotificationConfig,
-    TaskState,
-)
-from a2a.utils.constants import DEFAULT_LIST_TASKS_PAGE_SIZE, MAX_LIST_TASKS_PAGE_SIZE
-from a2a.utils.errors import (
-    ExtendedAgentCardNotConfiguredError,
-    InvalidParamsError,
-    PushNotificationNotSupportedError,
-    TaskNotCancelableError,
-    UnsupportedOperationError,
-)
-from a2a.utils.proto_utils import validate_proto_required_fields
-from typing_extensions import override
+from typing import Any, Final, NoReturn
 
 from elf_sdk.errors import BadInput, Conflict
 from elf_sdk.runs.adapter import Owner
 from elf_sdk.runs.engine import Engine
 from elf_sdk.runs.events import Answered, InputRequired, clean
 from elf_sdk.runs.run import IdempotencyKey, Run, RunFilter, RunState
-from elf_sdk.server.a2a.codec import RUN_STATES, TASK_STATES, StreamEvent, TaskView, message_text, run_request
-from elf_sdk.server.a2a.errors import speaking_a2a
+from elf_sdk.server.a2a.codec import RUN_STATES, TASK_STATES, TaskView, message_text, run_request
+from elf_sdk.server.a2a.errors import Fault, FaultKind
+from elf_sdk.server.a2a.values import ListTasks, Message, SendMessage, TaskQuery
 
-__all__ = ["PRINCIPAL", "EngineHandler"]
+__all__ = ["Handler", "no_extended_card", "no_push"]
 
-PRINCIPAL: Final = "elf.principal"
-"""Key of the caller's `Principal` in the state of a call's context."""
+Json = dict[str, Any]
 
 _LISTED: Final = 1000
 """The latest runs that ListTasks pages through."""
+_PAGE: Final = 50
+_LARGEST_PAGE: Final = 100
 
 
-class EngineHandler(RequestHandler):
-    """A2A's operations as operations of an `Engine`."""
+class Handler:
+    """A2A's operations as operations of an `Engine`. All of them raise `Fault` or `ElfError`."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
-    @override
-    async def on_message_send(self, params: SendMessageRequest, context: ServerCallContext) -> Task:
-        with speaking_a2a():
-            owner = _owner(context)
-            run = await self._begin(params, owner)
-            if not params.configuration.return_immediately:
-                run = await self._engine.settled(run.id, owner)
-            return await self._task(run, _history_length(params.configuration))
+    async def send(self, request: SendMessage, owner: Owner) -> Json:
+        """The Task that the message starts, started before, or answers, once it rests."""
+        run = await self._begin(request, owner)
+        if not request.return_immediately:
+            run = await self._engine.settled(run.id, owner)
+        return await self._task(run, request.history_length)
 
-    @override
-    async def on_message_send_stream(
-        self, params: SendMessageRequest, context: ServerCallContext
-    ) -> AsyncGenerator[StreamEvent, None]:
-        with speaking_a2a():
-            self._require_streaming()
-            owner = _owner(context)
-            run = await self._begin(params, owner)
-            async with aclosing(
-                self._follow(run, owner, _history_length(params.configuration), until_asked=True)
-            ) as stream:
-                async for event in stream:
-                    yield event
+    async def stream(self, request: SendMessage, owner: Owner) -> AsyncGenerator[Json, None]:
+        """The same as StreamResponses, until the task has ended or asks something."""
+        self._require_streaming()
+        run = await self._begin(request, owner)
+        async with aclosing(self._follow(run, owner, request.history_length, until_asked=True)) as stream:
+            async for event in stream:
+                yield event
 
-    @override
-    async def on_subscribe_to_task(
-        self, params: SubscribeToTaskRequest, context: ServerCallContext
-    ) -> AsyncGenerator[StreamEvent, None]:
-        with speaking_a2a():
-            validate_proto_required_fields(params)
-            self._require_streaming()
-            owner = _owner(context)
-            run = await self._engine.get(params.id, owner)
-            if run.state.terminal:
-                raise UnsupportedOperationError(f"the task {run.id!r} has ended; get it with GetTask")
-            async with aclosing(self._follow(run, owner, None)) as stream:
-                async for event in stream:
-                    yield event
+    async def subscribe(self, query: TaskQuery, owner: Owner) -> AsyncGenerator[Json, None]:
+        """The task as it is and what happens from now on, as StreamResponses."""
+        self._require_streaming()
+        run = await self._engine.get(query.id, owner)
+        if run.state.terminal:
+            raise Fault(FaultKind.UNSUPPORTED_OPERATION, f"the task {run.id!r} has ended; get it with GetTask")
+        async with aclosing(self._follow(run, owner, None)) as stream:
+            async for event in stream:
+                yield event
 
-    @override
-    async def on_get_task(self, params: GetTaskRequest, context: ServerCallContext) -> Task:
-        with speaking_a2a():
-            validate_proto_required_fields(params)
-            run = await self._engine.get(params.id, _owner(context))
-            return await self._task(run, _history_length(params))
+    async def get(self, query: TaskQuery, owner: Owner) -> Json:
+        """The Task."""
+        run = await self._engine.get(query.id, owner)
+        return await self._task(run, _history_length(query.history_length))
 
-    @override
-    async def on_cancel_task(self, params: CancelTaskRequest, context: ServerCallContext) -> Task:
-        with speaking_a2a(conflict=TaskNotCancelableError):
-            validate_proto_required_fields(params)
-            return await self._task(await self._engine.cancel(params.id, _owner(context)), None)
+    async def cancel(self, query: TaskQuery, owner: Owner) -> Json:
+        """The Task, cancelled."""
+        try:
+            return await self._task(await self._engine.cancel(query.id, owner), None)
+        except Conflict as error:
+            raise Fault(FaultKind.TASK_NOT_CANCELABLE, str(error)) from error
 
-    @override
-    async def on_list_tasks(self, params: ListTasksRequest, context: ServerCallContext) -> ListTasksResponse:
-        with speaking_a2a():
-            history_length = _history_length(params)
-            size = params.page_size if params.HasField("page_size") else DEFAULT_LIST_TASKS_PAGE_SIZE
-            if not 1 <= size <= MAX_LIST_TASKS_PAGE_SIZE:
-                raise BadInput(f"pageSize is {size}; ask for 1 to {MAX_LIST_TASKS_PAGE_SIZE} tasks")
-            start = _page_start(params.page_token)
-            runs = await self._engine.log.list(self._filter(params, _owner(context)), _LISTED)
-            if params.HasField("status_timestamp_after"):
-                after = params.status_timestamp_after.ToNanoseconds() / 1e9
-                runs = tuple(run for run in runs if run.updated_at.timestamp() >= after)
-            runs = tuple(sorted(runs, key=lambda run: run.updated_at, reverse=True))
-            page = runs[start : start + size]
-            return ListTasksResponse(
-                tasks=[await self._task(run, history_length, params.include_artifacts) for run in page],
-                next_page_token=str(start + size) if start + size < len(runs) else "",
-                page_size=size,
-                total_size=len(runs),
-            )
+    async def list(self, query: ListTasks, owner: Owner) -> Json:
+        """A page of the owner's tasks, the latest changed first, as a ListTasksResponse."""
+        history_length = _history_length(query.history_length)
+        size = _PAGE if query.page_size is None else query.page_size
+        if not 1 <= size <= _LARGEST_PAGE:
+            raise BadInput(f"pageSize is {size}; ask for 1 to {_LARGEST_PAGE} tasks")
+        start = _page_start(query.page_token)
+        runs = await self._engine.log.list(self._filter(query, owner), _LISTED)
+        if query.changed_since is not None:
+            runs = tuple(run for run in runs if run.updated_at >= query.changed_since)
+        runs = tuple(sorted(runs, key=lambda run: run.updated_at, reverse=True))
+        return {
+            "tasks": [
+                await self._task(run, history_length, query.include_artifacts) for run in runs[start : start + size]
+            ],
+            "nextPageToken": str(start + size) if start + size < len(runs) else "",
+            "pageSize": size,
+            "totalSize": len(runs),
+        }
 
-    @override
-    async def on_create_task_push_notification_config(
-        self, params: TaskPushNotificationConfig, context: ServerCallContext
-    ) -> TaskPushNotificationConfig:
-        _no_push()
-
-    @override
-    async def on_get_task_push_notification_config(
-        self, params: GetTaskPushNotificationConfigRequest, context: ServerCallContext
-    ) -> TaskPushNotificationConfig:
-        _no_push()
-
-    @override
-    async def on_list_task_push_notification_configs(
-        self, params: ListTaskPushNotificationConfigsRequest, context: ServerCallContext
-    ) -> ListTaskPushNotificationConfigsResponse:
-        _no_push()
-
-    @override
-    async def on_delete_task_push_notification_config(
-        self, params: DeleteTaskPushNotificationConfigRequest, context: ServerCallContext
-    ) -> None:
-        _no_push()
-
-    @override
-    async def on_get_extended_agent_card(
-        self, params: GetExtendedAgentCardRequest, context: ServerCallContext
-    ) -> AgentCard:
-        raise ExtendedAgentCardNotConfiguredError("this team has no extended card; the public one says it all")
-
-    async def _begin(self, params: SendMessageRequest, owner: Owner) -> Run:
+    async def _begin(self, request: SendMessage, owner: Owner) -> Run:
         """The run that the message starts, started before, or answers."""
-        validate_proto_required_fields(params)
-        _history_length(params.configuration)
-        if params.configuration.HasField("task_push_notification_config"):
-            _no_push()
-        message = params.message
+        _history_length(request.history_length)
+        if request.push:
+            no_push()
+        message = request.message
         if message.task_id:
             return await self._answer(message, owner)
         spec = self._engine.spec
-        request = run_request(message, spec.name, owner, spec.delegation.max_depth)
-        with speaking_a2a(conflict=InvalidParamsError):
-            return await self._engine.start(request, IdempotencyKey("a2a", "send", message.message_id))
+        wanted = run_request(message, spec.name, owner, spec.delegation.max_depth)
+        try:
+            return await self._engine.start(wanted, IdempotencyKey("a2a", "send", message.message_id))
+        except Conflict as error:
+            raise Fault(FaultKind.INVALID_PARAMS, str(error)) from error
 
     async def _answer(self, message: Message, owner: Owner) -> Run:
         """The run of `message.task_id`, which gets the message as the answer to its oldest open question."""
@@ -208,10 +134,10 @@ class EngineHandler(RequestHandler):
 
     async def _follow(
         self, run: Run, owner: Owner, history_length: int | None, *, until_asked: bool = False
-    ) -> AsyncGenerator[StreamEvent, None]:
+    ) -> AsyncGenerator[Json, None]:
         """The task as it is, then what happens, until it ends; or, with `until_asked`, until it asks something."""
         view = TaskView(run, await self._engine.events(run.id, owner))
-        yield view.task(history_length)
+        yield {"task": view.task(history_length)}
         if until_asked and await self._rests(run, view):
             return
         async with aclosing(self._engine.subscribe(run.id, owner, view.seq)) as subscription:
@@ -228,33 +154,47 @@ class EngineHandler(RequestHandler):
         now = await self._engine.get(run.id, run.request.owner)
         return now.state is RunState.INPUT_REQUIRED and now.head == view.seq
 
-    async def _task(self, run: Run, history_length: int | None, artifacts: bool = True) -> Task:
+    async def _task(self, run: Run, history_length: int | None, artifacts: bool = True) -> Json:
         return TaskView(run, await self._engine.events(run.id, run.request.owner)).task(history_length, artifacts)
 
     def _require_streaming(self) -> None:
         if not self._engine.adapter.capabilities.stream:
-            raise UnsupportedOperationError("this team does not stream, as its card says; use SendMessage and GetTask")
+            raise Fault(
+                FaultKind.UNSUPPORTED_OPERATION,
+                "this team does not stream, as its card says; use SendMessage and GetTask",
+            )
 
-    def _filter(self, params: ListTasksRequest, owner: Owner) -> RunFilter:
+    def _filter(self, query: ListTasks, owner: Owner) -> RunFilter:
         states = None
-        if params.status != TaskState.TASK_STATE_UNSPECIFIED:
-            state = RUN_STATES.get(params.status)
+        if query.status:
+            state = RUN_STATES.get(query.status)
             # A state that no run has here fits no task.
-            states = frozenset({state} if state and TASK_STATES[state] == params.status else ())
-        return RunFilter(self._engine.spec.name, owner, params.context_id or None, states)
+            states = frozenset({state} if state and TASK_STATES[state] == query.status else ())
+        return RunFilter(self._engine.spec.name, owner, query.context_id or None, states)
 
 
-def _owner(context: ServerCallContext) -> Owner:
-    owner: Owner = context.state[PRINCIPAL].owner
-    return owner
+def no_push() -> NoReturn:
+    """Push notifications are not there.
+
+    Raises:
+        Fault: always.
+    """
+    raise Fault(
+        FaultKind.PUSH_NOT_SUPPORTED, "this team sends no push notifications, as its card says; subscribe instead"
+    )
 
 
-def _history_length(params: SendMessageConfiguration | GetTaskRequest | ListTasksRequest) -> int | None:
-    """The `history_length` of a request; None where it is not given."""
-    if not params.HasField("history_length"):
-        return None
-    length: int = params.history_length
-    if length < 0:
+def no_extended_card() -> NoReturn:
+    """The public card is the only one.
+
+    Raises:
+        Fault: always.
+    """
+    raise Fault(FaultKind.NO_EXTENDED_CARD, "this team has no extended card; the public one says it all")
+
+
+def _history_length(length: int | None) -> int | None:
+    if length is not None and length < 0:
         raise BadInput(f"historyLength is {length}; it cannot be negative")
     return length
 
@@ -265,9 +205,3 @@ def _page_start(token: str) -> int:
     if not token.isdecimal() or len(token) > 6:
         raise BadInput("pageToken is not one that this team gave")
     return int(token)
-
-
-def _no_push() -> NoReturn:
-    raise PushNotificationNotSupportedError(
-        "this team sends no push notifications, as its card says; subscribe instead"
-    )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Final
 
 from a2a.types import Artifact, StreamResponse, Task, TaskState, TaskStatus
 from google.protobuf.json_format import MessageToDict
@@ -13,6 +13,8 @@ from elf_sdk.server.a2a.codec import ANSWER, RUN_STATES
 from elf_sdk.server.remote import RemoteTask, RemoteUpdate
 
 __all__ = ["Seen", "remote_task"]
+
+_STATES: Final = {TaskState.Value(name): state for name, state in RUN_STATES.items()}
 
 
 class Seen:
@@ -71,7 +73,7 @@ class Seen:
         yield from self._status(task.status, "")
 
     def _status(self, status: TaskStatus, step: str) -> Iterator[RemoteUpdate]:
-        state = RUN_STATES.get(status.state, RunState.WORKING)
+        state = _STATES.get(status.state, RunState.WORKING)
         said = "".join(part.text for part in status.message.parts)
         if (state, said) == self._last and not step:
             return
@@ -118,7 +120,7 @@ def remote_task(task: Task, only_answer: bool) -> RemoteTask:
     code, retryable = _failure(task.status)
     return RemoteTask(
         task_id=task.id,
-        state=RUN_STATES.get(task.status.state, RunState.WORKING),
+        state=_STATES.get(task.status.state, RunState.WORKING),
         text=_answer(task, only_answer),
         message="".join(part.text for part in task.status.message.parts),
         code=code,
