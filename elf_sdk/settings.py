@@ -30,6 +30,7 @@ class Settings:
         environment: `ELF_ENVIRONMENT`, which environment this is; default `dev`.
         organisation: `ELF_ORGANISATION`, the organisation's name in tokens; default `elf`.
         store: `ELF_STORE`, a SQLite file, or `:memory:` for the volatile log; default `.elf/elf.db`.
+        database_url: `ELF_DATABASE_URL`, else `SUPABASE_DB_URL`: a PostgreSQL that goes before `store`; default none.
         jwt_secret: `JWT_SECRET_KEY`, shared secret of at least 32 bytes for HS256; empty means none.
         team_url: `ELF_TEAM_URL`, how teams reach each other, with `{team}` in it.
         public_url: `ELF_PUBLIC_URL`, the address of this team as others see it; default: from the request.
@@ -45,6 +46,7 @@ class Settings:
     environment: str = "dev"
     organisation: str = "elf"
     store: str = ".elf/elf.db"
+    database_url: str = field(default="", repr=False)
     jwt_secret: str = field(default="", repr=False)
     team_url: str = ""
     public_url: str = ""
@@ -90,6 +92,7 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
         environment=source.get("ELF_ENVIRONMENT", defaults.environment),
         organisation=source.get("ELF_ORGANISATION", defaults.organisation),
         store=source.get("ELF_STORE", defaults.store),
+        database_url=_secret(source, "ELF_DATABASE_URL") or _secret(source, "SUPABASE_DB_URL"),
         jwt_secret=secret,
         team_url=source.get("ELF_TEAM_URL", ""),
         public_url=source.get("ELF_PUBLIC_URL", "").rstrip("/"),

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import orjson
 from typing_extensions import override
 
+from elf_sdk.errors import Conflict, ElfError, Retryable
 from elf_sdk.runs.adapter import Owner
 from elf_sdk.runs.events import Event, LoggedEvent, decode, encode, stored_kind
 from elf_sdk.runs.log import (
@@ -18,36 +19,25 @@ from elf_sdk.runs.log import (
     RunLog,
     RunRequest,
     RunState,
-    Waiters,
     check_end,
     check_same,
+    goes_on,
     next_state,
     refusal,
 )
-from elf_sdk.store.sqlite import NOW, Store, moment
+from elf_sdk.store.database import Connection, EventRow, Group, HeadRow, MovedRow, RunRow, Store, moment
 
 __all__ = ["DurableLog"]
 
 _RUN: Final = "id, team, owner_issuer, owner_subject, context_id, text, metadata, state, head, created_at, updated_at"
-_CREATE: Final = (
-    "INSERT INTO runs (id, team, owner_issuer, owner_subject, context_id, text, metadata, digest, state, created_at, "  # noqa: S608 - constants only
-    f"updated_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, 'queued', {NOW}, {NOW}) RETURNING created_at"
-)
-_KEY: Final = (
-    "INSERT INTO idempotency_keys (team, owner_issuer, owner_subject, protocol, operation, key, run_id, digest, "
-    "created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
-)
 _KNOWN: Final = (
     "SELECT run_id, digest FROM idempotency_keys WHERE team = ? AND owner_issuer = ? AND owner_subject = ? "
     "AND protocol = ? AND operation = ? AND key = ?"
 )
-_MOVE: Final = (
-    f"UPDATE runs SET head = head + ?, state = COALESCE(?, state), updated_at = {NOW} "  # noqa: S608 - constants only
-    "WHERE id = ? AND head = COALESCE(?, head) AND state NOT IN ('finished', 'failed', 'cancelled') "
-    "RETURNING head, updated_at, epoch"
-)
-_ADD: Final = "INSERT INTO events (run_id, seq, epoch, kind, data, at) VALUES (?, ?, ?, ?, ?, ?)"
 _READ: Final = "SELECT seq, at, kind, data FROM events WHERE run_id = ? AND seq > ? ORDER BY seq LIMIT ?"
+_STORED: Final = (
+    "SELECT run_id, seq, epoch, kind, data, at FROM events WHERE run_id = ? AND seq BETWEEN ? AND ? ORDER BY seq"
+)
 
 
 class DurableLog(RunLog):
@@ -60,30 +50,16 @@ class DurableLog(RunLog):
     volatile = False
 
     def __init__(self, store: Store) -> None:
-        self.waiters = Waiters()
+        self.waiters = store.waiters
         self._store = store
 
     @override
+    async def claim(self, team: str) -> None:
+        await self._store.claim(team)
+
+    @override
     async def create(self, run_id: str, request: RunRequest, key: IdempotencyKey | None) -> tuple[Run, bool]:
-        metadata = orjson.dumps(dict(request.metadata), option=orjson.OPT_SORT_KEYS).decode()
-
-        def change(connection: sqlite3.Connection) -> tuple[Run, bool]:
-            if key is not None:
-                known = _known(connection, request, key)
-                if known is not None:
-                    return known, False
-            owner = (request.team, request.owner.issuer, request.owner.subject)
-            (created,) = connection.execute(
-                _CREATE, (run_id, *owner, request.context_id, request.text, metadata, request.digest)
-            ).fetchone()
-            if key is not None:
-                connection.execute(
-                    _KEY, (*owner, key.protocol, key.operation, key.key, run_id, request.digest, created)
-                )
-            now = moment(created)
-            return Run(run_id, request, RunState.QUEUED, 0, now, now), True
-
-        return await self._store.write(change)
+        return await self._store.join(_CREATE, _New(run_id, request, key))
 
     @override
     async def find(self, request: RunRequest, key: IdempotencyKey) -> Run | None:
@@ -94,21 +70,9 @@ class DurableLog(RunLog):
         rows = [(stored_kind(event), encode(event).decode()) for event in events]
         stored = [decode(kind, data) for kind, data in rows]
         check_end(run_id, stored)
-        state = next_state(None, stored)
-
-        def change(connection: sqlite3.Connection) -> tuple[LoggedEvent, ...]:
-            moved = connection.execute(_MOVE, (len(rows), state, run_id, head)).fetchone()
-            if moved is None:
-                raise refusal(run_id, _get(connection, run_id))
-            last, at, epoch = moved
-            first = last - len(rows) + 1
-            connection.executemany(
-                _ADD, [(run_id, seq, epoch, kind, data, at) for seq, (kind, data) in enumerate(rows, start=first)]
-            )
-            when = moment(at)
-            return tuple(LoggedEvent(run_id, seq, when, event) for seq, event in enumerate(stored, start=first))
-
-        return await self._store.write(change, lambda _: self.waiters.notify(run_id, state))
+        item = _Appended(run_id, rows, stored, head)
+        works = goes_on(next_state(None, stored))
+        return await self._store.join(_APPEND, item, lambda _: self.waiters.notify((run_id,), works=works))
 
     @override
     async def read(self, run_id: str, after: int = 0, limit: int = 1000) -> tuple[LoggedEvent, ...]:
@@ -132,6 +96,8 @@ class DurableLog(RunLog):
         if which.context_id is not None:
             conditions.append("context_id = ?")
             values.append(which.context_id)
+        if which.states is not None and not which.states:
+            return ()
         if which.states is not None:
             conditions.append(f"state IN ({', '.join('?' * len(which.states))})")
             values += sorted(which.states)
@@ -148,7 +114,112 @@ class DurableLog(RunLog):
         )
 
 
-def _known(connection: sqlite3.Connection, request: RunRequest, key: IdempotencyKey) -> Run | None:
+@dataclass(frozen=True, slots=True)
+class _New:
+    """A run to be made."""
+
+    run_id: str
+    request: RunRequest
+    key: IdempotencyKey | None
+
+    @property
+    def row(self) -> RunRow:
+        request, key = self.request, self.key
+        return RunRow(
+            self.run_id,
+            request.team,
+            request.owner.issuer,
+            request.owner.subject,
+            request.context_id,
+            request.text,
+            orjson.dumps(dict(request.metadata), option=orjson.OPT_SORT_KEYS).decode(),
+            request.digest,
+            *((key.protocol, key.operation, key.key) if key is not None else (None, None, None)),
+        )
+
+
+def _create(connection: Connection, items: Sequence[_New]) -> list[tuple[Run, bool] | ElfError]:
+    added = connection.add_runs([item.row for item in items])
+    return [_created(connection, item, added.get(item.run_id)) for item in items]
+
+
+def _created(connection: Connection, item: _New, created: int | None) -> tuple[Run, bool] | ElfError:
+    if created is not None:
+        now = moment(created)
+        return Run(item.run_id, item.request, RunState.QUEUED, 0, now, now), True
+    try:
+        known = _known(connection, item.request, item.key) if item.key is not None else _get(connection, item.run_id)
+    except Conflict as error:
+        return error
+    if known is None or known.request != item.request:
+        return Conflict(f"there is another run {item.run_id!r} already")
+    # Its own id can only come from a commit whose answer got lost.
+    return known, known.id == item.run_id
+
+
+@dataclass(slots=True)
+class _Appended:
+    """Events to be numbered and stored; `numbered` is how that was tried last."""
+
+    run_id: str
+    rows: Sequence[tuple[str, str]]
+    events: Sequence[Event]
+    head: int | None
+    numbered: list[EventRow] = field(default_factory=list)
+
+
+def _append(connection: Connection, items: Sequence[_Appended]) -> list[tuple[LoggedEvent, ...] | ElfError]:
+    """Number the events of all items from the heads of their locked runs."""
+    heads = connection.lock_runs({item.run_id for item in items})
+    added: list[EventRow] = []
+    moved: dict[str, MovedRow] = {}
+    outcomes: list[tuple[LoggedEvent, ...] | ElfError] = []
+    for item in items:
+        run = heads.get(item.run_id)
+        if run is None:
+            held = Retryable(f"the run {item.run_id!r} is held by another process; try again")
+            outcomes.append(held if item.run_id in heads else refusal(item.run_id, None))
+            continue
+        if _is_stored(connection, item, run):
+            outcomes.append(_logged(item))
+            continue
+        if RunState(run.state).terminal or item.head not in (None, run.head):
+            outcomes.append(refusal(run.id, run))
+            continue
+        item.numbered = [
+            EventRow(run.id, seq, run.epoch, kind, data, run.now)
+            for seq, (kind, data) in enumerate(item.rows, start=run.head + 1)
+        ]
+        run = run._replace(head=run.head + len(item.rows), state=next_state(run.state, item.events))
+        heads[run.id] = run
+        added += item.numbered
+        moved[run.id] = MovedRow(run.id, run.head, run.state, run.now)
+        outcomes.append(_logged(item))
+    if moved:
+        connection.add_events(added, list(moved.values()))
+    return outcomes
+
+
+_CREATE: Final = Group(1, _create)
+_APPEND: Final = Group(2, _append)
+
+
+def _is_stored(connection: Connection, item: _Appended, run: HeadRow) -> bool:
+    """Whether an earlier try was committed after all; the answer to a commit can get lost."""
+    if not item.numbered or run.head < item.numbered[-1].seq:
+        return False
+    found = connection.execute(_STORED, (run.id, item.numbered[0].seq, item.numbered[-1].seq)).fetchall()
+    return [EventRow(*row) for row in found] == item.numbered
+
+
+def _logged(item: _Appended) -> tuple[LoggedEvent, ...]:
+    return tuple(
+        LoggedEvent(row.run_id, row.seq, moment(row.at), event)
+        for row, event in zip(item.numbered, item.events, strict=True)
+    )
+
+
+def _known(connection: Connection, request: RunRequest, key: IdempotencyKey) -> Run | None:
     owner = request.owner
     known = connection.execute(
         _KNOWN, (request.team, owner.issuer, owner.subject, key.protocol, key.operation, key.key)
@@ -160,7 +231,7 @@ def _known(connection: sqlite3.Connection, request: RunRequest, key: Idempotency
     return _get(connection, run_id)
 
 
-def _get(connection: sqlite3.Connection, run_id: str) -> Run | None:
+def _get(connection: Connection, run_id: str) -> Run | None:
     row = connection.execute(f"SELECT {_RUN} FROM runs WHERE id = ?", (run_id,)).fetchone()  # noqa: S608 - constants only
     return None if row is None else _run(row)
 

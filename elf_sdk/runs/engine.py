@@ -133,7 +133,12 @@ class Engine:
         self._closing = asyncio.Event()
 
     async def open(self) -> None:
-        """End what a process before this one left unfinished; its callers can retry."""
+        """End what a process before this one left unfinished; its callers can retry.
+
+        Raises:
+            Conflict: another process serves the team from the same database.
+        """
+        await self.log.claim(self.spec.name)
         while runs := await self.log.list(RunFilter(self.spec.name, states=_UNFINISHED)):
             await asyncio.gather(*(self.log.append(run.id, [_INTERRUPTED]) for run in runs))
 

@@ -6,15 +6,13 @@ asks that engine. What `append` and `create` have returned is as safe as the log
 
 from __future__ import annotations
 
-import asyncio
-from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from elf_sdk.errors import Conflict, NotFound
 from elf_sdk.runs.events import Event, LoggedEvent, is_terminal
 from elf_sdk.runs.run import IdempotencyKey, Run, RunFilter, RunRequest, RunState, next_state
+from elf_sdk.store.waiters import Waiters
 
 __all__ = [
     "IdempotencyKey",
@@ -26,6 +24,7 @@ __all__ = [
     "Waiters",
     "check_end",
     "check_same",
+    "goes_on",
     "next_state",
     "refusal",
 ]
@@ -51,53 +50,32 @@ def check_same(key: IdempotencyKey, digest: str, request: RunRequest) -> None:
         raise Conflict(f"the key {key.key!r} was used before for a different request; use another")
 
 
-def refusal(run_id: str, run: Run | None) -> Conflict | NotFound:
+def goes_on(state: RunState | None) -> bool:
+    """Whether a run still works after events that left it in `state`; None where they left it as it was."""
+    return state is None or not (state.terminal or state is RunState.INPUT_REQUIRED)
+
+
+class Placed(Protocol):
+    """What says where a run is."""
+
+    @property
+    def state(self) -> str:
+        """A value of `RunState`."""
+        ...
+
+    @property
+    def head(self) -> int:
+        """How many events there are."""
+        ...
+
+
+def refusal(run_id: str, run: Placed | None) -> Conflict | NotFound:
     """Why a run, or its absence, takes no events."""
     if run is None:
         return NotFound(f"there is no run {run_id!r}")
-    if run.state.terminal:
+    if RunState(run.state).terminal:
         return Conflict(f"the run {run_id!r} has ended as {run.state}")
     return Conflict(f"the run {run_id!r} has moved on to event {run.head}")
-
-
-class Waiters:
-    """Who waits for news of which run, in this process.
-
-    Register first, then read until nothing is left, then wait: no event falls between.
-    """
-
-    def __init__(self) -> None:
-        self._by_run: defaultdict[str, dict[asyncio.Event, bool]] = defaultdict(dict)
-
-    @contextmanager
-    def register(self, run_id: str, *, until_rest: bool = False) -> Iterator[asyncio.Event]:
-        """An event that is set at each notification, for as long as the block runs.
-
-        Args:
-            run_id: whose news.
-            until_rest: leave out the news after which the run still works.
-        """
-        waiter = asyncio.Event()
-        self._by_run[run_id][waiter] = until_rest
-        try:
-            yield waiter
-        finally:
-            waiting = self._by_run[run_id]
-            del waiting[waiter]
-            if not waiting:
-                del self._by_run[run_id]
-
-    def notify(self, run_id: str, state: RunState | None = None) -> None:
-        """Wake all who wait for `run_id`. To be called in the loop's thread, after the commit.
-
-        Args:
-            run_id: what has news.
-            state: where the run is now; None where that is as before.
-        """
-        rests = state is not None and (state.terminal or state is RunState.INPUT_REQUIRED)
-        for waiter, until_rest in self._by_run.get(run_id, {}).items():
-            if rests or not until_rest:
-                waiter.set()
 
 
 class RunLog(Protocol):
@@ -106,6 +84,14 @@ class RunLog(Protocol):
     volatile: bool
     """Whether everything is lost with the process. The methods of such a log never give way to the event loop."""
     waiters: Waiters
+
+    async def claim(self, team: str) -> None:
+        """Keep other processes from running this team's work, for as long as the log is open.
+
+        Raises:
+            Conflict: another one does.
+        """
+        ...
 
     async def create(self, run_id: str, request: RunRequest, key: IdempotencyKey | None) -> tuple[Run, bool]:
         """A new queued run, and True; or the run that the key already made, and False.

@@ -19,6 +19,7 @@ from elf_sdk.runs.log import (
     Waiters,
     check_end,
     check_same,
+    goes_on,
     next_state,
     refusal,
 )
@@ -36,6 +37,10 @@ class MemoryLog(RunLog):
         self._runs: dict[str, Run] = {}
         self._events: dict[str, list[LoggedEvent]] = {}
         self._keys: dict[tuple[str, str, IdempotencyKey], str] = {}
+
+    @override
+    async def claim(self, team: str) -> None:
+        """Nothing is to be done: nobody else has this log."""
 
     @override
     async def create(self, run_id: str, request: RunRequest, key: IdempotencyKey | None) -> tuple[Run, bool]:
@@ -72,7 +77,7 @@ class MemoryLog(RunLog):
         self._events[run_id].extend(logged)
         state = next_state(run.state, stored)
         self._runs[run_id] = Run(run_id, run.request, state, run.head + len(logged), run.created_at, now)
-        self.waiters.notify(run_id, state)
+        self.waiters.notify((run_id,), works=goes_on(state))
         return logged
 
     @override

@@ -22,8 +22,8 @@ from elf_sdk.runs.memory import MemoryLog
 from elf_sdk.server.auth import Issuer
 from elf_sdk.server.local import dev_secret
 from elf_sdk.settings import Settings
+from elf_sdk.store import store_at
 from elf_sdk.store.delegations import Delegations
-from elf_sdk.store.sqlite import Store
 from elf_sdk.team.org import Org
 from elf_sdk.team.spec import TeamSpec
 
@@ -115,14 +115,14 @@ async def open_services(settings: Settings, org: Org | None = None) -> AsyncGene
         ElfError: the store cannot be opened, or the secret cannot be kept.
     """
     async with AsyncExitStack() as stack:
-        volatile = settings.store == ":memory:"
+        volatile = settings.store == ":memory:" and not settings.database_url
         store_path = Path(settings.store)
         if volatile:
             store_path = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="elf-"))) / "elf.db"
         secret = settings.jwt_secret
         if not secret and settings.environment == "dev":
             secret = dev_secret(store_path)
-        store = Store(store_path)
+        store = store_at(store_path, settings.database_url)
         await store.open()
         stack.push_async_callback(store.close)
         http = await stack.enter_async_context(httpx.AsyncClient(timeout=httpx.Timeout(30, read=None)))

@@ -6,7 +6,6 @@ forgotten and nothing unconfirmed is sent. The delegation's id is also the id of
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from datetime import datetime
@@ -16,7 +15,7 @@ from typing import Any, Final
 import orjson
 
 from elf_sdk.errors import Conflict, NotFound
-from elf_sdk.store.sqlite import NOW, Store, moment
+from elf_sdk.store.database import Connection, Store, moment
 
 __all__ = ["Delegation", "DelegationState", "Delegations"]
 
@@ -105,15 +104,11 @@ class Delegations:
             Conflict: the id was confirmed with another preview.
         """
 
-        def change(connection: sqlite3.Connection) -> Delegation:
-            known = _one(connection, delegation.id)
-            if known is not None:
-                if known.preview_hash != delegation.preview_hash:
-                    raise Conflict(f"the delegation {delegation.id!r} was confirmed with another preview; look again")
-                return known
-            connection.execute(
+        def change(connection: Connection) -> Delegation:
+            added = connection.execute(
                 f"INSERT INTO delegations ({_COLUMNS}) "  # noqa: S608 - constants only
-                f"VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'confirmed', NULL, NULL, NULL, {NOW}, {NOW})",
+                "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'confirmed', NULL, NULL, NULL, elf_now(), elf_now()) "
+                "ON CONFLICT (id) DO NOTHING RETURNING id",
                 (
                     delegation.id,
                     delegation.team,
@@ -126,12 +121,15 @@ class Delegations:
                     orjson.dumps(dict(delegation.preview), option=orjson.OPT_SORT_KEYS).decode(),
                     delegation.preview_hash,
                 ),
-            )
-            connection.execute(
-                f"INSERT INTO outbox (delegation_id, next_attempt_at) VALUES (?, {NOW})",  # noqa: S608 - constants only
-                (delegation.id,),
-            )
-            return _known(connection, delegation.id)
+            ).fetchone()
+            if added is not None:
+                connection.execute(
+                    "INSERT INTO outbox (delegation_id, next_attempt_at) VALUES (?, elf_now())", (delegation.id,)
+                )
+            known = _known(connection, delegation.id)
+            if known.preview_hash != delegation.preview_hash:
+                raise Conflict(f"the delegation {delegation.id!r} was confirmed with another preview; look again")
+            return known
 
         return await self._store.write(change)
 
@@ -163,15 +161,15 @@ class Delegations:
             NotFound: there is no such delegation.
         """
 
-        def change(connection: sqlite3.Connection) -> Delegation:
+        def change(connection: Connection) -> Delegation:
             known = _known(connection, delegation_id)
             if known.state.terminal:
                 if known.state is state:
                     return known
                 raise Conflict(f"the delegation {delegation_id!r} has ended already as {known.state}")
             connection.execute(
-                "UPDATE delegations SET state = ?, remote_task_id = COALESCE(?, remote_task_id), "  # noqa: S608 - constants only
-                f"result = COALESCE(?, result), error = COALESCE(?, error), updated_at = {NOW} WHERE id = ?",
+                "UPDATE delegations SET state = ?, remote_task_id = COALESCE(?, remote_task_id), "
+                "result = COALESCE(?, result), error = COALESCE(?, error), updated_at = elf_now() WHERE id = ?",
                 (state, remote_task_id, result, error, delegation_id),
             )
             if state.terminal:
@@ -181,20 +179,20 @@ class Delegations:
         return await self._store.write(change)
 
     async def _many(self, where: str, value: str) -> tuple[Delegation, ...]:
-        statement = f"SELECT {_COLUMNS} FROM delegations WHERE {where} ORDER BY rowid"  # noqa: S608 - constants only
+        statement = f"SELECT {_COLUMNS} FROM delegations WHERE {where} ORDER BY created_at, id"  # noqa: S608 - constants only
         return await self._store.read(
             lambda connection: tuple(_delegation(row) for row in connection.execute(statement, (value,)))
         )
 
 
-def _known(connection: sqlite3.Connection, delegation_id: str) -> Delegation:
+def _known(connection: Connection, delegation_id: str) -> Delegation:
     found = _one(connection, delegation_id)
     if found is None:
         raise NotFound(f"there is no delegation {delegation_id!r}")
     return found
 
 
-def _one(connection: sqlite3.Connection, delegation_id: str) -> Delegation | None:
+def _one(connection: Connection, delegation_id: str) -> Delegation | None:
     row = connection.execute(
         f"SELECT {_COLUMNS} FROM delegations WHERE id = ?",  # noqa: S608 - constants only
         (delegation_id,),

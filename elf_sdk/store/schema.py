@@ -9,14 +9,19 @@ from __future__ import annotations
 import sqlite3
 from importlib.resources import files
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from elf_sdk.errors import BadInput, Failure
 
-__all__ = ["REVISION", "prepare", "upgrade"]
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+__all__ = ["REVISION", "check", "prepare", "run_revisions", "upgrade"]
 
 REVISION: Final = "0001"
 """The newest revision in `migrations/versions`."""
+_OLDER: Final[frozenset[str]] = frozenset()
+"""All before it; a test compares both with the files, because to ask Alembic takes too long at start."""
 
 
 def prepare(connection: sqlite3.Connection, path: Path) -> None:
@@ -45,6 +50,28 @@ def prepare(connection: sqlite3.Connection, path: Path) -> None:
         raise
 
 
+def check(revision: str | None, name: str) -> None:
+    """Refuse a PostgreSQL that is not at this release's schema; a server does not change what others share.
+
+    Args:
+        revision: what it says; None where it says nothing.
+        name: how to speak of it.
+
+    Raises:
+        Failure: it is older or newer.
+    """
+    if revision == REVISION:
+        return
+    if revision is None:
+        raise Failure(f"{name} has no tables of ELF yet; run `elf db migrate`")
+    if revision in _OLDER:
+        raise Failure(f"{name} is at revision {revision}, and this release needs {REVISION}; run `elf db migrate`")
+    raise Failure(
+        f"{name} was migrated by a newer release (revision {revision}, this one knows up to {REVISION}); "
+        "install that release"
+    )
+
+
 def _revision(connection: sqlite3.Connection, path: Path) -> str | None:
     """None means that the file is empty."""
     tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
@@ -66,12 +93,33 @@ def upgrade(path: Path, revision: str | None = None) -> None:
     Raises:
         Failure: this release does not know `revision`.
     """
+    from sqlalchemy import create_engine
+    from sqlalchemy.pool import NullPool
+
+    # The driver must not open and commit transactions of its own accord: one holds all revisions.
+    engine = create_engine("sqlite://", creator=lambda: sqlite3.connect(path, isolation_level=None), poolclass=NullPool)
+    with engine.connect() as connection:
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+        run_revisions(connection, revision, str(path), "install that release, or set ELF_STORE to another file")
+        connection.commit()
+
+
+def run_revisions(connection: Connection, revision: str | None, name: str, remedy: str) -> None:
+    """Run the revisions after `revision` in the transaction that the connection is in.
+
+    Args:
+        connection: in a transaction; the caller commits.
+        revision: where the database is; None where it is empty.
+        name: how to speak of the database.
+        remedy: what to do when it is newer than this release.
+
+    Raises:
+        Failure: this release does not know `revision`.
+    """
     from alembic import command
     from alembic.config import Config
     from alembic.script import ScriptDirectory
     from alembic.util import CommandError
-    from sqlalchemy import create_engine
-    from sqlalchemy.pool import NullPool
 
     config = Config()
     config.set_main_option("script_location", str(files(__package__).joinpath("migrations")).replace("%", "%%"))
@@ -81,13 +129,7 @@ def upgrade(path: Path, revision: str | None = None) -> None:
             ScriptDirectory.from_config(config).get_revision(revision)
         except CommandError:
             raise Failure(
-                f"{path} was written by a newer release (schema {revision}, this one knows up to {REVISION}); "
-                "install that release, or set ELF_STORE to another file"
+                f"{name} was written by a newer release (schema {revision}, this one knows up to {REVISION}); {remedy}"
             ) from None
-    # The driver must not open and commit transactions of its own accord: one holds all revisions.
-    engine = create_engine("sqlite://", creator=lambda: sqlite3.connect(path, isolation_level=None), poolclass=NullPool)
-    with engine.connect() as connection:
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
-        config.attributes["connection"] = connection
-        command.upgrade(config, "head")
-        connection.commit()
+    config.attributes["connection"] = connection
+    command.upgrade(config, "head")

@@ -1,7 +1,7 @@
 """The engine for SQLite: one thread that writes, with group commit, and one that reads.
 
 What waits for the writer is executed in one transaction and shares one commit; the next transaction starts as soon
-as the one before is done. Nobody gets an answer before the commit that holds their change has succeeded.
+as the one before is done.
 """
 
 from __future__ import annotations
@@ -11,42 +11,47 @@ import errno
 import logging
 import os
 import sqlite3
-from collections.abc import Callable, Sequence
-from datetime import UTC, datetime, timedelta
+import time
+from collections.abc import Callable, Collection, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from queue import Empty, SimpleQueue
-from threading import Thread
 from typing import Any, Final, TypeVar
 
+from typing_extensions import override
+
 from elf_sdk.errors import BadInput, ElfError, Failure, Missing, Retryable
+from elf_sdk.store.database import Connection, Cursor, EventRow, Group, HeadRow, MovedRow, RunRow, Store
 from elf_sdk.store.lock import FileLock
 from elf_sdk.store.schema import prepare
+from elf_sdk.store.waiters import Waiters
+from elf_sdk.store.worker import Session, Worker, each, together
 
-__all__ = ["NOW", "Store", "moment"]
+__all__ = ["SQLiteStore"]
 
 T = TypeVar("T")
+ItemT = TypeVar("ItemT")
 log = logging.getLogger("elf.store")
-
-NOW: Final = "CAST(ROUND((julianday('now') - 2440587.5) * 86400000) AS INTEGER)"
-"""SQL for the database's clock: whole milliseconds since 1970, UTC."""
-
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-
-
-def moment(milliseconds: int) -> datetime:
-    """What `NOW` gave, as an aware time."""
-    return _EPOCH + timedelta(milliseconds=milliseconds)
-
 
 _BUSY_TIMEOUT: Final = 5000
 """Milliseconds to wait for another program that has the file locked."""
-_BATCH: Final = 256
-"""Calls that share one transaction at most."""
 _OLDEST: Final = (3, 35)
 """The first SQLite with RETURNING."""
+_RUN: Final = (
+    "INSERT INTO runs (id, team, owner_issuer, owner_subject, context_id, text, metadata, digest, state, created_at, "
+    "updated_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, 'queued', ?, ?) ON CONFLICT DO NOTHING"
+)
+_KEY: Final = (
+    "INSERT INTO idempotency_keys (team, owner_issuer, owner_subject, protocol, operation, key, run_id, digest, "
+    "created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+)
+_EVENT: Final = "INSERT INTO events (run_id, seq, epoch, kind, data, at) VALUES (?, ?, ?, ?, ?, ?)"
+_KNOWN: Final = (
+    "SELECT 1 FROM idempotency_keys WHERE team = ? AND owner_issuer = ? AND owner_subject = ? AND protocol = ? "
+    "AND operation = ? AND key = ?"
+)
 
 
-class Store:
+class SQLiteStore(Store):
     """One SQLite file, served by this process alone. All methods belong to the event loop that called `open`.
 
     Args:
@@ -55,25 +60,18 @@ class Store:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.waiters = Waiters()
         self._lock: FileLock | None = None
-        self._writer: _Worker | None = None
-        self._reader: _Worker | None = None
+        self._writer: Worker | None = None
+        self._reader: Worker | None = None
 
+    @override
     async def open(self) -> None:
-        """Take the file for this process and bring its schema to this release.
-
-        Raises:
-            BadInput: the file cannot be opened or made, or is something else.
-            Conflict: another process serves it.
-            Failure: a newer release wrote it, or it is damaged.
-            Retryable: another program has it locked.
-        """
         if sqlite3.sqlite_version_info < _OLDEST:
             raise Missing(f"SQLite {sqlite3.sqlite_version} is too old; install a Python built with 3.35 or later")
-        loop = asyncio.get_running_loop()
-        writing, reading = await asyncio.to_thread(self._open)
-        self._writer = _Worker("store writer", self.path, writing, _together, loop)
-        self._reader = _Worker("store reader", self.path, reading, _each, loop)
+        writing, reading = (_Session(raw, self.path) for raw in await asyncio.to_thread(self._open))
+        self._writer = Worker("store writer", lambda calls: together(writing, calls), writing.close)
+        self._reader = Worker("store reader", lambda calls: each(reading, calls), reading.close)
 
     def _open(self) -> tuple[sqlite3.Connection, sqlite3.Connection]:
         path = self.path
@@ -100,8 +98,8 @@ class Store:
             raise
         return connections[0], connections[1]
 
+    @override
     async def close(self) -> None:
-        """Finish what waits, then give the file back."""
         workers = [worker for worker in (self._reader, self._writer) if worker is not None]
         self._reader = self._writer = None
         for worker in workers:
@@ -110,172 +108,117 @@ class Store:
             self._lock.release()
             self._lock = None
 
-    async def write(self, change: Callable[[sqlite3.Connection], T], then: Callable[[T], None] | None = None) -> T:
-        """Execute `change` in a transaction, and return its result once that is on the disk.
+    @override
+    async def claim(self, team: str) -> None:
+        """Nothing is to be done: the file is this process's own."""
 
-        When `change` raises, what it did is undone and the exception is raised here; changes that share the
-        transaction are not touched. It may be executed a second time, so it must do nothing beside the database. A
-        caller that is cancelled leaves the change to be made all the same.
+    @override
+    async def write(self, change: Callable[[Connection], T], then: Callable[[T], None] | None = None) -> T:
+        result: T = await self._ready(self._writer).call(change, then)
+        return result
 
-        Args:
-            change: executed in the writer's thread.
-            then: called with the result in the loop's thread after the commit, also when the caller has gone.
+    @override
+    async def join(self, group: Group[ItemT, T], item: ItemT, then: Callable[[T], None] | None = None) -> T:
+        result: T = await self._ready(self._writer).call(None, then, group, item)
+        return result
 
-        Raises:
-            Retryable: the disk is full, or another program has the file locked; nothing was changed.
-            Failure: the file cannot be written; nothing was changed.
-        """
-        if self._writer is None:
+    @override
+    async def read(self, query: Callable[[Connection], T]) -> T:
+        result: T = await self._ready(self._reader).call(query)
+        return result
+
+    def _ready(self, worker: Worker | None) -> Worker:
+        if worker is None:
             raise Retryable(f"{self.path} is closed")
-        return await self._writer.call(change, then)
-
-    async def read(self, query: Callable[[sqlite3.Connection], T]) -> T:
-        """Execute `query`, which changes nothing, in the reader's thread.
-
-        Raises:
-            Failure: the file cannot be read.
-        """
-        if self._reader is None:
-            raise Retryable(f"{self.path} is closed")
-        return await self._reader.call(query)
+        return worker
 
 
-class _Call:
-    """One function on its way through a worker's thread."""
-
-    __slots__ = ("done", "error", "function", "result", "then")
-
-    def __init__(
-        self,
-        function: Callable[[sqlite3.Connection], Any],
-        done: asyncio.Future[Any],
-        then: Callable[[Any], None] | None,
-    ) -> None:
-        self.function = function
-        self.done = done
-        self.then = then
-        self.result: Any = None
-        self.error: Exception | None = None
-
-    def settle(self, path: Path) -> None:
-        error = self.error
-        if error is None:
-            if self.then is not None:
-                self.then(self.result)
-            if not self.done.done():
-                self.done.set_result(self.result)
-        elif not self.done.done():
-            if isinstance(error, sqlite3.Error):
-                explained = _explain(error, path)
-                explained.__cause__ = error
-                error = explained
-            self.done.set_exception(error)
-
-
-class _Worker:
-    """A thread that owns a connection and executes calls, as many together as wait."""
-
-    def __init__(
-        self,
-        name: str,
-        path: Path,
-        connection: sqlite3.Connection,
-        execute: Callable[[sqlite3.Connection, Sequence[_Call]], None],
-        loop: asyncio.AbstractEventLoop,
-    ) -> None:
+class _Session(Session):
+    def __init__(self, raw: sqlite3.Connection, path: Path) -> None:
+        self._raw = raw
         self._path = path
-        self._connection = connection
-        self._execute = execute
-        self._loop = loop
-        self._waiting: SimpleQueue[_Call | None] = SimpleQueue()
-        # A daemon, so that a process that dies without closing its store does die.
-        self._thread = Thread(target=self._run, name=name, daemon=True)
-        self._thread.start()
+        self.close = raw.close
 
-    def call(
-        self, function: Callable[[sqlite3.Connection], T], then: Callable[[T], None] | None = None
-    ) -> asyncio.Future[T]:
-        done: asyncio.Future[T] = self._loop.create_future()
-        self._waiting.put(_Call(function, done, then))
-        return done
+    @override
+    def execute(self, statement: str, values: Sequence[Any] = (), /) -> Cursor:
+        return self._raw.execute(statement, values)
 
-    def stop(self) -> None:
-        self._waiting.put(None)
-        self._thread.join()
+    @override
+    def add_runs(self, rows: Sequence[RunRow]) -> dict[str, int]:
+        now = _now()
+        added: dict[str, int] = {}
+        for row in rows:
+            owner = (row.team, row.owner_issuer, row.owner_subject)
+            key = (row.protocol, row.operation, row.key)
+            if row.key is not None and self._raw.execute(_KNOWN, (*owner, *key)).fetchone():
+                continue
+            if self._raw.execute(_RUN, (*row[:8], now, now)).rowcount:
+                added[row.id] = now
+                if row.key is not None:
+                    self._raw.execute(_KEY, (*owner, *key, row.id, row.digest, now))
+        return added
 
-    def _run(self) -> None:
-        going = True
-        while going:
-            taken = [self._waiting.get()]
-            while len(taken) < _BATCH:
-                try:
-                    taken.append(self._waiting.get_nowait())
-                except Empty:
-                    break
-            going = None not in taken
-            calls = [call for call in taken if call is not None]
-            if calls:
-                self._execute(self._connection, calls)
-                try:
-                    self._loop.call_soon_threadsafe(self._settle, calls)
-                except RuntimeError:
-                    log.debug("the event loop was closed before its store was")
-        self._connection.close()
+    @override
+    def lock_runs(self, ids: Collection[str]) -> dict[str, HeadRow | None]:
+        # The transaction locks the whole file.
+        now = _now()
+        statement = f"SELECT id, head, state, epoch FROM runs WHERE id IN ({', '.join('?' * len(ids))})"  # noqa: S608 - values are bound
+        return {
+            run_id: HeadRow(run_id, head, state, epoch, now)
+            for run_id, head, state, epoch in self._raw.execute(statement, tuple(ids))
+        }
 
-    def _settle(self, calls: Sequence[_Call]) -> None:
-        for call in calls:
-            call.settle(self._path)
+    @override
+    def add_events(self, events: Sequence[EventRow], moved: Sequence[MovedRow]) -> None:
+        # Nobody has to be told: one process serves a file.
+        self._raw.executemany(
+            "INSERT INTO events (run_id, seq, epoch, kind, data, at) VALUES (?, ?, ?, ?, ?, ?)", events
+        )
+        self._raw.executemany(
+            "UPDATE runs SET head = ?, state = ?, updated_at = ? WHERE id = ?", [(*row[1:], row.id) for row in moved]
+        )
 
+    @override
+    def begin(self) -> None:
+        self._raw.execute("BEGIN IMMEDIATE")
 
-def _each(connection: sqlite3.Connection, calls: Sequence[_Call]) -> None:
-    for call in calls:
+    @override
+    def commit(self) -> None:
+        self._raw.execute("COMMIT")
+
+    @override
+    def rollback(self) -> None:
         try:
-            call.result = call.function(connection)
-        except Exception as error:  # noqa: BLE001 - carried to the caller
-            call.error = error
+            self._raw.rollback()
+        except sqlite3.Error as error:
+            log.warning("a transaction that had failed could not be rolled back: %s", error)
+
+    @override
+    def can_do_better(self) -> bool:
+        return False
+
+    @override
+    def reading(self) -> AbstractContextManager[None]:
+        return nullcontext()
+
+    @property
+    @override
+    def in_transaction(self) -> bool:
+        return self._raw.in_transaction
+
+    @override
+    def explain(self, error: Exception) -> Exception:
+        return _explain(error, self._path) if isinstance(error, sqlite3.Error) else error
 
 
-def _together(connection: sqlite3.Connection, calls: Sequence[_Call]) -> None:
-    """Execute all calls in one transaction; where that cannot be committed, each in its own."""
-    alone = len(calls) == 1
-    try:
-        connection.execute("BEGIN IMMEDIATE")
-    except sqlite3.Error as error:
-        # Locked, for as long as one waits for that: to wait for each call alone would stop the process for minutes.
-        for call in calls:
-            call.error = error
-        return
-    try:
-        for call in calls:
-            if not alone:
-                connection.execute("SAVEPOINT call")
-            call.error = None
-            try:
-                call.result = call.function(connection)
-            except Exception as error:
-                # After some errors (a full disk) SQLite has given up the whole transaction by itself.
-                if alone or not connection.in_transaction:
-                    raise
-                call.error = error
-                connection.execute("ROLLBACK TO call")
-            if not alone:
-                connection.execute("RELEASE call")
-        connection.execute("COMMIT")
-    except Exception as error:  # noqa: BLE001 - carried to the caller
-        try:
-            connection.rollback()
-        except sqlite3.Error as second:
-            log.warning("a transaction that had failed could not be rolled back: %s", second)
-        if alone:
-            calls[0].error = error
-        else:
-            for call in calls:
-                _together(connection, [call])
+def _now() -> int:
+    return time.time_ns() // 1_000_000
 
 
 def _connect(path: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=_BUSY_TIMEOUT / 1000)
     try:
+        connection.create_function("elf_now", 0, _now)
         for pragma, value, wanted in (
             ("journal_mode", "WAL", "wal"),
             ("synchronous", "FULL", 2),

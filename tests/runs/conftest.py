@@ -11,16 +11,16 @@ from elf_sdk.runs.durable import DurableLog
 from elf_sdk.runs.engine import Engine
 from elf_sdk.runs.log import RunLog
 from elf_sdk.runs.memory import MemoryLog
-from elf_sdk.store import Store
+from elf_sdk.store import store_at
 from tests.runs.support import ENDPOINT, Script, Scripted, team
 
 
-@pytest.fixture(params=["memory", "durable"])
+@pytest.fixture(params=["memory", "sqlite", "postgres"])
 async def run_log(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncGenerator[RunLog, None]:
     if request.param == "memory":
         yield MemoryLog()
         return
-    store = Store(tmp_path / "elf.db")
+    store = store_at(tmp_path / "elf.db", request.getfixturevalue("database") if request.param == "postgres" else "")
     await store.open()
     yield DurableLog(store)
     await store.close()

@@ -6,10 +6,12 @@ import asyncio
 import os
 import random
 import signal
-import sqlite3
 import sys
 from collections.abc import AsyncGenerator
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from elf_sdk.errors import Conflict
 from elf_sdk.runs.adapter import RunContext
@@ -17,7 +19,7 @@ from elf_sdk.runs.durable import DurableLog
 from elf_sdk.runs.engine import Engine
 from elf_sdk.runs.events import Event, Failed, TextDelta
 from elf_sdk.runs.log import RunFilter
-from elf_sdk.store import Store
+from elf_sdk.store import store_at
 from tests.runs.support import ENDPOINT, Scripted, ask, ended, team
 
 WRITER = """
@@ -25,11 +27,11 @@ import asyncio, sys
 from pathlib import Path
 from elf_sdk.runs.durable import DurableLog
 from elf_sdk.runs.events import Started, TextDelta
-from elf_sdk.store import Store
+from elf_sdk.store import store_at
 from tests.runs.support import ask
 
 async def main():
-    store = Store(Path(sys.argv[1]))
+    store = store_at(Path(sys.argv[1]), sys.argv[3])
     await store.open()
     log = DurableLog(store)
 
@@ -52,13 +54,17 @@ async def nothing(_: RunContext) -> AsyncGenerator[Event, None]:
     yield TextDelta("nothing")
 
 
-async def test_a_killed_process_loses_nothing_that_it_acknowledged(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["sqlite", "postgres"])
+async def test_a_killed_process_loses_nothing_that_it_acknowledged(
+    tmp_path: Path, kind: str, request: pytest.FixtureRequest
+) -> None:
     path = tmp_path / "elf.db"
+    url = request.getfixturevalue("database") if kind == "postgres" else ""
     dice = random.Random(11)  # noqa: S311 - a repeatable choice
     acknowledged: dict[str, dict[int, str]] = {}
     for turn in range(4):
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-c", WRITER, str(path), str(turn), stdout=asyncio.subprocess.PIPE
+            sys.executable, "-c", WRITER, str(path), str(turn), url, stdout=asyncio.subprocess.PIPE
         )
         assert process.stdout is not None
         for _ in range(dice.randrange(50, 400)):
@@ -72,7 +78,7 @@ async def test_a_killed_process_loses_nothing_that_it_acknowledged(tmp_path: Pat
                 acknowledged.setdefault(run_id, {})[int(seq)] = f"{run_id} {number}"
         await process.wait()
 
-    store = Store(path)
+    store = store_at(path, url)
     await store.open()
     run_log = DurableLog(store)
     assert len(acknowledged) == 32
@@ -91,14 +97,22 @@ async def test_a_killed_process_loses_nothing_that_it_acknowledged(tmp_path: Pat
     await store.close()
 
 
-async def test_what_waits_shares_a_commit_and_who_fails_fails_alone(tmp_path: Path) -> None:
-    store = Store(tmp_path / "elf.db")
+@pytest.mark.parametrize("kind", ["sqlite", "postgres"])
+async def test_what_waits_shares_a_commit_and_who_fails_fails_alone(
+    tmp_path: Path, kind: str, request: pytest.FixtureRequest
+) -> None:
+    store = store_at(tmp_path / "elf.db", request.getfixturevalue("database") if kind == "postgres" else "")
     await store.open()
     run_log = DurableLog(store)
     await asyncio.gather(*(run_log.create(f"r{number}", ask(), None) for number in range(50)))
     statements: list[str] = []
-    await store.write(lambda connection: connection.set_trace_callback(statements.append))
-    statements.clear()
+
+    def trace(connection: Any) -> None:
+        connection._raw.set_trace_callback(statements.append)
+
+    if kind == "sqlite":
+        await store.write(trace)
+        statements.clear()
     outcomes = await asyncio.gather(
         *(run_log.append(f"r{number}", [TextDelta("x")], head=5 if number == 7 else 0) for number in range(50)),
         return_exceptions=True,
@@ -106,11 +120,13 @@ async def test_what_waits_shares_a_commit_and_who_fails_fails_alone(tmp_path: Pa
     assert isinstance(outcomes.pop(7), Conflict)
     assert not any(isinstance(outcome, BaseException) for outcome in outcomes)
     commits = statements.count("COMMIT")
+    if kind == "postgres":
+        count = "SELECT COUNT(DISTINCT xmin::text) FROM events"
+        (commits,) = await store.read(lambda connection: connection.execute(count).fetchone())
     assert 1 <= commits <= 10
+    events = await store.read(lambda connection: connection.execute("SELECT COUNT(*) FROM events").fetchone())
+    assert events == (49,)
     await store.close()
-    connection = sqlite3.connect(tmp_path / "elf.db")
-    assert connection.execute("SELECT COUNT(*) FROM events").fetchone() == (49,)
-    connection.close()
 
 
 FULL = """
@@ -119,11 +135,11 @@ from pathlib import Path
 from elf_sdk.errors import Retryable
 from elf_sdk.runs.durable import DurableLog
 from elf_sdk.runs.events import TextDelta
-from elf_sdk.store import Store
+from elf_sdk.store.sqlite import SQLiteStore
 from tests.runs.support import ask
 
 async def main():
-    store = Store(Path(sys.argv[1]))
+    store = SQLiteStore(Path(sys.argv[1]))
     await store.open()
     log = DurableLog(store)
     await log.create("r1", ask(), None)
@@ -174,3 +190,26 @@ async def test_a_full_disk_is_said_and_survived(tmp_path: Path) -> None:
     assert "elf.db could not be" in first
     assert "disk is full" in first
     assert last == "recovered"
+
+
+async def test_a_second_server_of_a_team_ends_nothing_of_the_first(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("elf_sdk.store.postgres._CLAIM_PATIENCE", 1)
+    stores = [store_at(Path(), database) for _ in range(2)]
+    for store in stores:
+        await store.open()
+    first, second = (Engine(team(), Scripted(nothing), DurableLog(store), ENDPOINT) for store in stores)
+    await first.open()
+    await DurableLog(stores[0]).create("r1", ask(), None)
+    with pytest.raises(Conflict, match="test-team is served"):
+        await second.open()
+    run = await DurableLog(stores[1]).get("r1")
+    assert run is not None
+    assert not run.state.terminal
+    await stores[0].close()
+    await second.open()
+    run = await DurableLog(stores[1]).get("r1")
+    assert run is not None
+    assert run.state.terminal
+    await stores[1].close()

@@ -113,8 +113,8 @@ async def test_subscribers_at_any_offset_see_everything_once(make_engine: MakeEn
     for _, events in seen:
         assert events == whole[len(whole) - len(events) :]
     for after, events in seen:
-        if after <= 0:
-            assert events == whole
+        # One who asks for what is not there yet begins where the run is.
+        assert len(events) >= min(len(whole) - after, len(whole))
 
 
 async def test_a_number_never_given_out_does_not_wait_for_ever(make_engine: MakeEngine) -> None:

@@ -29,8 +29,13 @@ PROPOSAL = DelegationProposed(
 
 
 @pytest.fixture
-def settings(tmp_path: Path) -> Settings:
-    return Settings(store=str(tmp_path / "elf.db"))
+def settings(request: pytest.FixtureRequest, tmp_path: Path) -> Settings:
+    """SQLite, or what a test asks for by `both_stores`."""
+    url = request.getfixturevalue("database") if getattr(request, "param", "") == "postgres" else ""
+    return Settings(store=str(tmp_path / "elf.db"), database_url=url)
+
+
+both_stores = pytest.mark.parametrize("settings", ["sqlite", "postgres"], indirect=True)
 
 
 def team(name: str, adapter: Adapter, base: type[TeamServer] = TeamServer, **fields: Any) -> TeamServer:

@@ -14,9 +14,10 @@ from elf_sdk.server.preview import Preview
 from elf_sdk.server.team_server import TeamServer
 from elf_sdk.settings import Settings
 from elf_sdk.testing import serve
-from tests.server.conftest import boss, chat, scripted, worker
+from tests.server.conftest import boss, both_stores, chat, scripted, worker
 
 
+@both_stores
 async def test_a_conversation(settings: Settings) -> None:
     slowly = (TextDelta("one "), 0.2, TextDelta("two "), 0.2, TextDelta("three"))
     async with serve(boss({"count": slowly}), settings=settings) as served, chat(served) as client:
@@ -52,6 +53,7 @@ async def test_the_team_remembers_the_conversation_and_nobody_elses(settings: Se
     ]
 
 
+@both_stores
 async def test_a_delegation_from_preview_to_result(settings: Settings) -> None:
     manager, hands = boss(), worker()
     async with serve(manager, hands, settings=settings) as served, chat(served) as client:
@@ -79,6 +81,7 @@ async def test_a_delegation_from_preview_to_result(settings: Settings) -> None:
         assert history[-1].text == "worker returned, for 'Write it':\nHere it is."
 
 
+@both_stores
 async def test_confirming_again_and_again_runs_it_once(settings: Settings) -> None:
     hands = worker()
     async with serve(boss(), hands, settings=settings) as served, chat(served) as client:
@@ -152,6 +155,7 @@ async def test_without_preview_in_the_policy_nothing_is_shown_before(settings: S
     assert "delegation_preview" not in {frame["type"] for frame in client.seen}
 
 
+@both_stores
 async def test_what_was_confirmed_survives_the_server_and_runs_once(settings: Settings) -> None:
     nowhere = replace(settings, team_url="http://127.0.0.1:9/teams/{team}")
     hands = worker()
@@ -200,6 +204,7 @@ async def test_a_delegation_that_fails_says_why(settings: Settings) -> None:
         assert "no paper left" in (await client.until("delegation_update", state="failed"))["detail"]
 
 
+@both_stores
 async def test_stop_really_stops(settings: Settings) -> None:
     server = boss({"long": (TextDelta("well"), 60.0)})
     async with serve(server, settings=settings) as served, chat(served) as client:

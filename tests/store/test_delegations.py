@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -9,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from elf_sdk.errors import Conflict, NotFound
-from elf_sdk.store import Store
+from elf_sdk.store import Store, store_at
 from elf_sdk.store.delegations import Delegation, Delegations, DelegationState
 
 ONE = Delegation(
@@ -24,14 +23,6 @@ ONE = Delegation(
     preview={"title": "A campaign", "requirements": ["bold", "brief"]},
     preview_hash="abc",
 )
-
-
-@pytest.fixture
-async def store(tmp_path: Path) -> AsyncGenerator[Store, None]:
-    store = Store(tmp_path / "elf.db")
-    await store.open()
-    yield store
-    await store.close()
 
 
 async def outbox(store: Store) -> list[str]:
@@ -78,3 +69,15 @@ async def test_a_restart_finds_what_is_pending(store: Store) -> None:
     assert [row.id for row in await delegations.pending("executive-team")] == ["d1", "d2", "d3"]
     assert await delegations.pending("other-team") == ()
     assert [row.id for row in await delegations.of_session("s0")] == ["d0", "d2"]
+
+
+async def test_two_processes_confirm_it_once(database: str) -> None:
+    stores = [store_at(Path(), database) for _ in range(2)]
+    for opened in stores:
+        await opened.open()
+    both = [Delegations(opened) for opened in stores]
+    stored = await asyncio.gather(*(both[number % 2].confirm(ONE) for number in range(20)))
+    assert len(set(map(repr, stored))) == 1
+    assert await outbox(stores[0]) == ["d1"]
+    for opened in stores:
+        await opened.close()

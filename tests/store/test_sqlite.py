@@ -7,13 +7,16 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib.resources import files
 from pathlib import Path
 
 import pytest
 
-from elf_sdk.errors import BadInput, Conflict, ElfError, Failure, Retryable
-from elf_sdk.store import Store
+from elf_sdk.errors import BadInput, Conflict, ElfError, Retryable
+from elf_sdk.store import schema as schema_module
+from elf_sdk.store.database import Connection
 from elf_sdk.store.schema import REVISION, upgrade
+from elf_sdk.store.sqlite import SQLiteStore
 
 
 def schema(path: Path) -> dict[str, str]:
@@ -25,14 +28,14 @@ def schema(path: Path) -> dict[str, str]:
 
 async def refused(path: Path) -> ElfError:
     with pytest.raises(ElfError) as caught:
-        await Store(path).open()
+        await SQLiteStore(path).open()
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
     return caught.value
 
 
 async def test_a_new_file_has_the_schema_that_the_revisions_make(tmp_path: Path) -> None:
-    store = Store(tmp_path / "deep" / "new.db")
+    store = SQLiteStore(tmp_path / "deep" / "new.db")
     await store.open()
     await store.close()
     upgrade(tmp_path / "migrated.db")
@@ -43,8 +46,15 @@ async def test_a_new_file_has_the_schema_that_the_revisions_make(tmp_path: Path)
     connection.close()
 
 
+def test_the_revisions_are_all_known_by_name() -> None:
+    versions = files("elf_sdk.store").joinpath("migrations", "versions")
+    found = {name[1:5] for path in versions.iterdir() if re.match(r"r\d{4}_", name := path.name)}
+    assert found == {REVISION, *schema_module._OLDER}
+    assert max(found) == REVISION
+
+
 async def test_a_migrated_file_opens_and_keeps_what_is_in_it(tmp_path: Path) -> None:
-    store = Store(tmp_path / "elf.db")
+    store = SQLiteStore(tmp_path / "elf.db")
     upgrade(store.path)
     await store.open()
     await store.write(lambda connection: connection.execute("CREATE TABLE kept (n INTEGER)"))
@@ -56,8 +66,8 @@ async def test_a_migrated_file_opens_and_keeps_what_is_in_it(tmp_path: Path) -> 
 
 def test_importing_and_opening_loads_neither_sqlalchemy_nor_alembic(tmp_path: Path) -> None:
     code = (
-        "import asyncio, sys; from pathlib import Path; from elf_sdk.store import Store; "
-        "store = Store(Path(sys.argv[1])); asyncio.run(store.open()); "
+        "import asyncio, sys; from pathlib import Path; from elf_sdk.store.sqlite import SQLiteStore; "
+        "store = SQLiteStore(Path(sys.argv[1])); asyncio.run(store.open()); "
         "print({'sqlalchemy', 'alembic'} & set(sys.modules))"
     )
     for _ in range(2):
@@ -65,63 +75,11 @@ def test_importing_and_opening_loads_neither_sqlalchemy_nor_alembic(tmp_path: Pa
         assert done.stdout.decode().strip() == "set()"
 
 
-async def test_a_change_that_raises_is_undone_and_the_others_stay(tmp_path: Path) -> None:
-    store = Store(tmp_path / "elf.db")
-    await store.open()
-    await store.write(lambda connection: connection.execute("CREATE TABLE numbers (n INTEGER PRIMARY KEY)"))
-
-    def change(number: int) -> Callable[[sqlite3.Connection], int]:
-        def insert(connection: sqlite3.Connection) -> int:
-            connection.execute("INSERT INTO numbers VALUES (?)", (number,))
-            if number % 10 == 3:
-                raise ValueError(f"not {number}")
-            return number
-
-        return insert
-
-    outcomes = await asyncio.gather(*(store.write(change(n)) for n in range(100)), return_exceptions=True)
-    failed = [number for number, outcome in enumerate(outcomes) if isinstance(outcome, ValueError)]
-    assert failed == list(range(3, 100, 10))
-    kept = await store.read(lambda connection: [n for (n,) in connection.execute("SELECT n FROM numbers")])
-    assert kept == [number for number in range(100) if number % 10 != 3]
-    with pytest.raises(ValueError, match="not 3"):
-        await store.write(change(3))
-    with pytest.raises(Failure, match="UNIQUE"):
-        await store.write(change(1))
-    await store.close()
-    with pytest.raises(Retryable, match="closed"):
-        await store.write(change(200))
-
-
-async def test_readers_cannot_write(tmp_path: Path) -> None:
-    store = Store(tmp_path / "elf.db")
-    await store.open()
-    with pytest.raises(ElfError):
-        await store.read(lambda connection: connection.execute("DELETE FROM runs"))
-    await store.close()
-
-
-async def test_close_finishes_what_waits(tmp_path: Path) -> None:
-    store = Store(tmp_path / "elf.db")
-    await store.open()
-    await store.write(lambda connection: connection.execute("CREATE TABLE numbers (n INTEGER)"))
-    writes = [
-        asyncio.ensure_future(store.write(lambda connection: connection.execute("INSERT INTO numbers VALUES (1)")))
-        for _ in range(20)
-    ]
-    await asyncio.sleep(0)
-    await store.close()
-    await asyncio.gather(*writes)
-    await store.open()
-    assert await store.read(lambda connection: connection.execute("SELECT COUNT(*) FROM numbers").fetchone()) == (20,)
-    await store.close()
-
-
 async def test_a_second_server_is_refused_until_the_first_has_gone(tmp_path: Path) -> None:
     path = tmp_path / "elf.db"
     code = (
-        "import asyncio, sys; from pathlib import Path; from elf_sdk.store import Store; "
-        "store = Store(Path(sys.argv[1])); asyncio.run(store.open()); print('open', flush=True); sys.stdin.read()"
+        "import asyncio, sys; from pathlib import Path; from elf_sdk.store.sqlite import SQLiteStore; "
+        "store = SQLiteStore(Path(sys.argv[1])); asyncio.run(store.open()); print('open', flush=True); sys.stdin.read()"
     )
     first = await asyncio.create_subprocess_exec(
         sys.executable, "-c", code, str(path), stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
@@ -131,10 +89,10 @@ async def test_a_second_server_is_refused_until_the_first_has_gone(tmp_path: Pat
     (tmp_path / "alias").symlink_to(tmp_path, target_is_directory=True)
     for name in (path, tmp_path / "alias" / "elf.db"):
         with pytest.raises(Conflict, match=f"process {first.pid}"):
-            await Store(name).open()
+            await SQLiteStore(name).open()
     first.kill()
     await first.communicate()
-    store = Store(path)
+    store = SQLiteStore(path)
     await store.open()
     await store.close()
 
@@ -155,7 +113,7 @@ async def test_a_file_of_something_else_is_refused(tmp_path: Path) -> None:
 
 async def test_a_file_of_a_newer_release_is_refused_and_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "elf.db"
-    store = Store(path)
+    store = SQLiteStore(path)
     await store.open()
     await store.write(lambda connection: connection.execute("UPDATE alembic_version SET version_num = '9999'"))
     await store.close()
@@ -181,7 +139,7 @@ async def test_a_directory_that_cannot_be_made_is_refused(tmp_path: Path) -> Non
 
 async def test_another_programs_lock_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("elf_sdk.store.sqlite._BUSY_TIMEOUT", 100)
-    store = Store(tmp_path / "elf.db")
+    store = SQLiteStore(tmp_path / "elf.db")
     await store.open()
     shell = sqlite3.connect(tmp_path / "elf.db", isolation_level=None)
     shell.execute("BEGIN IMMEDIATE")
@@ -200,14 +158,14 @@ async def test_another_programs_lock_is_named(tmp_path: Path, monkeypatch: pytes
 
 
 async def test_a_full_database_is_said_and_leaves_the_others_of_its_batch(tmp_path: Path) -> None:
-    store = Store(tmp_path / "elf.db")
+    store = SQLiteStore(tmp_path / "elf.db")
     await store.open()
     await store.write(lambda connection: connection.execute("CREATE TABLE blobs (data BLOB)"))
     await store.write(lambda connection: connection.execute("PRAGMA max_page_count = 100").fetchone())
     sizes = [10, 10_000_000, 10, 10_000_000, 10]
 
-    def insert(size: int) -> Callable[[sqlite3.Connection], int]:
-        return lambda connection: connection.execute("INSERT INTO blobs VALUES (zeroblob(?))", (size,)).rowcount
+    def insert(size: int) -> Callable[[Connection], object]:
+        return lambda connection: connection.execute("INSERT INTO blobs VALUES (zeroblob(?))", (size,))
 
     outcomes = await asyncio.gather(*(store.write(insert(size)) for size in sizes), return_exceptions=True)
     assert [isinstance(outcome, Retryable) for outcome in outcomes] == [size > 10 for size in sizes]
