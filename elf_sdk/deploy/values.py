@@ -110,7 +110,7 @@ def team_values(
             "teamUrl": f"http://{{team}}.{environment.namespace_name}.svc:8000",
         },
         "env": [{"name": variable.name, "value": variable.value} for variable in here.env],
-        "secrets": list(_secrets(here, organisation, environment, ephemeral=ephemeral)),
+        "secrets": list(_secrets(here, environment)),
         "store": {"kind": "ephemeral" if ephemeral else "postgres"},
         "resources": _resources(here, defaults),
         "probes": {
@@ -206,10 +206,8 @@ def _models(llm: LLM) -> Iterator[LLM]:
         yield from _models(fallback)
 
 
-def _secrets(
-    spec: TeamSpec, organisation: Organisation, environment: Environment, *, ephemeral: bool
-) -> Iterator[dict[str, Any]]:
-    """The team's own, then those that its model, its store and its chat need and that it does not name itself."""
+def _secrets(spec: TeamSpec, environment: Environment) -> Iterator[dict[str, Any]]:
+    """The team's own, then those that its model and its chat need and that it does not name itself."""
     own = {secret.name for secret in spec.secrets}
     for secret in spec.secrets:
         yield {
@@ -226,9 +224,8 @@ def _secrets(
             wanted[key_variable(llm.provider)] = ("llm-api-keys", "compatible-api-key", "variable", True)
         elif llm.provider not in KEYLESS:
             wanted[key_variable(llm.provider)] = ("llm-api-keys", f"{llm.provider}-api-key", "file", False)
-    if not ephemeral:
-        # Optional, because a server that says what it lacks helps more than a pod that waits for a volume.
-        wanted["ELF_DATABASE_URL"] = (organisation.database.secret, organisation.database.key, "file", True)
+    # ELF_DATABASE_URL is not among them yet: one process serves a team on PostgreSQL, so a second replica, and with it
+    # every rolling update, would wait for the first one to go.
     if environment.name == "dev":
         # A shared secret signs as well as it verifies; beyond dev an issuer signs. Without it only chat is closed.
         wanted["JWT_SECRET_KEY"] = ("elf-jwt", "jwt-secret-key", "variable", True)

@@ -145,7 +145,7 @@ def test_secrets_are_references_as_files_or_variables(prod: dict[str, Object]) -
     (projected,) = [each["projected"] for each in pod(prod)["volumes"] if "projected" in each]
     assert projected["defaultMode"] == 0o440
     files = {item["path"]: each["secret"]["name"] for each in projected["sources"] for item in each["secret"]["items"]}
-    assert files == {"CRM_KEY": "crm", "ELF_DATABASE_URL": "supabase-credentials", "OPENAI_API_KEY": "llm-api-keys"}
+    assert files == {"CRM_KEY": "crm", "OPENAI_API_KEY": "llm-api-keys"}
 
 
 def test_settings_come_from_the_config_map_where_nothing_expands_them(prod: dict[str, Object]) -> None:
