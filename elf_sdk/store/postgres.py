@@ -11,7 +11,7 @@ import contextlib
 import logging
 import secrets
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from threading import Event
 from typing import Any, Final, TypeVar
@@ -22,10 +22,9 @@ from psycopg.conninfo import conninfo_to_dict
 from typing_extensions import override
 
 from elf_sdk.errors import BadInput, Conflict, ElfError, Failure, Retryable
-from elf_sdk.store.database import Connection, Cursor, EventRow, Group, HeadRow, MovedRow, RunRow, Store
+from elf_sdk.store.database import Connection, Cursor, EventRow, HeadRow, MovedRow, RunRow
 from elf_sdk.store.schema import check
-from elf_sdk.store.waiters import Waiters
-from elf_sdk.store.worker import Call, Lost, Session, Worker, each, together
+from elf_sdk.store.worker import Call, Lost, Session, WorkedStore, Worker, each, together
 
 __all__ = ["Address", "PostgresStore"]
 
@@ -161,7 +160,7 @@ class Address:
         return Lost(f"{self.name} cannot be reached ({reason}); look whether the server runs, and try again")
 
 
-class PostgresStore(Store):
+class PostgresStore(WorkedStore):
     """A schema in a PostgreSQL database: the first in the `search_path` of the user, or of the URL.
 
     Args:
@@ -174,14 +173,12 @@ class PostgresStore(Store):
 
     def __init__(self, url: str, *, listen: bool | None = None) -> None:
         self.address = Address(url)
-        self.waiters = Waiters()
+        super().__init__(self.address.name)
         self.listens = False
         self._listen = listen
         self._settings: Sequence[str] = ()
         self._channel = ""
         self._schema = ""
-        self._writer: Worker | None = None
-        self._reader: Worker | None = None
         self._news: asyncio.Task[None] | None = None
         self._listener: psycopg.AsyncConnection[Any] | None = None
         self._closing = Event()
@@ -319,26 +316,6 @@ class PostgresStore(Store):
                     raise
                 await asyncio.sleep(0.1)
         self._writing.claims[lock] = taken
-
-    @override
-    async def write(self, change: Callable[[Connection], T], then: Callable[[T], None] | None = None) -> T:
-        result: T = await self._ready(self._writer).call(change, then)
-        return result
-
-    @override
-    async def join(self, group: Group[ItemT, T], item: ItemT, then: Callable[[T], None] | None = None) -> T:
-        result: T = await self._ready(self._writer).call(None, then, group, item)
-        return result
-
-    @override
-    async def read(self, query: Callable[[Connection], T]) -> T:
-        result: T = await self._ready(self._reader).call(query)
-        return result
-
-    def _ready(self, worker: Worker | None) -> Worker:
-        if worker is None:
-            raise Retryable(f"{self.address.name} is closed")
-        return worker
 
     def _write(self, calls: Sequence[Call]) -> list[Call]:
         try:

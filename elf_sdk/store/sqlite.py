@@ -12,7 +12,7 @@ import logging
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -20,11 +20,10 @@ from typing import Any, Final, TypeVar
 from typing_extensions import override
 
 from elf_sdk.errors import BadInput, ElfError, Failure, Missing, Retryable
-from elf_sdk.store.database import Connection, Cursor, EventRow, Group, HeadRow, MovedRow, RunRow, Store
+from elf_sdk.store.database import Cursor, EventRow, HeadRow, MovedRow, RunRow
 from elf_sdk.store.lock import FileLock
 from elf_sdk.store.schema import prepare
-from elf_sdk.store.waiters import Waiters
-from elf_sdk.store.worker import Session, Worker, each, together
+from elf_sdk.store.worker import Session, WorkedStore, Worker, each, together
 
 __all__ = ["SQLiteStore"]
 
@@ -51,7 +50,7 @@ _KNOWN: Final = (
 )
 
 
-class SQLiteStore(Store):
+class SQLiteStore(WorkedStore):
     """One SQLite file, served by this process alone. All methods belong to the event loop that called `open`.
 
     Args:
@@ -60,10 +59,8 @@ class SQLiteStore(Store):
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.waiters = Waiters()
+        super().__init__(str(path))
         self._lock: FileLock | None = None
-        self._writer: Worker | None = None
-        self._reader: Worker | None = None
 
     @override
     async def open(self) -> None:
@@ -111,26 +108,6 @@ class SQLiteStore(Store):
     @override
     async def claim(self, team: str) -> None:
         """Nothing is to be done: the file is this process's own."""
-
-    @override
-    async def write(self, change: Callable[[Connection], T], then: Callable[[T], None] | None = None) -> T:
-        result: T = await self._ready(self._writer).call(change, then)
-        return result
-
-    @override
-    async def join(self, group: Group[ItemT, T], item: ItemT, then: Callable[[T], None] | None = None) -> T:
-        result: T = await self._ready(self._writer).call(None, then, group, item)
-        return result
-
-    @override
-    async def read(self, query: Callable[[Connection], T]) -> T:
-        result: T = await self._ready(self._reader).call(query)
-        return result
-
-    def _ready(self, worker: Worker | None) -> Worker:
-        if worker is None:
-            raise Retryable(f"{self.path} is closed")
-        return worker
 
 
 class _Session(Session):

@@ -9,13 +9,18 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from queue import Empty, SimpleQueue
 from threading import Thread
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, TypeVar
 
-from elf_sdk.errors import ElfError
-from elf_sdk.store.database import Connection, Group
+from typing_extensions import override
 
-__all__ = ["Call", "Lost", "Session", "Worker", "each", "together"]
+from elf_sdk.errors import ElfError, Retryable
+from elf_sdk.store.database import Connection, Group, Store
+from elf_sdk.store.waiters import Waiters
 
+__all__ = ["Call", "Lost", "Session", "WorkedStore", "Worker", "each", "together"]
+
+T = TypeVar("T")
+ItemT = TypeVar("ItemT")
 log = logging.getLogger("elf.store")
 
 _BATCH: Final = 256
@@ -270,3 +275,37 @@ def _explained(session: Session, error: Exception) -> Exception:
     if explained is not error:
         explained.__cause__ = error
     return explained
+
+
+class WorkedStore(Store):
+    """A store that writes in one worker's thread and reads in another's. A subclass opens, closes and claims.
+
+    Args:
+        name: the database, for people.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.waiters = Waiters()
+        self._name = name
+        self._writer: Worker | None = None
+        self._reader: Worker | None = None
+
+    @override
+    async def write(self, change: Callable[[Connection], T], then: Callable[[T], None] | None = None) -> T:
+        result: T = await self._ready(self._writer).call(change, then)
+        return result
+
+    @override
+    async def join(self, group: Group[ItemT, T], item: ItemT, then: Callable[[T], None] | None = None) -> T:
+        result: T = await self._ready(self._writer).call(None, then, group, item)
+        return result
+
+    @override
+    async def read(self, query: Callable[[Connection], T]) -> T:
+        result: T = await self._ready(self._reader).call(query)
+        return result
+
+    def _ready(self, worker: Worker | None) -> Worker:
+        if worker is None:
+            raise Retryable(f"{self._name} is closed")
+        return worker
