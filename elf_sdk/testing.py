@@ -8,10 +8,10 @@ async with serve(MyTeam(), settings=settings) as served:
 from __future__ import annotations
 
 import asyncio
+import secrets
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Final
 
 from elf_sdk.errors import Failure
@@ -20,7 +20,7 @@ from elf_sdk.runs.events import Event, TextDelta
 from elf_sdk.server.auth import Issuer
 from elf_sdk.server.dev import mounted
 from elf_sdk.server.listen import bind, server_for
-from elf_sdk.server.local import dev_secret, team_path
+from elf_sdk.server.local import team_path
 from elf_sdk.server.team_server import TeamServer
 from elf_sdk.settings import Settings
 from elf_sdk.team.org import Org
@@ -97,9 +97,12 @@ async def serve(*teams: TeamServer, settings: Settings) -> AsyncGenerator[Served
     """
     sock = bind("127.0.0.1", 0)
     address = f"http://127.0.0.1:{sock.getsockname()[1]}"
-    complete = replace(settings, team_url=settings.team_url or address + team_path("{team}"))
+    complete = replace(
+        settings,
+        team_url=settings.team_url or address + team_path("{team}"),
+        jwt_secret=settings.jwt_secret or secrets.token_urlsafe(48),
+    )
     org = Org(team.spec for team in teams)
-    secret = complete.jwt_secret or dev_secret(Path(complete.store))
     server = server_for(mounted(teams, complete, org, lambda: None))
     task = asyncio.create_task(server.serve(sockets=[sock]))
     try:
@@ -108,7 +111,7 @@ async def serve(*teams: TeamServer, settings: Settings) -> AsyncGenerator[Served
                 await asyncio.sleep(0.01)
         if not server.started:
             raise Failure("the teams did not start; the log says why")
-        yield Served(address, Issuer(secret, complete.organisation, complete.environment))
+        yield Served(address, Issuer(complete.jwt_secret, complete.organisation, complete.environment))
     finally:
         server.should_exit = True
         await task

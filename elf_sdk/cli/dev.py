@@ -13,6 +13,7 @@ from pathlib import Path
 import click
 
 from elf_sdk import __version__
+from elf_sdk.cli.output import counted
 from elf_sdk.server.listen import bind
 from elf_sdk.server.local import dev_issuer, dev_settings, local_settings, team_path
 from elf_sdk.server.reload import end_with_parent, snapshot, supervise
@@ -48,15 +49,8 @@ def dev(teams: tuple[str, ...], host: str | None, port: int | None, reload: bool
         _serve(project, chosen, sock, settings)
         return
     sock.set_inheritable(True)
-    command = [
-        sys.executable,
-        "-P",
-        "-m",
-        "elf_sdk",
-        "dev",
-        *teams,
-        "--socket",
-    ]  # -P: this ELF, not one in the directory
+    # -P: this ELF, and not one that lies in the directory.
+    command = [sys.executable, "-P", "-m", "elf_sdk", "dev", *teams, "--socket"]
     code = supervise(command, sock, lambda: snapshot(project.root), _say)
     if sys.stdout.isatty():
         click.echo()  # after ^C
@@ -74,7 +68,7 @@ def _serve(project: Project, teams: tuple[LoadedTeam, ...], sock: socket.socket,
     from elf_sdk.server.loading import load_server
 
     if sys.stdout.isatty():
-        _say(f"loading {len(teams)} team{'' if len(teams) == 1 else 's'} …")
+        _say(f"loading {counted(len(teams), 'team')} …")
     address = "http://{}:{}".format(*sock.getsockname()[:2])
     settings = dev_settings(project, settings, address)
     specs = [team.spec.for_environment(settings.environment) for team in teams]

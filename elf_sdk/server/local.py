@@ -65,17 +65,20 @@ def dev_issuer(project: Project, settings: Settings) -> Issuer:
         Failure: the development secret cannot be kept.
     """
     complete = dev_settings(project, settings, "")
-    secret = complete.jwt_secret or dev_secret(Path(complete.store))
+    secret = complete.jwt_secret or dev_secret(complete.store)
     return Issuer(secret, complete.organisation, complete.environment)
 
 
-def dev_secret(store: Path) -> str:
+def dev_secret(store: str) -> str:
     """The secret of a development server, made once and kept beside its store, readable by its user alone.
+
+    Args:
+        store: as `Settings.store`; a volatile one has its secret where the default store would be.
 
     Raises:
         Failure: it can be neither read nor written.
     """
-    path = store.parent / "jwt-secret"
+    path = Path(Settings().store if store == ":memory:" else store).parent / "jwt-secret"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:

@@ -121,7 +121,7 @@ async def open_services(settings: Settings, org: Org | None = None) -> AsyncGene
             store_path = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="elf-"))) / "elf.db"
         secret = settings.jwt_secret
         if not secret and settings.environment == "dev":
-            secret = dev_secret(store_path)
+            secret = dev_secret(settings.store)
         store = store_at(store_path, settings.database_url)
         await store.open()
         stack.push_async_callback(store.close)

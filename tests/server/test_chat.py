@@ -92,6 +92,8 @@ async def test_confirming_again_and_again_runs_it_once(settings: Settings) -> No
         await client.until("delegation_update", state="finished")
         await client.send(preview["confirm_with"])
         await client.until("delegation_update", state="finished")
+        await client.send("/end")
+        assert (await client.until("session_ended"))["summary"] == "1 message, 1 delegation confirmed"
     assert len(scripted(hands).contexts) == 1
 
 

@@ -222,6 +222,18 @@ def test_every_command_reads_the_projects_env_file(project: Path) -> None:
     assert Verifier(secret, "acme", "dev", "alpha").verify(token).name == "you"
 
 
+def test_a_volatile_store_takes_the_tokens_of_the_commands(project: Path) -> None:
+    variables = {"ELF_STORE": ":memory:"}
+    with running(
+        ["-m", "elf_sdk", "dev", "--port", "0", "--no-reload"], project, environment(project, **variables)
+    ) as server:
+        server.wait_for("Ctrl-C stops")
+        address = server.wait_for(r"serves acme on (http://127\.0\.0\.1:\d+)")[1]
+        token = elf(project, "token", "alpha", **variables).stdout.strip()
+        assert ask(f"{address}/teams/alpha", token, "hi") == "alpha: hi"
+    assert not (project / "jwt-secret").exists()
+
+
 def test_a_port_that_is_taken(project: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))

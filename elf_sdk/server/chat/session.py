@@ -38,6 +38,7 @@ log = logging.getLogger("elf.chat")
 
 _OUTBOX: Final = 512
 """Frames that may wait for a slow reader; then the session stops reading its runs."""
+_CONFIRMED: Final = "confirmed"
 _PREVIEWS: Final = 200
 """Delegations that a session shows; a person reads no more, and each is kept until the end of the session."""
 
@@ -82,7 +83,6 @@ class ChatSession:
         self.principal = principal
         self.outbox: asyncio.Queue[ServerFrame] = asyncio.Queue(_OUTBOX)
         self.messages = 0
-        self.delegations = 0
         self._engine = engine
         self._courier = courier
         self._environment = environment
@@ -92,6 +92,11 @@ class ChatSession:
         self._runs: dict[str, asyncio.Task[None]] = {}
         self._results: list[_Result] = []
         self._closed = False
+
+    @property
+    def delegations(self) -> int:
+        """How many were confirmed; one that was confirmed again counts once."""
+        return sum(decision == _CONFIRMED for decision in self._decided.values())
 
     async def handle(self, frame: ClientFrame) -> None:
         """Do what the client asked. What cannot be done becomes an error frame."""
@@ -108,7 +113,7 @@ class ChatSession:
                 case _:
                     raise BadInput(f"a {frame.type} frame means nothing here")
         except ElfError as error:
-            await self.outbox.put({"type": "error", "code": type(error).__name__, "message": str(error)})
+            await self._fail(type(error).__name__, str(error))
 
     async def stop(self) -> None:
         """Cancel what runs in this session; delegations that were confirmed go on."""
@@ -188,7 +193,7 @@ class ChatSession:
             case DelegationProposed() as proposed:
                 await self._propose(run, proposed)
             case Failed(code=code, message=text):
-                await self.outbox.put({"type": "error", "code": code, "message": text})
+                await self._fail(code, text)
             case Cancelled(reason=reason):
                 await self._status(run, "cancelled", reason)
 
@@ -257,10 +262,9 @@ class ChatSession:
     async def _confirm(self, preview: Preview) -> None:
         if preview.target not in {delegate.name for delegate in self._engine.delegates}:
             raise Conflict(f"{preview.target} is not managed by this team any more; nothing was sent")
-        self._decide(preview, "confirmed")
-        self.delegations += 1
+        self._decide(preview, _CONFIRMED)
         row = await self._courier.confirm(preview, self.principal.owner)
-        await self._update(preview, row.state.value, "confirmed")
+        await self._update(preview, row.state.value, _CONFIRMED)
 
     async def _reject(self, preview: Preview, reason: str) -> None:
         self._decide(preview, "rejected")
