@@ -77,6 +77,7 @@ CREATE TABLE outbox (
     delegation_id TEXT NOT NULL,
     attempts INTEGER DEFAULT 0 NOT NULL,
     next_attempt_at INTEGER NOT NULL,
+    holder TEXT,
     PRIMARY KEY (delegation_id),
     FOREIGN KEY(delegation_id) REFERENCES delegations (id) ON DELETE CASCADE
 );

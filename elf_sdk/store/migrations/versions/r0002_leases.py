@@ -35,6 +35,14 @@ def upgrade() -> None:
     op.create_index("runs_by_change", "runs", ["team", "owner_issuer", "owner_subject", "changed_at", "number"])
     op.create_index("runs_idle", "runs", ["conversation", "number"], postgresql_where=_IDLE, sqlite_where=_IDLE)
     op.create_index("runs_by_holder", "runs", ["holder"])
+    # Which process delivers it; its lease says for how long.
+    op.add_column("outbox", sa.Column("holder", sa.Text))
+    if op.get_bind().dialect.name == "postgresql":
+        # SQLite gets a function of this name with each connection.
+        op.execute(
+            "CREATE FUNCTION elf_uptime() RETURNS bigint LANGUAGE sql VOLATILE AS "
+            "$$ SELECT (extract(epoch FROM clock_timestamp() - pg_postmaster_start_time()) * 1000)::bigint $$"
+        )
     op.create_table(
         "leases",
         # One for each life of a process.
