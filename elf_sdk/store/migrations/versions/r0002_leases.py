@@ -1,7 +1,7 @@
 """Leases, turns and commands, so that more than one replica may serve a team; push notifications, usage, and facts.
 
-Before this revision one process served a team, so what is unfinished belongs to nobody: each such run gets a turn of its
-own, and the first replica that starts takes it up.
+Before this revision one process served a team, so what is unfinished belongs to nobody: each such run gets a turn of
+its own, and the first replica that starts takes it up.
 """
 
 from __future__ import annotations
@@ -62,7 +62,8 @@ def upgrade() -> None:
     )
     op.create_index("turns_by_run", "turns", ["run_id"], unique=True)
     op.execute(
-        "INSERT INTO turns (conversation, run_id) SELECT conversation, id FROM runs WHERE state IN ('queued', 'working')"
+        "INSERT INTO turns (conversation, run_id) "
+        "SELECT conversation, id FROM runs WHERE state IN ('queued', 'working')"
     )
     op.create_table(
         "commands",
