@@ -15,8 +15,6 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-import jwt
-
 from elf_sdk.errors import Forbidden, Unauthenticated
 from elf_sdk.runs.adapter import Owner
 
@@ -95,6 +93,8 @@ class Issuer:
         return self._sign(team, lifetime, {"sub": f"team:{caller}"})
 
     def _sign(self, team: str, lifetime: int, claims: dict[str, Any]) -> str:
+        import jwt  # with cryptography
+
         now = int(time.time())
         standard = {
             "iss": self.name,
@@ -144,6 +144,8 @@ class Verifier:
         return principal
 
     def _claims(self, token: str) -> dict[str, Any]:
+        import jwt  # with cryptography, which a team can start without
+
         if not self._secret:
             raise Unauthenticated(
                 "this team has no JWT_SECRET_KEY, so it can accept no token; set one of at least 32 bytes"

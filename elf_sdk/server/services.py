@@ -1,15 +1,14 @@
-"""What the teams of one process share: settings, the store, the offline model, the signer, an HTTP client."""
+"""What the teams of one process share: settings, the store, the offline model, the signer, connections."""
 
 from __future__ import annotations
 
 import tempfile
+import threading
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
-
-import httpx
 
 from elf_sdk.errors import BadInput
 from elf_sdk.models.llm import Endpoint, resolve
@@ -28,9 +27,36 @@ from elf_sdk.team.org import Org
 from elf_sdk.team.spec import TeamSpec
 
 if TYPE_CHECKING:
+    import httpx
+
     from elf_sdk.server.a2a.client import TeamClient
 
 __all__ = ["Services", "open_services"]
+
+
+class Connections:
+    """To other teams. Made with the first call to one, for the HTTP client costs a tenth of a second to load.
+
+    Threads may share it.
+    """
+
+    def __init__(self) -> None:
+        self._making = threading.Lock()
+        self._client: httpx.AsyncClient | None = None
+
+    def client(self) -> httpx.AsyncClient:
+        """The client; the same one each time."""
+        import httpx
+
+        with self._making:
+            if self._client is None:
+                self._client = httpx.AsyncClient(timeout=httpx.Timeout(30, read=None))
+            return self._client
+
+    async def aclose(self) -> None:
+        """Close what was made."""
+        if self._client is not None:
+            await self._client.aclose()
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +68,7 @@ class Services:
         secret: signs and verifies tokens; empty where there is none.
         log: where runs are kept.
         delegations: where delegations are kept.
-        http: for calls to other teams.
+        connections: to other teams.
         offline: the offline model; starts when the first team needs it.
         org: the organisation, where its files are at hand.
     """
@@ -51,7 +77,7 @@ class Services:
     secret: str = field(repr=False)
     log: RunLog
     delegations: Delegations
-    http: httpx.AsyncClient
+    connections: Connections
     offline: OfflineModel
     org: Org | None = None
 
@@ -104,7 +130,7 @@ class Services:
             raise BadInput(f"{caller} cannot reach {team}: set ELF_TEAM_URL to an address with {{team}} in it")
         issuer = self.issuer
         url = template.replace("{team}", team)
-        return TeamClient(url, lambda: issuer.team_token(caller, team), self.http, team=team)
+        return TeamClient(url, lambda: issuer.team_token(caller, team), self.connections.client(), team=team)
 
 
 @asynccontextmanager
@@ -130,7 +156,8 @@ async def open_services(settings: Settings, org: Org | None = None) -> AsyncGene
             run_log = durable = DurableLog(store)
             await durable.open()
             stack.push_async_callback(durable.close)
-        http = await stack.enter_async_context(httpx.AsyncClient(timeout=httpx.Timeout(30, read=None)))
+        connections = Connections()
+        stack.push_async_callback(connections.aclose)
         offline = OfflineModel()
         stack.callback(offline.stop)
         yield Services(
@@ -138,7 +165,7 @@ async def open_services(settings: Settings, org: Org | None = None) -> AsyncGene
             secret=secret,
             log=run_log,
             delegations=Delegations(store),
-            http=http,
+            connections=connections,
             offline=offline,
             org=org,
         )

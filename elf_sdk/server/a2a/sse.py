@@ -7,7 +7,6 @@ from contextlib import aclosing
 from typing import Any
 
 import orjson
-from sse_starlette.sse import EventSourceResponse
 from starlette.responses import Response
 
 __all__ = ["event_stream"]
@@ -25,6 +24,8 @@ async def event_stream(
         said: an event as the wire has it.
         failed: the same for an error; it is the last of the stream.
     """
+    from sse_starlette.sse import EventSourceResponse  # with the first stream, and not at the start
+
     first = await anext(events)
 
     async def frames() -> AsyncGenerator[bytes, None]:
