@@ -1,4 +1,4 @@
-"""Sets of public keys (JWK Set, RFC 7517), read for one algorithm. Pure."""
+"""Keys of an issuer, and sets of public ones (JWK Set, RFC 7517), read for one algorithm. Pure."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import jwt
 import orjson
@@ -16,7 +16,7 @@ import orjson
 from elf_sdk.errors import BadInput
 from elf_sdk.server.auth.signature import Algorithm, Key
 
-__all__ = ["KeySet", "read_key_set"]
+__all__ = ["KeySet", "KeySource", "SharedKey", "read_key_set"]
 
 _MOST_KEYS: Final = 100
 _SHORTEST_RSA: Final = 2048
@@ -46,6 +46,41 @@ class KeySet:
         if kid is None:
             return self.keys[0] if len(self.keys) == 1 else None
         return next((key for key in self.keys if key.kid == kid), None)
+
+
+class KeySource(Protocol):
+    """Keys of one issuer.
+
+    Attributes:
+        keys: those that serve now; another object as soon as they are others.
+        problem: why the source could not be read the last time, or empty.
+    """
+
+    keys: KeySet
+    problem: str
+
+    def find(self, kid: str | None) -> Key | None:
+        """The key that a token names, as far as it is known now."""
+        ...
+
+    async def ask(self) -> None:
+        """Read the source again, where that is not too soon."""
+        ...
+
+
+class SharedKey:
+    """The shared secret, which has no name and never changes."""
+
+    def __init__(self, secret: str) -> None:
+        self.keys = KeySet((Key.shared(secret),))
+        self.problem = ""
+
+    def find(self, kid: str | None) -> Key | None:
+        """The secret, whatever the token calls it."""
+        return self.keys.keys[0]
+
+    async def ask(self) -> None:
+        """Return: there is nothing to ask."""
 
 
 def read_key_set(data: bytes, algorithm: Algorithm) -> KeySet:
