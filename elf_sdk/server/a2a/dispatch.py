@@ -17,7 +17,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 from typing_extensions import override
 
-from elf_sdk.errors import Denied, Forbidden
+from elf_sdk.errors import Denied, Forbidden, Retryable
 from elf_sdk.runs.adapter import Owner
 from elf_sdk.server.a2a.errors import Fault, FaultKind, fault_of
 from elf_sdk.server.a2a.handler import Handler, Json, no_push
@@ -61,9 +61,12 @@ class Guard:
 
         Raises:
             Denied: it may not.
-            Retryable: whether it may cannot be told now.
+            _RefusedError: whether it may cannot be told now.
         """
-        principal = await self._authenticate(request)
+        try:
+            principal = await self._authenticate(request)
+        except Retryable as error:
+            raise _RefusedError(503, Fault(FaultKind.INTERNAL, str(error), metadata={"retryable": "true"})) from error
         if principal.kind == "team" and principal.name not in self._callers:
             raise Forbidden(f"the team {principal.name!r} may not call this one; name each other in both team.yaml")
         return principal
