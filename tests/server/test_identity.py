@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ NAMESPACE = "elf-teams-dev"
 CONTROL_CENTER = "https://control-center.example"
 CLUSTER_KEY = SigningKey("RS256", "cluster")
 ISSUER_KEY = SigningKey("EdDSA", "issuer")
+Call = Callable[[Served, str, str], Awaitable[httpx.Response]]
 SEND = {"message": {"messageId": "m1", "role": "ROLE_USER", "parts": [{"text": "hello"}]}}
 
 
@@ -55,13 +56,24 @@ def signed_in(user: str, callee: str, key: SigningKey = ISSUER_KEY, **changes: A
     return key.sign(claims(CONTROL_CENTER, audience("elf", "dev", callee), f"user:{user}", **about))
 
 
-async def call(served: Served, callee: str, token: str) -> httpx.Response:
-    headers = {"Authorization": f"Bearer {token}", "A2A-Version": "1.0"}
-    async with httpx.AsyncClient(timeout=20) as http:
+@pytest.fixture
+async def http() -> AsyncGenerator[httpx.AsyncClient, None]:
+    async with httpx.AsyncClient(timeout=20) as client:
+        yield client
+
+
+@pytest.fixture
+def call(http: httpx.AsyncClient) -> Call:
+    """A function that sends a message to a team, with a token."""
+
+    async def send(served: Served, callee: str, token: str) -> httpx.Response:
+        headers = {"Authorization": f"Bearer {token}", "A2A-Version": "1.0"}
         return await http.post(f"{served.url(callee)}/a2a/v1/message:send", json=SEND, headers=headers)
 
+    return send
 
-async def test_every_edge_answers_and_every_other_pair_is_refused(trusting: Settings) -> None:
+
+async def test_every_edge_answers_and_every_other_pair_is_refused(trusting: Settings, call: Call) -> None:
     teams = [
         team("head", ScriptedAdapter(), manages=["left", "right"]),
         team("left", ScriptedAdapter(), reports_to="head", peers=["right"]),
@@ -86,7 +98,7 @@ async def test_every_edge_answers_and_every_other_pair_is_refused(trusting: Sett
         assert (await call(served, "left", projected("head", "left", key=stranger))).status_code == 401
 
 
-async def test_a_person_is_let_in_by_the_issuer_s_keys(trusting: Settings) -> None:
+async def test_a_person_is_let_in_by_the_issuer_s_keys(trusting: Settings, call: Call) -> None:
     async with serve(team("head", ScriptedAdapter()), settings=trusting) as served:
         assert (await call(served, "head", signed_in("ada", "head"))).status_code == 200
         assert (await call(served, "head", signed_in("ada", "other"))).status_code == 403
@@ -100,21 +112,22 @@ async def test_a_person_is_let_in_by_the_issuer_s_keys(trusting: Settings) -> No
             assert await client.closed() == (4403, "chat is for people; a team calls by A2A")
 
 
-async def test_what_is_made_belongs_to_who_made_it(trusting: Settings) -> None:
+async def test_what_is_made_belongs_to_who_made_it(trusting: Settings, call: Call, http: httpx.AsyncClient) -> None:
     async with serve(boss(), worker(), settings=trusting) as served:
         made = (await call(served, "worker", projected("boss", "worker"))).json()["task"]["id"]
-        async with httpx.AsyncClient() as http:
-            for token, status in (
-                (projected("boss", "worker"), 200),  # another pod's token of the same team
-                (signed_in("ada", "worker"), 404),
-                (signed_in("system:serviceaccount:elf-teams-dev:boss", "worker"), 404),
-            ):
-                headers = {"Authorization": f"Bearer {token}", "A2A-Version": "1.0"}
-                url = f"{served.url('worker')}/a2a/v1/tasks/{made}"
-                assert (await http.get(url, headers=headers)).status_code == status
+        for token, status in (
+            (projected("boss", "worker"), 200),  # another pod's token of the same team
+            (signed_in("ada", "worker"), 404),
+            (signed_in("system:serviceaccount:elf-teams-dev:boss", "worker"), 404),
+        ):
+            headers = {"Authorization": f"Bearer {token}", "A2A-Version": "1.0"}
+            url = f"{served.url('worker')}/a2a/v1/tasks/{made}"
+            assert (await http.get(url, headers=headers)).status_code == status
 
 
-async def test_while_keys_cannot_be_read_the_answer_is_to_come_again(settings: Settings, publisher: Publisher) -> None:
+async def test_while_keys_cannot_be_read_the_answer_is_to_come_again(
+    settings: Settings, publisher: Publisher, call: Call, http: httpx.AsyncClient
+) -> None:
     publisher.status = 500
     publisher.answers["/jwks"] = key_set(ISSUER_KEY)
     issuer = TrustedIssuer(CONTROL_CENTER, "EdDSA", jwks_url=f"{publisher.address}/jwks")
@@ -125,18 +138,16 @@ async def test_while_keys_cannot_be_read_the_answer_is_to_come_again(settings: S
         headers = {"Authorization": f"Bearer {signed_in('ada', 'head')}"}
         async with chat(served, "head", headers=headers) as client:
             assert (await client.closed())[0] == 1012
-        async with httpx.AsyncClient() as http:
-            health = await http.get(f"{served.url('head')}/health")
-            assert (health.status_code, health.json()["status"]) == (200, "degraded")
-            assert health.json()["checks"]["issuers"] == (f"the keys of {CONTROL_CENTER}: it answered with HTTP 500")
-            assert (await http.get(f"{served.url('head')}/readyz")).status_code == 200
+        health = await http.get(f"{served.url('head')}/health")
+        assert (health.status_code, health.json()["status"]) == (200, "degraded")
+        assert health.json()["checks"]["issuers"] == (f"the keys of {CONTROL_CENTER}: it answered with HTTP 500")
+        assert (await http.get(f"{served.url('head')}/readyz")).status_code == 200
 
 
-async def test_a_refusal_says_why_as_rfc_6750_has_it(settings: Settings) -> None:
+async def test_a_refusal_says_why_as_rfc_6750_has_it(settings: Settings, call: Call, http: httpx.AsyncClient) -> None:
     async with serve(team("head", ScriptedAdapter()), settings=settings) as served:
-        async with httpx.AsyncClient() as http:
-            nothing = await http.post(f"{served.url('head')}/a2a/v1/message:send", json=SEND)
-            assert (nothing.status_code, nothing.headers["www-authenticate"]) == (401, 'Bearer realm="elf"')
+        nothing = await http.post(f"{served.url('head')}/a2a/v1/message:send", json=SEND)
+        assert (nothing.status_code, nothing.headers["www-authenticate"]) == (401, 'Bearer realm="elf"')
         wrong = await call(served, "head", "abc")
         said = "the token cannot be read: it has not three parts"
         challenge = wrong.headers["www-authenticate"]

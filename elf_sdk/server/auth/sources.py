@@ -245,6 +245,11 @@ class FetchedKeys:
         except ElfError as error:
             self._expire()
             self._report(str(error))
+        except Exception:
+            # Whoever reads now and then must go on doing so.
+            log.exception("the keys of %s at %s could not be read", self._issuer, self._origin)
+            self._expire()
+            self._report("they could not be read; the log says why")
         finally:
             self._reading = None
 
