@@ -10,8 +10,6 @@ import time
 import uuid
 from typing import Any
 
-import jwt
-
 from elf_sdk.server.auth.principals import audience
 
 __all__ = ["Issuer", "issuer_name"]
@@ -46,6 +44,8 @@ class Issuer:
         return self._sign(team, lifetime, {"sub": f"team:{caller}"})
 
     def _sign(self, team: str, lifetime: int, claims: dict[str, Any]) -> str:
+        import jwt  # with cryptography
+
         now = int(time.time())
         standard = {
             "iss": self.name,

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, Final, Protocol
 
-import jwt
 import orjson
 
 from elf_sdk.errors import BadInput
@@ -123,6 +122,8 @@ def _key(jwk: Any, algorithm: Algorithm) -> Key | None:
         or not all(_is_base64url(jwk.get(part)) for part in parts)
     ):
         return None
+    import jwt  # with cryptography, which a team with a shared secret does without
+
     try:
         material: Any = jwt.PyJWK({"kty": kty, "crv": crv, **{part: jwk[part] for part in parts}}, algorithm).key
     except (jwt.PyJWTError, ValueError):  # such as a point that is not on its curve

@@ -236,8 +236,9 @@ class FetchedKeys:
         try:
             data = await self._origin.read()
             if data != self._data:
-                # Another object, by which others know that what they remember may no longer be true.
-                self.keys = read_key_set(data, self._algorithm)
+                # In a thread, because the first key loads what it is checked with. Another object, by which others know
+                # that what they remember may no longer be true.
+                self.keys = await asyncio.to_thread(read_key_set, data, self._algorithm)
                 self._data = data
                 self._tell()
             self._read_at = self._clock()
