@@ -257,7 +257,9 @@ class TeamServer:
             running.engine,
             lambda base_url: agent_card(self.spec, self._adapter.capabilities, base_url),
             self._authenticate,
-            extended_card=lambda base_url: extended_card(self.spec, self._adapter.capabilities, base_url),
+            extended_card=lambda base_url: extended_card(
+                agent_card(self.spec, self._adapter.capabilities, base_url), self.spec, self._adapter.capabilities
+            ),
             callers=running.services.callers_of(self.spec),
             public_url=running.services.settings.public_url,
         )

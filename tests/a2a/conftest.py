@@ -182,7 +182,9 @@ async def serve() -> AsyncIterator[Serve]:
                     engine,
                     partial(agent_card, team, adapter.capabilities),
                     authenticate,
-                    extended_card=partial(extended_card, team, adapter.capabilities),
+                    extended_card=lambda url: extended_card(
+                        agent_card(team, adapter.capabilities, url), team, adapter.capabilities
+                    ),
                     callers=frozenset({"executive"}),
                     public_url=public_url,
                 )

@@ -300,9 +300,12 @@ def test_a_remembered_token_expires_as_any_other() -> None:
 
 def test_no_more_tokens_are_remembered_than_fit() -> None:
     team = Verifier(SECRET, "acme", "dev", "brand")
-    for number in range(10_100):
-        team.verify(jwt.encode(own(jti=str(number)), SECRET, algorithm="HS256"))
-    assert len(team._known) == 10_000
+    tokens = [jwt.encode(own(jti=str(number)), SECRET, algorithm="HS256") for number in range(10_001)]
+    principals = [team.verify(token) for token in tokens]
+    assert team.verify(tokens[-1]) is principals[-1]
+    assert team.verify(tokens[1]) is principals[1]
+    # Verified anew: the first made room for the last.
+    assert team.verify(tokens[0]) is not principals[0]
 
 
 def test_every_team_in_every_environment_takes_its_own_tokens_only() -> None:

@@ -260,13 +260,12 @@ async def test_an_address_that_is_slow_or_away_holds_nobody_else_up(publisher: P
     publisher.delay = 7
     keys = FetchedKeys(ISSUER, KeyUrl(f"{publisher.address}/jwks"), "EdDSA")
     reading = asyncio.create_task(keys.read())
-    longest = 0.0
+    turns = 0
     while not reading.done():
-        begin = time.monotonic()
         await asyncio.sleep(0.01)
-        longest = max(longest, time.monotonic() - begin)
+        turns += 1
     assert keys.problem == "it did not answer within 5 s"
-    assert longest < 2
+    assert turns > 20, "everybody else waited too"
     publisher.delay = 0
 
 

@@ -75,50 +75,48 @@ def agent_card(spec: TeamSpec, capabilities: AdapterCapabilities, base_url: str)
     }
 
 
-def extended_card(spec: TeamSpec, capabilities: AdapterCapabilities, base_url: str) -> dict[str, Any]:
-    """The card for those who may call (A2A 1.0, section 3.1.11): the public one, with the extension `TEAM`.
+def extended_card(card: dict[str, Any], spec: TeamSpec, capabilities: AdapterCapabilities) -> dict[str, Any]:
+    """The card for those who may call (A2A 1.0, section 3.1.11): `card`, the public one, with the extension `TEAM`.
 
     Its params hold no secret, but what is nobody's business who does not work with the team: `name`, `framework`,
     `department` and `placement`; `members` with role, title, isManager, responsibilities and skills; `limits` with
     deadlineSeconds of a task, concurrentTasks and queuedTasks of a replica, and delegationDepth; and
     `adapter`, what cancelling, asking and taking over really do.
     """
-    card = agent_card(spec, capabilities, base_url)
-    card["capabilities"]["extensions"].append(
-        {
-            "uri": TEAM,
-            "description": "Who is in the team, and what its limits are.",
-            "required": False,
-            "params": {
-                "name": spec.name,
-                "framework": spec.framework,
-                "department": spec.department,
-                "placement": spec.placement,
-                "members": [
-                    {
-                        "role": member.role,
-                        "title": member.title or "",
-                        "isManager": member.is_manager,
-                        "responsibilities": list(member.responsibilities),
-                        "skills": list(member.skills),
-                    }
-                    for member in spec.members
-                ],
-                "limits": {
-                    "deadlineSeconds": duration_seconds(spec.runs.deadline),
-                    "concurrentTasks": spec.runs.concurrency,
-                    "queuedTasks": spec.runs.queue,
-                    "delegationDepth": spec.delegation.max_depth,
-                },
-                "adapter": {
-                    "human": capabilities.human,
-                    "cancel": capabilities.cancel,
-                    "recover": capabilities.recover,
-                },
+    team = {
+        "uri": TEAM,
+        "description": "Who is in the team, and what its limits are.",
+        "required": False,
+        "params": {
+            "name": spec.name,
+            "framework": spec.framework,
+            "department": spec.department,
+            "placement": spec.placement,
+            "members": [
+                {
+                    "role": member.role,
+                    "title": member.title or "",
+                    "isManager": member.is_manager,
+                    "responsibilities": list(member.responsibilities),
+                    "skills": list(member.skills),
+                }
+                for member in spec.members
+            ],
+            "limits": {
+                "deadlineSeconds": duration_seconds(spec.runs.deadline),
+                "concurrentTasks": spec.runs.concurrency,
+                "queuedTasks": spec.runs.queue,
+                "delegationDepth": spec.delegation.max_depth,
             },
-        }
-    )
-    return card
+            "adapter": {
+                "human": capabilities.human,
+                "cancel": capabilities.cancel,
+                "recover": capabilities.recover,
+            },
+        },
+    }
+    about = card["capabilities"]
+    return {**card, "capabilities": {**about, "extensions": [*about["extensions"], team]}}
 
 
 def interfaces(card: dict[str, Any]) -> tuple[dict[str, str], ...]:

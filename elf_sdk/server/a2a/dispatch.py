@@ -264,7 +264,7 @@ class RestEndpoint:
 
 
 class ExtendedCardEndpoint(RestEndpoint):
-    """`GET /extendedAgentCard` (A2A 1.0, section 11.3.4).
+    """`GET /extendedAgentCard` (A2A 1.0, section 11).
 
     Args:
         guard: before everything.
