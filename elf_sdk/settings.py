@@ -82,6 +82,8 @@ class Settings:
             only.
         host: `ELF_HOST`, the address to listen on; default 127.0.0.1.
         port: `ELF_PORT`, default 8000.
+        drain: `ELF_DRAIN_SECONDS`, seconds after SIGTERM for runs to end that no other process can go on with; default
+            25, in dev 0.
         model_keys: `<PROVIDER>_API_KEY` by provider.
         offline_url: `ELF_OFFLINE_URL`, a running offline model; default: the server starts its own.
         log_level: `ELF_LOG_LEVEL`, one of debug, info, warning and error; default `info`.
@@ -102,6 +104,7 @@ class Settings:
     query_token: bool | None = None
     host: str = "127.0.0.1"
     port: int = 8000
+    drain: int | None = None
     model_keys: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}), repr=False)
     offline_url: str = ""
     log_level: str = "info"
@@ -110,6 +113,11 @@ class Settings:
     def takes_query_token(self) -> bool:
         """Whether the chat takes a token in its address, default applied. Addresses end up in logs of proxies."""
         return self.environment == "dev" if self.query_token is None else self.query_token
+
+    @property
+    def drain_seconds(self) -> int:
+        """Seconds for runs to end after SIGTERM, default applied: a developer does not want to wait."""
+        return self.drain if self.drain is not None else 0 if self.environment == "dev" else 25
 
     @property
     def namespace_name(self) -> str:
@@ -151,6 +159,9 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
     log_level = source.get("ELF_LOG_LEVEL", defaults.log_level).lower()
     if log_level not in _LOG_LEVELS:
         raise BadInput(f"ELF_LOG_LEVEL is {log_level!r}; set it to {', '.join(_LOG_LEVELS)}")
+    drain = source.get("ELF_DRAIN_SECONDS", "")
+    if drain and not (drain.isdecimal() and int(drain) <= 86_400):
+        raise BadInput(f"ELF_DRAIN_SECONDS is {drain!r}; set it to a number of seconds from 0 to 86400")
     query_token = source.get("ELF_QUERY_TOKEN", "").lower()
     if query_token not in _SWITCH:
         raise BadInput(f"ELF_QUERY_TOKEN is {query_token!r}; set it to on or off")
@@ -185,6 +196,7 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
         query_token=_SWITCH[query_token],
         host=source.get("ELF_HOST", defaults.host),
         port=int(port),
+        drain=int(drain) if drain else None,
         model_keys=MappingProxyType({name: key for name in _PROVIDERS if (key := _secret(source, key_variable(name)))}),
         offline_url=source.get("ELF_OFFLINE_URL", "").rstrip("/"),
         log_level=log_level,

@@ -98,6 +98,7 @@ class TeamServer:
             _leave(error)
         self.spec = self._declared = spec
         self._running: _Running | None = None
+        self._draining = False
         self._app = Starlette(
             routes=self._fixed_routes(),
             lifespan=self._lifespan,
@@ -157,9 +158,18 @@ class TeamServer:
             sock = bind(host or settings.host, settings.port if port is None else port)
             address = "http://{}:{}".format(*sock.getsockname()[:2])
             print(f"{self.spec.title} on {address} — card: {address}/.well-known/agent-card.json", flush=True)  # noqa: T201 - a person started this
-            serve(self._app, sock, log_level=settings.log_level)
+            serve(self._app, sock, log_level=settings.log_level, drain=self.drain)
         except ElfError as error:
             _leave(error)
+
+    async def drain(self) -> None:
+        """Get ready to stop: not ready any more, runs are handed over, and the rest gets `ELF_DRAIN_SECONDS` to end.
+
+        The team goes on to answer meanwhile.
+        """
+        if self._running is not None:
+            self._draining = True
+            await self._running.engine.drain(self._running.services.settings.drain_seconds)
 
     @asynccontextmanager
     async def running(self, services: Services) -> AsyncGenerator[None, None]:
@@ -172,6 +182,7 @@ class TeamServer:
         self.spec = self._declared.for_environment(settings.environment)
         protect_logs()
         self._running = running = self._assembled(services)
+        self._draining = False
         started = False
         try:
             async with AsyncExitStack() as stack:
@@ -316,6 +327,8 @@ class TeamServer:
         return JSONResponse({"status": "ok"})
 
     async def _readyz(self, request: Request) -> Response:
+        if self._draining:
+            return JSONResponse({"status": "stopping"}, status_code=503)
         health = await self._checked()
         ready = health.status != "failing"
         return JSONResponse({"status": "ok" if ready else "failing"}, status_code=200 if ready else 503)
