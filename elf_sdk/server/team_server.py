@@ -158,11 +158,11 @@ class TeamServer:
             sock = bind(host or settings.host, settings.port if port is None else port)
             address = "http://{}:{}".format(*sock.getsockname()[:2])
             print(f"{self.spec.title} on {address} — card: {address}/.well-known/agent-card.json", flush=True)  # noqa: T201 - a person started this
-            serve(self._app, sock, log_level=settings.log_level, drain=self.drain)
+            serve(self._app, sock, log_level=settings.log_level, drain=self._drain)
         except ElfError as error:
             _leave(error)
 
-    async def drain(self) -> None:
+    async def _drain(self) -> None:
         """Get ready to stop: not ready any more, runs are handed over, and the rest gets `ELF_DRAIN_SECONDS` to end.
 
         The team goes on to answer meanwhile.
