@@ -16,7 +16,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import ClassVar, NoReturn, final
+from typing import Any, ClassVar, NoReturn, final
 
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -253,15 +253,21 @@ class TeamServer:
         routes: list[BaseRoute] = []
         routes += a2a_routes(
             running.engine,
-            lambda base_url: agent_card(self.spec, self._adapter.capabilities, base_url),
+            self._card,
             self._authenticate,
             callers=running.services.callers_of(self.spec),
             public_url=running.services.settings.public_url,
+            compatible=running.services.settings.a2a_compat,
+            idempotent=running.services.settings.a2a_idempotency == "always",
         )
         routes += self._fixed_routes()
         if running.chat is not None:
             routes += [WebSocketRoute(CHAT_PATH, running.chat.serve), Route(CHAT_SCHEMA_PATH, _chat_schema)]
         return routes
+
+    def _card(self, base_url: str) -> dict[str, Any]:
+        compatible = self._running is None or self._running.services.settings.a2a_compat
+        return agent_card(self.spec, self._adapter.capabilities, base_url, compatible=compatible)
 
     @property
     def _chats(self) -> bool:
@@ -273,7 +279,7 @@ class TeamServer:
             self.spec,
             self._adapter.capabilities,
             base_url=base_url,
-            a2a=interfaces(agent_card(self.spec, self._adapter.capabilities, base_url)),
+            a2a=interfaces(self._card(base_url)),
             chat_enabled=self._chats,
             query_token=self._running is not None and self._running.services.settings.takes_query_token,
         )

@@ -23,19 +23,28 @@ _SCHEME: Final = "bearer"
 _MODES: Final = ("text/plain", "application/json")
 
 
-def agent_card(spec: TeamSpec, capabilities: AdapterCapabilities, base_url: str) -> dict[str, Any]:
+def agent_card(
+    spec: TeamSpec, capabilities: AdapterCapabilities, base_url: str, *, compatible: bool = True
+) -> dict[str, Any]:
     """The card of a team that is served at `base_url` (no slash at the end), as JSON.
 
-    It is the card of 1.0 and beside it the fields by which a client of 0.3 finds its way.
+    It is the card of 1.0 and, with `compatible`, beside it the fields by which a client of 0.3 finds its way.
     """
     url = f"{base_url}{A2A_PATH}"
+    bindings = [("JSONRPC", "1.0"), ("HTTP+JSON", "1.0"), *([("JSONRPC", "0.3")] if compatible else [])]
+    scheme = {"type": "http", "scheme": "Bearer", "bearerFormat": "JWT"}
+    old = {
+        "protocolVersion": "0.3",
+        "preferredTransport": "JSONRPC",
+        "url": url,
+        "security": [{_SCHEME: []}],
+    }
     return {
         "name": spec.title,
         "description": spec.purpose or spec.title,
         "version": spec.version,
         "supportedInterfaces": [
-            {"url": url, "protocolBinding": binding, "protocolVersion": version}
-            for binding, version in (("JSONRPC", "1.0"), ("HTTP+JSON", "1.0"), ("JSONRPC", "0.3"))
+            {"url": url, "protocolBinding": binding, "protocolVersion": version} for binding, version in bindings
         ],
         "capabilities": {
             "streaming": capabilities.stream,
@@ -52,21 +61,14 @@ def agent_card(spec: TeamSpec, capabilities: AdapterCapabilities, base_url: str)
         "securitySchemes": {
             _SCHEME: {
                 "httpAuthSecurityScheme": {"scheme": "Bearer", "bearerFormat": "JWT"},
-                # 0.3
-                "type": "http",
-                "scheme": "Bearer",
-                "bearerFormat": "JWT",
+                **(scheme if compatible else {}),
             }
         },
         "securityRequirements": [{"schemes": {_SCHEME: {}}}],
         "defaultInputModes": list(_MODES),
         "defaultOutputModes": list(_MODES),
         "skills": [_skill(skill) for skill in spec.skills] or [_purpose(spec)],
-        # 0.3
-        "protocolVersion": "0.3",
-        "preferredTransport": "JSONRPC",
-        "url": url,
-        "security": [{_SCHEME: []}],
+        **(old if compatible else {}),
     }
 
 
