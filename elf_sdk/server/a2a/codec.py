@@ -149,7 +149,7 @@ class TaskView:
 
     Attributes:
         seq: number of the last event taken.
-        state: of the run, after that event.
+        state: of the run, after that event. The status has the time at which it became that.
     """
 
     def __init__(self, run: Run, logged: Iterable[LoggedEvent] = ()) -> None:
@@ -172,8 +172,10 @@ class TaskView:
     def take(self, logged: LoggedEvent) -> None:
         """Take the next event."""
         self.seq = logged.seq
-        self._at = logged.at
-        self.state = next_state(self.state, (logged.event,))
+        before = self.state
+        self.state = next_state(before, (logged.event,))
+        if self.state is not before:
+            self._at = logged.at
         match logged.event:
             case events.TextDelta(text):
                 self._text.append((logged.seq, text))
@@ -223,11 +225,11 @@ class TaskView:
             case events.DelegationProposed(proposal_id=key):
                 yield self._artifact_update(self._artifacts[key][-1].artifact, last_chunk=True)
             case events.Step(name, phase, agent):
-                yield self._progress("step", name=name, phase=phase, agent=agent)
+                yield self._progress(logged.at, "step", name=name, phase=phase, agent=agent)
             case events.ToolCall(call_id, name):
-                yield self._progress("tool_call", name=name, call_id=call_id)
+                yield self._progress(logged.at, "tool_call", name=name, call_id=call_id)
             case events.ToolResult(call_id, is_error=is_error):
-                yield self._progress("tool_result", call_id=call_id, is_error=is_error)
+                yield self._progress(logged.at, "tool_result", call_id=call_id, is_error=is_error)
             case events.Finished() | events.Failed() | events.Cancelled():
                 if self._text:
                     yield self._answer_update("", append=True, last_chunk=True)
@@ -306,12 +308,13 @@ class TaskView:
             }
         }
 
-    def _progress(self, event: str, **about: Any) -> dict[str, Any]:
+    def _progress(self, at: datetime, event: str, **about: Any) -> dict[str, Any]:
+        # A client takes it for the whole status, so an open question has to stay in it.
         return {
             "statusUpdate": {
                 "taskId": self._id,
                 "contextId": self._request.context_id,
-                "status": {"state": TASK_STATES[self.state], "timestamp": _timestamp(self._at)},
+                "status": {**self._status(), "timestamp": _timestamp(at)},
                 "metadata": {"event": event, **about},
             }
         }
