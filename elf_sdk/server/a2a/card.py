@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 from elf_sdk.runs.adapter import AdapterCapabilities
@@ -24,11 +25,21 @@ _MODES: Final = ("text/plain", "application/json")
 
 
 def agent_card(
-    spec: TeamSpec, capabilities: AdapterCapabilities, base_url: str, *, compatible: bool = True
+    spec: TeamSpec,
+    capabilities: AdapterCapabilities,
+    base_url: str,
+    *,
+    others: Sequence[str] = (),
+    compatible: bool = True,
 ) -> dict[str, Any]:
-    """The card of a team that is served at `base_url` (no slash at the end), as JSON.
+    """The card of a team as JSON: that of 1.0.
 
-    It is the card of 1.0 and, with `compatible`, beside it the fields by which a client of 0.3 finds its way.
+    Args:
+        spec: the team.
+        capabilities: of its adapter.
+        base_url: where it is served, without a slash at the end.
+        others: the same for where else; what comes first is preferred.
+        compatible: whether it also has the fields by which a client of 0.3 finds its way.
     """
     url = f"{base_url}{A2A_PATH}"
     bindings = [("JSONRPC", "1.0"), ("HTTP+JSON", "1.0"), *([("JSONRPC", "0.3")] if compatible else [])]
@@ -44,7 +55,9 @@ def agent_card(
         "description": spec.purpose or spec.title,
         "version": spec.version,
         "supportedInterfaces": [
-            {"url": url, "protocolBinding": binding, "protocolVersion": version} for binding, version in bindings
+            {"url": f"{base}{A2A_PATH}", "protocolBinding": binding, "protocolVersion": version}
+            for base in (base_url, *others)
+            for binding, version in bindings
         ],
         "capabilities": {
             "streaming": capabilities.stream,
