@@ -13,7 +13,7 @@ from typing import Literal, Protocol, runtime_checkable
 
 from elf_sdk.errors import Failure
 from elf_sdk.models.llm import Endpoint
-from elf_sdk.runs.events import Event
+from elf_sdk.runs.events import Event, LoggedEvent
 from elf_sdk.team.spec import TeamSpec
 
 __all__ = ["Adapter", "AdapterCapabilities", "Delegate", "Owner", "RunContext", "RunError", "TurnMessage"]
@@ -73,6 +73,9 @@ class RunContext:
         history: earlier messages, oldest first, at most `chat.context_window_messages`; read only when called.
         answers: what a person answered so far, by the id of the question.
         message_id: the caller's own id of the latest message, question or answer; empty where the protocol has none.
+        attempt: 1, and one more each time that the work was cut off and is taken up again. An adapter that can recover
+            then goes on where the work was, and says what it repeats by a `Rewound` event.
+        before: what the run's log held when the work began.
     """
 
     run_id: str
@@ -85,6 +88,8 @@ class RunContext:
     history: Callable[[], Awaitable[tuple[TurnMessage, ...]]] = field(default=_no_history)
     answers: Mapping[str, str] = field(default_factory=dict)
     message_id: str = ""
+    attempt: int = 1
+    before: tuple[LoggedEvent, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

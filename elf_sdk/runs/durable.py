@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -12,7 +13,9 @@ from typing_extensions import override
 from elf_sdk.errors import Conflict, ElfError, Retryable
 from elf_sdk.runs.adapter import Owner
 from elf_sdk.runs.events import Event, LoggedEvent, decode, encode, stored_kind
+from elf_sdk.runs.lease import Lease
 from elf_sdk.runs.log import (
+    WORK,
     IdempotencyKey,
     Run,
     RunFilter,
@@ -21,15 +24,22 @@ from elf_sdk.runs.log import (
     RunState,
     check_end,
     check_same,
+    crowded,
     goes_on,
+    moved_on,
     next_state,
     refusal,
+    stale,
 )
+from elf_sdk.runs.recent import Recent
 from elf_sdk.store.database import Connection, EventRow, Group, HeadRow, MovedRow, RunRow, Store, moment
 
 __all__ = ["DurableLog"]
 
-_RUN: Final = "id, team, owner_issuer, owner_subject, context_id, text, metadata, state, head, created_at, updated_at"
+_RUN: Final = (
+    "id, team, owner_issuer, owner_subject, context_id, text, metadata, deadline, state, head, created_at, updated_at, "
+    "changed_at, epoch, holder"
+)
 _KNOWN: Final = (
     "SELECT run_id, digest FROM idempotency_keys WHERE team = ? AND owner_issuer = ? AND owner_subject = ? "
     "AND protocol = ? AND operation = ? AND key = ?"
@@ -37,6 +47,34 @@ _KNOWN: Final = (
 _READ: Final = "SELECT seq, at, kind, data FROM events WHERE run_id = ? AND seq > ? ORDER BY seq LIMIT ?"
 _STORED: Final = (
     "SELECT run_id, seq, epoch, kind, data, at FROM events WHERE run_id = ? AND seq BETWEEN ? AND ? ORDER BY seq"
+)
+_CLAIMABLE: Final = (
+    "FROM runs WHERE team = ? AND holder IS NULL AND state IN ('queued', 'working') "
+    "AND EXISTS (SELECT 1 FROM turns WHERE turns.run_id = runs.id)"
+)
+_CLAIMED: Final = f"SELECT id {_CLAIMABLE} ORDER BY number LIMIT ?"
+_MINE: Final = f"SELECT {_RUN} FROM runs WHERE id = ? AND holder = ?"  # noqa: S608 - constants only
+_NEXT: Final = (
+    "SELECT id FROM runs WHERE conversation = turns.conversation AND holder IS NULL AND state = 'queued' "
+    "AND id <> turns.run_id ORDER BY number LIMIT 1"
+)
+_HAND_ON: Final = (
+    f"UPDATE turns SET run_id = ({_NEXT}), waiting = waiting - 1 "  # noqa: S608 - constants only
+    f"WHERE run_id = ? AND EXISTS ({_NEXT}) RETURNING run_id"
+)
+_TURN: Final = (
+    "INSERT INTO turns (conversation, run_id) VALUES (?, ?) "
+    "ON CONFLICT (conversation) DO UPDATE SET waiting = turns.waiting + 1 RETURNING run_id"
+)
+_WAIT_NO_MORE: Final = (
+    "UPDATE turns SET waiting = waiting - 1 WHERE conversation = (SELECT conversation FROM runs WHERE id = ?)"
+)
+_RELEASE: Final = (
+    "UPDATE runs SET holder = NULL, epoch = epoch + 1, state = COALESCE(?, state), changed_at = elf_now() "
+    "WHERE id = ? AND holder = ? AND epoch = ? RETURNING id"
+)
+_COMMANDS: Final = (
+    "SELECT run_id, kind, data FROM commands WHERE run_id IN (SELECT id FROM runs WHERE holder = ?) ORDER BY number"
 )
 
 
@@ -51,31 +89,148 @@ class DurableLog(RunLog):
 
     def __init__(self, store: Store) -> None:
         self.waiters = store.waiters
+        self.shared = store.shared
+        self.lease = Lease(store, lambda: self.waiters.notify((WORK, self.holder)))
         self._store = store
+        self._recent = Recent()
+        self.lease.watch(self._recent.forget_held)
+
+    @property
+    @override
+    def holder(self) -> str:
+        return self.lease.holder
+
+    async def open(self) -> None:
+        """Begin to hold a lease, without which others would take away what this process holds.
+
+        Raises:
+            Retryable: the database is away.
+        """
+        await self.lease.open()
+
+    async def close(self) -> None:
+        """Let go of all that is still held, for others to claim."""
+        await self.lease.close()
 
     @override
-    async def claim(self, team: str) -> None:
-        await self._store.claim(team)
+    def watch(self, alarm: Callable[[], None]) -> Callable[[], None]:
+        return self.lease.watch(alarm)
 
     @override
-    async def create(self, run_id: str, request: RunRequest, key: IdempotencyKey | None) -> tuple[Run, bool]:
-        return await self._store.join(_CREATE, _New(run_id, request, key))
+    async def create(
+        self, run_id: str, request: RunRequest, key: IdempotencyKey | None, *, hold: bool = True, waiting: int = 10
+    ) -> tuple[Run, bool]:
+        item = _New(run_id, request, key, self.holder if hold else None, waiting)
+        run, created = await self._store.join(_CREATE, item)
+        if run.held and created:
+            self._recent.add(run)
+        return run, created
 
     @override
     async def find(self, request: RunRequest, key: IdempotencyKey) -> Run | None:
         return await self._store.read(lambda connection: _known(connection, request, key))
 
     @override
-    async def append(self, run_id: str, events: Sequence[Event], head: int | None = None) -> tuple[LoggedEvent, ...]:
+    async def append(
+        self, run_id: str, events: Sequence[Event], *, epoch: int | None = None, park: bool = False
+    ) -> tuple[LoggedEvent, ...]:
         rows = [(stored_kind(event), encode(event).decode()) for event in events]
         stored = [decode(kind, data) for kind, data in rows]
         check_end(run_id, stored)
-        item = _Appended(run_id, rows, stored, head)
-        works = goes_on(next_state(None, stored))
-        return await self._store.join(_APPEND, item, lambda _: self.waiters.notify((run_id,), works=works))
+        item = _Appended(run_id, rows, stored, self.holder, epoch, park)
+        outcome = await self._store.join(_APPEND, item, self._stored)
+        return outcome.logged
+
+    @override
+    async def take(self, run: Run, event: Event) -> Run:
+        row = (stored_kind(event), encode(event).decode())
+        item = _Appended(run.id, [row], [decode(*row)], self.holder, None, taken=run)
+        outcome = await self._store.join(_APPEND, item, self._stored)
+        taken = Run(
+            run.id,
+            run.request,
+            RunState(outcome.moved.state),
+            outcome.moved.head,
+            run.created_at,
+            moment(outcome.moved.at),
+            moment(outcome.moved.changed_at),
+            outcome.moved.epoch,
+            outcome.moved.holder is not None,
+        )
+        if taken.held:
+            self._recent.add(taken)
+        return taken
+
+    def _stored(self, outcome: _Outcome) -> None:
+        """Tell who waits here of what was committed."""
+        moved = outcome.moved
+        if outcome.logged:
+            self._recent.extend(moved.id, outcome.logged, let_go=moved.holder is None)
+        self.waiters.notify((moved.id,), works=goes_on(next_state(None, [logged.event for logged in outcome.logged])))
+        if outcome.handed_on:
+            self.waiters.notify((WORK,))
+
+    @override
+    async def claim(self, team: str, limit: int) -> tuple[Run, ...]:
+        holder = self.holder
+
+        tried: dict[str, None] = {}
+
+        def change(connection: Connection) -> tuple[Run, ...]:
+            found = connection.execute(f"{_CLAIMED} {connection.skip_locked}", (team, limit)).fetchall()
+            for (run_id,) in found:
+                connection.execute("UPDATE runs SET holder = ?, epoch = epoch + 1 WHERE id = ?", (holder, run_id))
+                tried[run_id] = None
+            # With them, what an earlier try has claimed, when the answer to its commit got lost.
+            rows = [connection.execute(_MINE, (run_id, holder)).fetchone() for run_id in tried]
+            return tuple(_run(row, holder) for row in rows if row is not None)
+
+        free = f"SELECT 1 {_CLAIMABLE} LIMIT 1"
+        if limit < 1 or await self._store.read(lambda connection: connection.execute(free, (team,)).fetchone()) is None:
+            return ()
+        runs = await self._store.write(change)
+        for run in runs:
+            self._recent.add(run)
+        return runs
+
+    @override
+    async def release(self, run: Run, *, unstarted: bool = False) -> None:
+        state = RunState.QUEUED if unstarted else None
+        values = (state, run.id, self.holder, run.epoch)
+
+        def change(connection: Connection) -> None:
+            if connection.execute(_RELEASE, values).fetchone() is None:
+                raise stale(run.id)
+            connection.notify((WORK, run.id))
+
+        self._recent.forget(run.id)
+        await self._store.write(change, lambda _: self.waiters.notify((WORK, run.id)))
+
+    @override
+    async def command(self, run: Run, event: Event) -> None:
+        values = (run.id, stored_kind(event), encode(event).decode())
+
+        def change(connection: Connection) -> str | None:
+            row = connection.execute("SELECT holder FROM runs WHERE id = ?", (run.id,)).fetchone()
+            connection.execute(
+                "INSERT INTO commands (run_id, kind, data, created_at) VALUES (?, ?, ?, elf_now())", values
+            )
+            holder: str | None = row[0]
+            connection.notify((holder or WORK,))
+            return holder
+
+        await self._store.write(change, lambda holder: self.waiters.notify((holder or WORK,)))
+
+    @override
+    async def commands(self) -> tuple[tuple[str, Event], ...]:
+        found = await self._store.read(lambda connection: connection.execute(_COMMANDS, (self.holder,)).fetchall())
+        return tuple((run_id, decode(kind, data)) for run_id, kind, data in found)
 
     @override
     async def read(self, run_id: str, after: int = 0, limit: int = 1000) -> tuple[LoggedEvent, ...]:
+        kept = self._recent.read(run_id, after, limit, held=self.lease.valid)
+        if kept is not None:
+            return kept
         return await self._store.read(
             lambda connection: tuple(
                 LoggedEvent(run_id, seq, moment(at), decode(kind, data))
@@ -85,7 +240,8 @@ class DurableLog(RunLog):
 
     @override
     async def get(self, run_id: str) -> Run | None:
-        return await self._store.read(lambda connection: _get(connection, run_id))
+        kept = self._recent.get(run_id, held=self.lease.valid)
+        return kept or await self._store.read(lambda connection: _get(connection, run_id, self.holder))
 
     @override
     async def list(self, which: RunFilter, limit: int = 100) -> tuple[Run, ...]:
@@ -103,7 +259,7 @@ class DurableLog(RunLog):
             values += sorted(which.states)
         statement = f"SELECT {_RUN} FROM runs WHERE {' AND '.join(conditions)} ORDER BY number DESC LIMIT ?"  # noqa: S608 - values are bound
         return await self._store.read(
-            lambda connection: tuple(_run(row) for row in connection.execute(statement, (*values, limit)))
+            lambda connection: tuple(_run(row, self.holder) for row in connection.execute(statement, (*values, limit)))
         )
 
     @override
@@ -116,11 +272,13 @@ class DurableLog(RunLog):
 
 @dataclass(frozen=True, slots=True)
 class _New:
-    """A run to be made."""
+    """A run to be made; without a holder, for others to claim."""
 
     run_id: str
     request: RunRequest
     key: IdempotencyKey | None
+    holder: str | None
+    waiting: int
 
     @property
     def row(self) -> RunRow:
@@ -134,21 +292,50 @@ class _New:
             request.text,
             orjson.dumps(dict(request.metadata), option=orjson.OPT_SORT_KEYS).decode(),
             request.digest,
+            request.conversation,
+            None if request.deadline is None else round(request.deadline * 1000),
             *((key.protocol, key.operation, key.key) if key is not None else (None, None, None)),
         )
 
 
 def _create(connection: Connection, items: Sequence[_New]) -> list[tuple[Run, bool] | ElfError]:
-    added = connection.add_runs([item.row for item in items])
-    return [_created(connection, item, added.get(item.run_id)) for item in items]
+    outcomes: dict[str, tuple[Run, bool] | ElfError] = {}
+    for holder in sorted({item.holder for item in items}, key=str):
+        group = [item for item in items if item.holder == holder]
+        added = connection.add_runs([item.row for item in group], holder)
+        if holder is None and added:
+            connection.notify((WORK,))
+        undone: Counter[str] = Counter()
+        # The last of a conversation first, because those are the ones too many.
+        for item in reversed(group):
+            row = added.get(item.run_id)
+            conversation = item.request.conversation
+            if row is None:
+                outcomes[item.run_id] = _created_before(connection, item)
+            elif not row.its_turn and row.waiting - undone[conversation] > item.waiting:
+                outcomes[item.run_id] = crowded(item.waiting)
+                _undo(connection, item)
+                undone[conversation] += 1
+            else:
+                now = moment(row.created_at)
+                held = row.its_turn and holder is not None
+                run = Run(item.run_id, item.request, RunState.QUEUED, 0, now, now, now, int(row.its_turn), held)
+                outcomes[item.run_id] = run, True
+    return [outcomes[item.run_id] for item in items]
 
 
-def _created(connection: Connection, item: _New, created: int | None) -> tuple[Run, bool] | ElfError:
-    if created is not None:
-        now = moment(created)
-        return Run(item.run_id, item.request, RunState.QUEUED, 0, now, now), True
+def _undo(connection: Connection, item: _New) -> None:
+    connection.execute(_WAIT_NO_MORE, (item.run_id,))
+    connection.execute("DELETE FROM runs WHERE id = ?", (item.run_id,))
+
+
+def _created_before(connection: Connection, item: _New) -> tuple[Run, bool] | ElfError:
     try:
-        known = _known(connection, item.request, item.key) if item.key is not None else _get(connection, item.run_id)
+        known = (
+            _known(connection, item.request, item.key, item.holder)
+            if item.key is not None
+            else _get(connection, item.run_id, item.holder)
+        )
     except Conflict as error:
         return error
     if known is None or known.request != item.request:
@@ -159,45 +346,115 @@ def _created(connection: Connection, item: _New, created: int | None) -> tuple[R
 
 @dataclass(slots=True)
 class _Appended:
-    """Events to be numbered and stored; `numbered` is how that was tried last."""
+    """Events to be numbered and stored; `numbered` is how that was tried last.
+
+    Attributes:
+        taken: the run as it was seen, where nobody is to hold it before.
+    """
 
     run_id: str
     rows: Sequence[tuple[str, str]]
     events: Sequence[Event]
-    head: int | None
+    holder: str
+    epoch: int | None
+    park: bool = False
+    taken: Run | None = None
+    outcome: _Outcome | None = None
     numbered: list[EventRow] = field(default_factory=list)
 
 
-def _append(connection: Connection, items: Sequence[_Appended]) -> list[tuple[LoggedEvent, ...] | ElfError]:
+@dataclass(slots=True)
+class _Outcome:
+    """What was stored, where the run is now, and whether its turn went to another."""
+
+    logged: tuple[LoggedEvent, ...]
+    moved: MovedRow
+    handed_on: bool = False
+
+
+def _append(connection: Connection, items: Sequence[_Appended]) -> list[_Outcome | ElfError]:
     """Number the events of all items from the heads of their locked runs."""
     heads = connection.lock_runs({item.run_id for item in items})
     added: list[EventRow] = []
     moved: dict[str, MovedRow] = {}
-    outcomes: list[tuple[LoggedEvent, ...] | ElfError] = []
+    free: list[str] = []
+    outcomes: list[_Outcome | ElfError] = []
     for item in items:
         run = heads.get(item.run_id)
         if run is None:
             held = Retryable(f"the run {item.run_id!r} is held by another process; try again")
-            outcomes.append(held if item.run_id in heads else refusal(item.run_id, None))
+            outcomes.append(held if item.run_id in heads else refusal(item.run_id, None) or held)
             continue
-        if _is_stored(connection, item, run):
-            outcomes.append(_logged(item))
+        if item.outcome is not None and _is_stored(connection, item, run):
+            outcomes.append(item.outcome)
             continue
-        if RunState(run.state).terminal or item.head not in (None, run.head):
-            outcomes.append(refusal(run.id, run))
+        if refused := _refused(item, run):
+            outcomes.append(refused)
             continue
         item.numbered = [
             EventRow(run.id, seq, run.epoch, kind, data, run.now)
             for seq, (kind, data) in enumerate(item.rows, start=run.head + 1)
         ]
-        run = run._replace(head=run.head + len(item.rows), state=next_state(run.state, item.events))
+        before = run
+        run = _moved(connection, item, run)
         heads[run.id] = run
         added += item.numbered
-        moved[run.id] = MovedRow(run.id, run.head, run.state, run.now)
-        outcomes.append(_logged(item))
+        moved[run.id] = MovedRow(run.id, run.head, run.state, run.holder, run.epoch, run.changed_at, run.now)
+        # What waited for a person had no turn, and waited for none.
+        parked = RunState(before.state).waits
+        if run.holder is None and not parked and (item.taken is None or RunState(run.state).terminal):
+            free.append(run.id)
+        logged = tuple(
+            LoggedEvent(row.run_id, row.seq, moment(row.at), event)
+            for row, event in zip(item.numbered, item.events, strict=True)
+        )
+        item.outcome = _Outcome(logged, moved[run.id])
+        outcomes.append(item.outcome)
     if moved:
-        connection.add_events(added, list(moved.values()))
+        kept = connection.add_events(added, list(moved.values()), free)
+        for run_id in sorted(kept):
+            _hand_on(connection, run_id)
+        for item in items:
+            if item.run_id in kept and item.outcome is not None:
+                item.outcome.handed_on = True
     return outcomes
+
+
+def _refused(item: _Appended, run: HeadRow) -> ElfError | None:
+    if (ended := refusal(run.id, run)) is not None:
+        return ended
+    if item.taken is not None:
+        free = run.holder is None and run.head == item.taken.head
+        return None if free else moved_on(item.taken, run.head, held=run.holder is not None)
+    if run.holder != item.holder or item.epoch not in (None, run.epoch):
+        return stale(run.id)
+    return None
+
+
+def _moved(connection: Connection, item: _Appended, run: HeadRow) -> HeadRow:
+    """Where the run is after the item's events, and who holds it then."""
+    state = next_state(run.state, item.events)
+    holder, epoch = run.holder, run.epoch
+    if item.taken is not None:
+        epoch += 1
+        if not RunState(state).terminal:
+            conversation = item.taken.request.conversation
+            connection.execute("UPDATE runs SET conversation = ? WHERE id = ?", (conversation, run.id))
+            whose = connection.execute(_TURN, (conversation, run.id)).fetchone()
+            holder = item.holder if whose == (run.id,) else None
+    elif item.park or RunState(state).terminal:
+        holder = None
+    changed_at = run.now if state != run.state else run.changed_at
+    return run._replace(head=run.head + len(item.rows), state=state, holder=holder, epoch=epoch, changed_at=changed_at)
+
+
+def _hand_on(connection: Connection, run_id: str) -> None:
+    """Give the turn of a run that has ended or waits to the next of its conversation."""
+    if connection.execute(_HAND_ON, (run_id,)).fetchone() is not None:
+        connection.notify((WORK,))
+    elif connection.execute("DELETE FROM turns WHERE run_id = ? RETURNING run_id", (run_id,)).fetchone() is None:
+        # It had no turn: it was one of those that wait.
+        connection.execute(_WAIT_NO_MORE, (run_id,))
 
 
 _CREATE: Final = Group(1, _create)
@@ -212,14 +469,7 @@ def _is_stored(connection: Connection, item: _Appended, run: HeadRow) -> bool:
     return [EventRow(*row) for row in found] == item.numbered
 
 
-def _logged(item: _Appended) -> tuple[LoggedEvent, ...]:
-    return tuple(
-        LoggedEvent(row.run_id, row.seq, moment(row.at), event)
-        for row, event in zip(item.numbered, item.events, strict=True)
-    )
-
-
-def _known(connection: Connection, request: RunRequest, key: IdempotencyKey) -> Run | None:
+def _known(connection: Connection, request: RunRequest, key: IdempotencyKey, holder: str | None = None) -> Run | None:
     owner = request.owner
     known = connection.execute(
         _KNOWN, (request.team, owner.issuer, owner.subject, key.protocol, key.operation, key.key)
@@ -228,15 +478,24 @@ def _known(connection: Connection, request: RunRequest, key: IdempotencyKey) -> 
         return None
     run_id, digest = known
     check_same(key, digest, request)
-    return _get(connection, run_id)
+    return _get(connection, run_id, holder)
 
 
-def _get(connection: Connection, run_id: str) -> Run | None:
+def _get(connection: Connection, run_id: str, holder: str | None = None) -> Run | None:
     row = connection.execute(f"SELECT {_RUN} FROM runs WHERE id = ?", (run_id,)).fetchone()  # noqa: S608 - constants only
-    return None if row is None else _run(row)
+    return None if row is None else _run(row, holder)
 
 
-def _run(row: tuple[Any, ...]) -> Run:
-    run_id, team, issuer, subject, context_id, text, metadata, state, head, created, updated = row
-    request = RunRequest(team, Owner(issuer, subject), context_id, text, orjson.loads(metadata))
-    return Run(run_id, request, RunState(state), head, moment(created), moment(updated))
+def _run(row: tuple[Any, ...], holder: str | None) -> Run:
+    run_id, team, issuer, subject, context_id, text, metadata, deadline, state, head, *times, epoch, held_by = row
+    created, updated, changed = map(moment, times)
+    request = RunRequest(
+        team,
+        Owner(issuer, subject),
+        context_id,
+        text,
+        orjson.loads(metadata),
+        None if deadline is None else deadline / 1000,
+    )
+    held = held_by is not None and held_by == holder
+    return Run(run_id, request, RunState(state), head, created, updated, changed, epoch, held)

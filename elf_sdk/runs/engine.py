@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 import uuid
-from collections.abc import AsyncGenerator, Coroutine, Mapping
+from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from enum import Enum, auto
 from typing import Any, Final
-from weakref import WeakValueDictionary
 
 from elf_sdk.errors import Conflict, ElfError, NotFound, Retryable
 from elf_sdk.models.llm import Endpoint
@@ -32,7 +33,7 @@ from elf_sdk.runs.events import (
     is_terminal,
 )
 from elf_sdk.runs.history import all_events, earlier_messages
-from elf_sdk.runs.log import IdempotencyKey, Run, RunFilter, RunLog, RunRequest, RunState
+from elf_sdk.runs.log import WORK, IdempotencyKey, Run, RunLog, RunRequest, RunState
 from elf_sdk.runs.writer import RunWriter
 from elf_sdk.team.kinds import duration_seconds
 from elf_sdk.team.spec import TeamSpec
@@ -42,16 +43,31 @@ __all__ = ["Engine", "EngineStatus"]
 log = logging.getLogger("elf.runs")
 
 _INTERRUPTED: Final = Failed("interrupted", "the server stopped while this ran; send it again", retryable=True)
+_POISON: Final = Failed("interrupted", "each server that ran this stopped; it is not tried again")
 _UNSTORED: Final = Failed("internal", "what it did could not be stored; send it again", retryable=True)
 _CLOSE_TIMEOUT: Final = 5.0
 """Seconds that an adapter gets to close after a cancel, before its run is ended over its head."""
 _RETRY: Final = (0.2, 0.5, 1.0, 2.0, 5.0)
 """Seconds between tries to store the end of a run; the last one over and over."""
+_LOOK: Final = 5.0
+"""Seconds between two looks for work that nobody told of."""
+_OBEY: Final = 30.0
+"""Seconds for another process to do what it was asked."""
+_ATTEMPTS: Final = 5
+"""How often a run is taken up that was cut off each time."""
+_WAITING: Final = 10
+"""Runs that may wait in one conversation."""
 _PAGE: Final = 1000
 """Events in one read."""
 _MESSAGE: Final = 2000
 """Characters of a message that are kept when somebody else wrote it."""
-_UNFINISHED: Final = frozenset({RunState.QUEUED, RunState.WORKING})
+
+
+class _Leave(Enum):
+    """How a run is left that is not at its end: for others to claim, or without another word."""
+
+    HAND_OVER = auto()
+    FORSAKE = auto()
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,25 +89,29 @@ class EngineStatus:
 
 @dataclass(eq=False, slots=True)
 class _Job:
-    """A run that works or waits for its turn, in this process.
+    """A run that works or waits for a place, in this process.
 
     Attributes:
-        run: as it was when the job began.
+        run: as it was when the job began, with the epoch of the hold.
         writer: the way of its events.
         stopped: how it is to end before its time, once somebody has said so.
         task: writes the end, whatever happens; nobody cancels it.
-        turn: the conversation's lock, while the run holds it.
-        deadline: stops it; set while the run holds a place.
+        begun: whether it has a place.
+        effects: whether it did anything yet that others can see.
+        questions: what it asks, once the adapter has returned.
+        deadline: stops it; set while the run has a place.
     """
 
     run: Run
     writer: RunWriter
-    stopped: asyncio.Future[Event]
+    stopped: asyncio.Future[Event | _Leave]
     task: asyncio.Task[None] = field(init=False)
-    turn: asyncio.Lock | None = None
+    begun: bool = False
+    effects: bool = False
+    questions: dict[str, InputRequired] = field(default_factory=dict)
     deadline: asyncio.TimerHandle | None = None
 
-    def stop(self, end: Event) -> None:
+    def stop(self, end: Event | _Leave) -> None:
         """End it like this, unless it has ended or was stopped before."""
         if not self.stopped.done():
             self.stopped.set_result(end)
@@ -123,7 +143,6 @@ class Engine:
         self.delegates = delegates
         self._deadline = duration_seconds(spec.runs.deadline)
         self._places = asyncio.Semaphore(spec.runs.concurrency)
-        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._jobs: dict[str, _Job] = {}
         self._steps: set[asyncio.Task[Run]] = set()
         # Adapters that would not close; kept here so that they are not collected while they go on.
@@ -131,26 +150,79 @@ class Engine:
         self._running = 0
         self._last_activity: datetime | None = None
         self._closing = asyncio.Event()
+        self._attending: asyncio.Task[None] | None = None
+        self._stop_watching: Callable[[], None] = _nothing
 
     async def open(self) -> None:
-        """End what a process before this one left unfinished; its callers can retry.
+        """Take up what a process before this one left, and from now on what others leave.
 
         Raises:
-            Conflict: another process serves the team from the same database.
+            Retryable: the log is out of reach.
         """
-        await self.log.claim(self.spec.name)
-        while runs := await self.log.list(RunFilter(self.spec.name, states=_UNFINISHED)):
-            await asyncio.gather(*(self.log.append(run.id, [_INTERRUPTED]) for run in runs))
+        self._stop_watching = self.log.watch(self._forsake)
+        await self._look()
+        self._attending = asyncio.create_task(self._attend(), name=f"work of {self.spec.name}")
+
+    async def drain(self, within: float) -> None:
+        """Take no more, hand over what another can go on with, and wait for the rest, at most so many seconds."""
+        self._closing.set()
+        await self._stop_attending()
+        for job in list(self._jobs.values()):
+            if not job.begun or self.adapter.capabilities.recover:
+                job.stop(_Leave.HAND_OVER)
+        if tasks := [job.task for job in self._jobs.values()]:
+            await asyncio.wait(tasks, timeout=within)
 
     async def close(self) -> None:
-        """Stop all runs, each with its terminal event, and take no more."""
+        """Take no more, and leave each run handed over or with its terminal event."""
         self._closing.set()
+        await self._stop_attending()
         if self._steps:
             await asyncio.wait(self._steps)
-        for job in self._jobs.values():
-            job.stop(_INTERRUPTED)
-        if self._jobs:
-            await asyncio.wait({job.task for job in self._jobs.values()})
+        jobs = list(self._jobs.values())
+        for job in jobs:
+            # What has done nothing yet may as well be done by another, once.
+            again = self.adapter.capabilities.recover or not (job.effects or job.run.head)
+            job.stop(_Leave.HAND_OVER if again and not self.log.volatile else _INTERRUPTED)
+        if jobs:
+            await asyncio.wait({job.task for job in jobs})
+        self._stop_watching()
+        self._stop_watching = _nothing
+
+    async def _stop_attending(self) -> None:
+        if self._attending is not None:
+            self._attending.cancel()
+            await asyncio.wait({self._attending})
+            self._attending = None
+
+    def _forsake(self) -> None:
+        """The lease is no good: what is still done here is not this process's to do."""
+        for job in list(self._jobs.values()):
+            job.stop(_Leave.FORSAKE)
+
+    async def _attend(self) -> None:
+        """Claim what nobody holds, and do what others ask of what is held here, for as long as the engine is open."""
+        while True:
+            holder = self.log.holder
+            with self.log.waiters.register(WORK, holder) as news:
+                while holder == self.log.holder:
+                    try:
+                        async with asyncio.timeout(_LOOK):
+                            await news.wait()
+                    except TimeoutError:
+                        pass
+                    news.clear()
+                    try:
+                        await self._look()
+                    except ElfError as error:
+                        log.warning("%s could not look for work: %s", self.spec.name, error)
+
+    async def _look(self) -> None:
+        for run in await self.log.claim(self.spec.name, self.spec.runs.concurrency - len(self._jobs)):
+            self._launch(run)
+        for run_id, end in await self.log.commands():
+            if job := self._jobs.get(run_id):
+                job.stop(end)
 
     async def start(self, request: RunRequest, key: IdempotencyKey | None = None) -> Run:
         """Start a run, or return the one that the same key started before.
@@ -161,7 +233,8 @@ class Engine:
             Conflict: the key was used for a different request.
             Retryable: the queue is full, or the server is stopping.
         """
-        self._refuse_when_closing()
+        if self._closing.is_set() and not self.log.shared:
+            self._refuse_when_closing()
         if len(self._jobs) + len(self._steps) >= self.spec.runs.concurrency + self.spec.runs.queue:
             if key is not None and (known := await self.log.find(request, key)) is not None:
                 return known
@@ -171,8 +244,10 @@ class Engine:
         return await self._whole(self._start(request, key))
 
     async def _start(self, request: RunRequest, key: IdempotencyKey | None) -> Run:
-        run, created = await self.log.create(str(uuid.uuid4()), request, key)
-        if created:
+        # What comes while this process stops is for another.
+        hold = not self._closing.is_set()
+        run, created = await self.log.create(str(uuid.uuid4()), request, key, hold=hold, waiting=self._waiting)
+        if created and run.held:
             self._launch(run)
         return run
 
@@ -269,9 +344,8 @@ class Engine:
             if not run.state.waits or question_id not in asked:
                 raise Conflict(f"the run {run_id!r} does not wait for an answer to {question_id!r}")
             if job := self._jobs.get(run_id):
-                # It has asked and not returned yet.
+                # It has asked, and its task is about to end.
                 await asyncio.wait({job.task})
-                continue
             try:
                 return await self._whole(self._go_on(run, Answered(question_id, answer, key)))
             except Conflict:
@@ -279,37 +353,51 @@ class Engine:
                 continue
 
     async def _go_on(self, run: Run, answered: Answered) -> Run:
-        (logged,) = await self.log.append(run.id, [answered], head=run.head)
-        run = replace(run, head=logged.seq, state=RunState.QUEUED, updated_at=logged.at)
-        self._launch(run)
+        run = await self.log.take(run, answered)
+        if run.held:
+            self._launch(run)
         return run
 
     async def cancel(self, run_id: str, owner: Owner, reason: str = "") -> Run:
-        """Cancel, and wait until the run has ended.
+        """Cancel, and wait until the run has ended, whatever process works on it.
 
         Raises:
             Conflict: it has ended already.
             NotFound: there is no such run of this owner.
+            Retryable: the process that works on it does not answer; it will be cancelled once it does.
         """
-        while True:
-            run = await self.get(run_id, owner)
-            if run.state.terminal:
-                raise Conflict(f"the run {run_id!r} has ended already as {run.state}")
-            if job := self._jobs.get(run_id):
-                job.stop(Cancelled(reason[:_MESSAGE]))
-                await asyncio.wait({job.task})
-            elif self._steps and run.state is RunState.QUEUED:
-                # Stored, and about to be launched.
-                await asyncio.wait(self._steps)
-                continue
-            else:
-                try:
-                    await self.log.append(run_id, [Cancelled(reason[:_MESSAGE])], head=run.head)
-                except Conflict:
-                    continue
-            run = await self.get(run_id, owner)
-            if run.state is RunState.CANCELLED:
-                return run
+        end = Cancelled(reason[:_MESSAGE])
+        until = time.monotonic() + _OBEY
+        asked = False
+        with self.log.waiters.register(run_id, until_rest=True) as news:
+            while True:
+                news.clear()
+                run = await self.get(run_id, owner)
+                if run.state is RunState.CANCELLED and asked:
+                    return run
+                if run.state.terminal:
+                    raise Conflict(f"the run {run_id!r} has ended already as {run.state}")
+                if job := self._jobs.get(run_id):
+                    job.stop(end)
+                    asked = True
+                    await asyncio.wait({job.task})
+                elif run.held and self._steps:
+                    # Stored, and about to be launched.
+                    await asyncio.wait(self._steps)
+                else:
+                    try:
+                        return await self.log.take(run, end)
+                    except Conflict:
+                        if not asked:
+                            await self.log.command(run, end)
+                            asked = True
+                    if time.monotonic() > until:
+                        raise Retryable(f"the process that works on the run {run_id!r} does not answer; ask again")
+                    try:
+                        async with asyncio.timeout(_RETRY[-2]):
+                            await news.wait()
+                    except TimeoutError:
+                        pass
 
     async def history(self, request: RunRequest, before: str) -> tuple[TurnMessage, ...]:
         """Earlier messages of the conversation, oldest first, without the run `before`."""
@@ -324,31 +412,47 @@ class Engine:
             last_activity=self._last_activity,
         )
 
+    @property
+    def _waiting(self) -> int:
+        return min(_WAITING, self.spec.runs.queue)
+
     def _launch(self, run: Run) -> None:
-        job = _Job(run, RunWriter(self.log, run.id), asyncio.get_running_loop().create_future())
+        job = _Job(run, RunWriter(self.log, run.id, run.epoch), asyncio.get_running_loop().create_future())
         self._jobs[run.id] = job
         job.task = asyncio.create_task(self._execute(job), name=f"run {run.id}")
-        job.task.add_done_callback(lambda _: self._jobs.pop(run.id))
+
+    def _forget_job(self, job: _Job) -> None:
+        # A run that was lost and claimed again has another one by now.
+        if self._jobs.get(job.run.id) is job:
+            del self._jobs[job.run.id]
+        if len(self._jobs) == self.spec.runs.concurrency - 1:
+            # There may be work that waited for a place in this process.
+            self.log.waiters.notify((WORK,))
 
     async def _execute(self, job: _Job) -> None:
         """Have the work done, or stopped, and write the end, before the next run of the conversation begins."""
         run = job.run
         try:
-            work = asyncio.create_task(self._take_turn(job), name=f"work of run {run.id}")
+            work = asyncio.create_task(self._take_place(job), name=f"work of run {run.id}")
             await _first(work, job.stopped)
             if work.done():
-                end = self._outcome(job, work)
+                end: Event | _Leave | None = self._outcome(job, work)
             else:
                 end = job.stopped.result()
                 work.cancel()
                 await asyncio.wait({work}, timeout=_CLOSE_TIMEOUT)
                 if not work.done():
-                    log.warning("the adapter of run %s does not close; the run is ended over its head", run.id)
+                    log.warning("the adapter of run %s does not close; the run is left over its head", run.id)
                 self._strays.add(work)
                 work.add_done_callback(self._forget_stray)
-            await self._write_end(job, end)
+            await self._leave(job, end)
         finally:
-            self._give_back(job)
+            if job.deadline is not None:
+                job.deadline.cancel()
+            if job.begun:
+                self._running -= 1
+                self._places.release()
+            self._forget_job(job)
         self._last_activity = datetime.now(UTC)
 
     def _forget_stray(self, work: asyncio.Task[Event | None]) -> None:
@@ -356,12 +460,18 @@ class Engine:
         if not work.cancelled() and (error := work.exception()) is not None:
             log.debug("an adapter raised while it was stopped", exc_info=error)
 
-    async def _write_end(self, job: _Job, end: Event | None) -> None:
-        """Store the end, or, where the run waits for a person, all up to there."""
+    async def _leave(self, job: _Job, end: Event | _Leave | None) -> None:
+        """Store the end, or the questions that a person has to answer, or let go of the run."""
         tries = 0
-        while True:
+        while not (job.stopped.done() and job.stopped.result() is _Leave.FORSAKE):
             try:
-                await (job.writer.flush() if end is None else job.writer.end(end))
+                if end is _Leave.HAND_OVER:
+                    await job.writer.flush()
+                    await self.log.release(job.run, unstarted=not (job.effects or self.adapter.capabilities.recover))
+                elif isinstance(end, Event):
+                    await job.writer.end(end)
+                else:
+                    await job.writer.park(tuple(job.questions.values()))
             except Conflict as error:
                 log.info("run %s: %s", job.run.id, error)
             except Exception as error:
@@ -371,7 +481,8 @@ class Engine:
                     )
                     return
                 log.warning("run %s could not be stored: %s", job.run.id, error)
-                end = _UNSTORED
+                if end is not _Leave.HAND_OVER:
+                    end = _UNSTORED
                 if tries and await self._closed_within(_RETRY[min(tries, len(_RETRY)) - 1]):
                     return
                 tries += 1
@@ -410,77 +521,105 @@ class Engine:
         log.error("run %s failed in the team's code", run.id, exc_info=error)
         return Failed("team", f"the team's code raised {type(error).__name__}: {message}")
 
-    async def _take_turn(self, job: _Job) -> Event | None:
-        """Wait for the conversation and for a place, then work.
+    async def _take_place(self, job: _Job) -> Event | None:
+        """Wait for a place, then work.
 
-        What is taken is kept in the job, because it is given back only when the end is stored, and also when the
-        adapter does not close.
+        The place is kept in the job, because it is given back only when the end is stored, and also when the adapter
+        does not close.
         """
-        conversation = job.run.request.conversation
-        # A lock lives as long as some run holds it or waits for it.
-        turn = self._turns.get(conversation)
-        if turn is None:
-            turn = self._turns[conversation] = asyncio.Lock()
-        await turn.acquire()
-        job.turn = turn
+        came = time.monotonic()
         await self._places.acquire()
+        job.begun = True
         self._running += 1
-        late = Failed("deadline", f"it took longer than {self.spec.runs.deadline}", retryable=True)
-        job.deadline = asyncio.get_running_loop().call_later(self._deadline, job.stop, late)
         try:
-            return await self._work(job, conversation)
+            return await self._work(job, time.monotonic() - came)
         except SystemExit as error:
             # A task would hand it on to the event loop and with it stop the server.
             return self._failure(job.run, error)
 
-    def _give_back(self, job: _Job) -> None:
-        if job.deadline is not None:
-            job.deadline.cancel()
-            self._running -= 1
-            self._places.release()
-        if job.turn is not None:
-            job.turn.release()
-
-    async def _work(self, job: _Job, conversation: str) -> Event | None:
+    async def _work(self, job: _Job, waited: float) -> Event | None:
         """The terminal event; or None, when the run now waits for a person."""
         run, writer = job.run, job.writer
         request = run.request
-        said = [
-            logged.event
-            for logged in (await all_events(self.log, run.id) if run.head else ())
-            if isinstance(logged.event, Answered)
-        ]
+        before = await all_events(self.log, run.id) if run.head else ()
+        said = [logged.event for logged in before if isinstance(logged.event, Answered)]
         answers = {answered.question_id: answered.answer for answered in said}
+        cut_off = _since_answer(before)
+        attempt = len(cut_off) + 1
+        if run.state is RunState.WORKING and not self.adapter.capabilities.recover:
+            return _INTERRUPTED
+        if attempt > _ATTEMPTS:
+            return _POISON
+        await writer.add(Started(attempt))
+        if run.epoch > 1:
+            await self._time_left(job, cut_off)
+        else:
+            self._set_deadline(job, 0, waited)
         ctx = RunContext(
             run_id=run.id,
             spec=self.spec,
             owner=request.owner,
-            conversation=conversation,
+            conversation=request.conversation,
             text=request.text,
             message_id=said[-1].key if said else request.metadata.get("message_id", ""),
             endpoint=self._endpoint,
             delegates=self.delegates,
             history=lambda: self.history(request, run.id),
             answers=answers,
+            attempt=attempt,
+            before=before,
         )
-        await writer.add(Started())
-        waits = False
         async with aclosing(self.adapter.run(ctx)) as events:
             async for event in events:
                 if job.stopped.done():
-                    return job.stopped.result()
+                    break
                 if is_terminal(event):
                     adapter = type(self.adapter).__name__
                     raise TypeError(f"{adapter} yielded a {event.kind} event; only the engine ends a run")
-                if isinstance(event, InputRequired):
-                    if event.question_id in answers:
-                        continue
-                    waits = True
-                await writer.add(event)
-        if waits:
+                job.effects = True
+                if not isinstance(event, InputRequired):
+                    await writer.add(event)
+                elif event.question_id not in answers:
+                    # Asked when the adapter has returned: only then can an answer be of use.
+                    job.questions[event.question_id] = event
+        if job.stopped.done():
+            # Whoever stopped it says how it ends.
+            await asyncio.Future()
+        if job.questions:
             return None
         writer.hold()
         return Finished()
+
+    async def _time_left(self, job: _Job, cut_off: Sequence[LoggedEvent]) -> None:
+        """Set the deadline of a run that is taken up, by the times that the log has given."""
+        await job.writer.flush()
+        now = (await all_events(self.log, job.run.id, job.run.head))[-1].at
+        worked = (now - cut_off[0].at).total_seconds() if cut_off else 0
+        self._set_deadline(job, worked, (now - job.run.created_at).total_seconds())
+
+    def _set_deadline(self, job: _Job, worked: float, since_creation: float) -> None:
+        left = self._deadline - worked
+        late = Failed("deadline", f"it took longer than {self.spec.runs.deadline}", retryable=True)
+        given = job.run.request.deadline
+        if given is not None and given - since_creation < left:
+            left = given - since_creation
+            late = Failed("deadline", f"it took longer than the {given:g} s that its caller gave it")
+        job.deadline = asyncio.get_running_loop().call_later(max(left, 0), job.stop, late)
+
+
+def _since_answer(events: Sequence[LoggedEvent]) -> list[LoggedEvent]:
+    """The beginnings that came to no end, since a person last answered."""
+    begun: list[LoggedEvent] = []
+    for logged in events:
+        if isinstance(logged.event, Started):
+            begun.append(logged)
+        elif isinstance(logged.event, Answered):
+            begun.clear()
+    return begun
+
+
+def _nothing() -> None:
+    """Nobody watches."""
 
 
 async def _first(*futures: asyncio.Future[Any]) -> None:

@@ -15,10 +15,10 @@ _PAGE: Final = 1000
 _ENDED: Final = frozenset(state for state in RunState if state.terminal)
 
 
-async def all_events(log: RunLog, run_id: str) -> tuple[LoggedEvent, ...]:
-    """All events of a run so far."""
+async def all_events(log: RunLog, run_id: str, after: int = 0) -> tuple[LoggedEvent, ...]:
+    """All events of a run so far, or those with a number above `after`."""
     events: list[LoggedEvent] = []
-    while batch := await log.read(run_id, len(events), _PAGE):
+    while batch := await log.read(run_id, events[-1].seq if events else after, _PAGE):
         events += batch
         if len(batch) < _PAGE:
             break

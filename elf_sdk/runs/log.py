@@ -1,33 +1,51 @@
 """The run log: one small protocol, implemented in memory (volatile) and on the store (durable).
 
-A run is a row and its events. Only the engine that holds a run appends to it; whoever else wants something of a run
-asks that engine. What `append` and `create` have returned is as safe as the log promises (`RunLog.volatile`).
+A run is a row and its events. Whoever *holds* a run, and nobody else, appends to it: a process takes hold of a run when
+it makes it or claims it, and lets go at its end, when it waits for a person, or when its lease ran out and another
+process took the run away. Each hold has a number, the epoch, which every append is checked against. Who wants something
+of a run that another process holds leaves a command. What `append` and `create` have returned is as safe as the log
+promises (`RunLog.volatile`).
+
+Of one conversation one run works at a time. It has the *turn*; the others wait, in the order in which they were made.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Protocol
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final, Protocol
 
-from elf_sdk.errors import Conflict, NotFound
+from elf_sdk.errors import Conflict, NotFound, Retryable
 from elf_sdk.runs.events import Event, LoggedEvent, is_terminal
 from elf_sdk.runs.run import IdempotencyKey, Run, RunFilter, RunRequest, RunState, next_state
 from elf_sdk.store.waiters import Waiters
 
 __all__ = [
+    "WORK",
     "IdempotencyKey",
     "Run",
     "RunFilter",
     "RunLog",
     "RunRequest",
     "RunState",
+    "Stale",
     "Waiters",
     "check_end",
     "check_same",
+    "crowded",
     "goes_on",
+    "moved_on",
     "next_state",
     "refusal",
+    "stale",
 ]
+
+
+WORK: Final = "work"
+"""Key of the waiters that hear when there is a run to be claimed."""
+
+
+class Stale(Conflict):
+    """This process does not hold the run, or not any more: whoever works on it stops."""
 
 
 def check_end(run_id: str, events: Sequence[Event]) -> None:
@@ -63,19 +81,31 @@ class Placed(Protocol):
         """A value of `RunState`."""
         ...
 
-    @property
-    def head(self) -> int:
-        """How many events there are."""
-        ...
 
-
-def refusal(run_id: str, run: Placed | None) -> Conflict | NotFound:
-    """Why a run, or its absence, takes no events."""
+def refusal(run_id: str, run: Placed | None) -> Conflict | NotFound | None:
+    """Why a run, or its absence, takes no events at all; None where it may."""
     if run is None:
         return NotFound(f"there is no run {run_id!r}")
     if RunState(run.state).terminal:
         return Conflict(f"the run {run_id!r} has ended as {run.state}")
-    return Conflict(f"the run {run_id!r} has moved on to event {run.head}")
+    return None
+
+
+def stale(run_id: str) -> Stale:
+    """The refusal of an append by who does not hold the run."""
+    return Stale(f"the run {run_id!r} is not held by this process any more")
+
+
+def moved_on(run: Run, head: int, *, held: bool) -> Conflict:
+    """The refusal of a take."""
+    if held:
+        return Conflict(f"the run {run.id!r} is held by a process that works on it")
+    return Conflict(f"the run {run.id!r} has moved on to event {head}")
+
+
+def crowded(waiting: int) -> Retryable:
+    """The refusal of a run in a conversation where too many wait already."""
+    return Retryable(f"{waiting} messages wait in this conversation already; wait for an answer, and send it again")
 
 
 class RunLog(Protocol):
@@ -83,21 +113,37 @@ class RunLog(Protocol):
 
     volatile: bool
     """Whether everything is lost with the process. The methods of such a log never give way to the event loop."""
+    shared: bool
+    """Whether other processes may claim what this one lets go of."""
     waiters: Waiters
+    """Who is told of news: by a run's id, by `WORK`, and by `holder` when there are commands."""
 
-    async def claim(self, team: str) -> None:
-        """Keep other processes from running this team's work, for as long as the log is open.
-
-        Raises:
-            Conflict: another one does.
-        """
+    @property
+    def holder(self) -> str:
+        """This life of this process, as the log knows it."""
         ...
 
-    async def create(self, run_id: str, request: RunRequest, key: IdempotencyKey | None) -> tuple[Run, bool]:
+    def watch(self, alarm: Callable[[], None]) -> Callable[[], None]:
+        """Have `alarm` called when this process has lost what it held; returns how to stop that."""
+        ...
+
+    async def create(
+        self, run_id: str, request: RunRequest, key: IdempotencyKey | None, *, hold: bool = True, waiting: int = 10
+    ) -> tuple[Run, bool]:
         """A new queued run, and True; or the run that the key already made, and False.
+
+        Where its conversation is free the new run gets the turn, and this process holds it.
+
+        Args:
+            run_id: unique.
+            request: what is asked.
+            key: makes the start safe to repeat.
+            hold: False leaves the run for another process to claim.
+            waiting: how many runs may wait in a conversation.
 
         Raises:
             Conflict: the key was used for a different request.
+            Retryable: too many runs wait in this conversation.
         """
         ...
 
@@ -109,21 +155,61 @@ class RunLog(Protocol):
         """
         ...
 
-    async def append(self, run_id: str, events: Sequence[Event], head: int | None = None) -> tuple[LoggedEvent, ...]:
-        """Number and store events, move the head and the state, and notify, all or nothing.
+    async def append(
+        self, run_id: str, events: Sequence[Event], *, epoch: int | None = None, park: bool = False
+    ) -> tuple[LoggedEvent, ...]:
+        """Number and store events of a run that this process holds, move head and state, notify; all or nothing.
 
-        A caller that is cancelled meanwhile leaves the events to be stored all the same.
+        At its end, and when it is parked, nobody holds the run any more, and its turn goes to who waits. A caller that
+        is cancelled meanwhile leaves the events to be stored all the same.
 
         Args:
             run_id: whose events.
             events: in order; a terminal one only as the last.
-            head: where the run must still be; None takes it wherever it is.
+            epoch: of the hold; None stands for the present one.
+            park: let go of the run, because it waits for a person now.
 
         Raises:
-            Conflict: the run has ended; nothing may follow its terminal event. Or it is not at `head` any more.
+            Conflict: the run has ended; nothing may follow its terminal event.
             NotFound: there is no such run.
+            Stale: this process does not hold the run in this epoch.
             ValueError: an event cannot be encoded; nothing was stored.
         """
+        ...
+
+    async def take(self, run: Run, event: Event) -> Run:
+        """Append one event to a run that nobody holds: an answer, or its end.
+
+        After an answer the run has the turn and this process holds it; or it waits for its turn.
+
+        Raises:
+            Conflict: the run has ended, is not at `run.head` any more, or somebody holds it.
+            NotFound: there is no such run.
+        """
+        ...
+
+    async def claim(self, team: str, limit: int) -> tuple[Run, ...]:
+        """Hold runs of this team whose turn it is and whom nobody holds, the oldest first."""
+        ...
+
+    async def release(self, run: Run, *, unstarted: bool = False) -> None:
+        """Let go of a run that this process holds, so that another may claim it.
+
+        Args:
+            run: with the epoch of the hold.
+            unstarted: nothing was done yet that counts: whoever claims it begins anew.
+
+        Raises:
+            Stale: this process does not hold it any more.
+        """
+        ...
+
+    async def command(self, run: Run, event: Event) -> None:
+        """Ask whoever holds the run to end it like this. Kept until it does."""
+        ...
+
+    async def commands(self) -> tuple[tuple[str, Event], ...]:
+        """What others ask of the runs that this process holds: ids of runs, and how they are to end."""
         ...
 
     async def read(self, run_id: str, after: int = 0, limit: int = 1000) -> tuple[LoggedEvent, ...]:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
+import uuid
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from typing_extensions import override
 
 from elf_sdk.runs.events import Event, LoggedEvent, as_stored
 from elf_sdk.runs.log import (
+    WORK,
     IdempotencyKey,
     Run,
     RunFilter,
@@ -19,9 +22,12 @@ from elf_sdk.runs.log import (
     Waiters,
     check_end,
     check_same,
+    crowded,
     goes_on,
+    moved_on,
     next_state,
     refusal,
+    stale,
 )
 
 __all__ = ["MemoryLog"]
@@ -31,26 +37,43 @@ class MemoryLog(RunLog):
     """A `RunLog` that lives and dies with its process."""
 
     volatile = True
+    shared = False
 
     def __init__(self) -> None:
         self.waiters = Waiters()
+        self._holder = str(uuid.uuid4())
         self._runs: dict[str, Run] = {}
         self._events: dict[str, list[LoggedEvent]] = {}
         self._keys: dict[tuple[str, str, IdempotencyKey], str] = {}
+        # Who works in a conversation, then who waits, in order.
+        self._turns: defaultdict[str, list[str]] = defaultdict(list)
+
+    @property
+    @override
+    def holder(self) -> str:
+        return self._holder
 
     @override
-    async def claim(self, team: str) -> None:
-        """Nothing is to be done: nobody else has this log."""
+    def watch(self, alarm: Callable[[], None]) -> Callable[[], None]:
+        return lambda: None
 
     @override
-    async def create(self, run_id: str, request: RunRequest, key: IdempotencyKey | None) -> tuple[Run, bool]:
+    async def create(
+        self, run_id: str, request: RunRequest, key: IdempotencyKey | None, *, hold: bool = True, waiting: int = 10
+    ) -> tuple[Run, bool]:
         if key is not None:
             known = await self.find(request, key)
             if known is not None:
                 return known, False
+        turns = self._turns[request.conversation]
+        if len(turns) > waiting:
+            raise crowded(waiting)
+        if key is not None:
             self._keys[(request.team, request.owner.key, key)] = run_id
+        turns.append(run_id)
         now = datetime.now(UTC)
-        run = Run(run_id, request, RunState.QUEUED, 0, now, now)
+        turn = len(turns) == 1
+        run = Run(run_id, request, RunState.QUEUED, 0, now, now, now, int(turn), turn and hold)
         self._runs[run_id] = run
         self._events[run_id] = []
         return run, True
@@ -65,20 +88,91 @@ class MemoryLog(RunLog):
         return run
 
     @override
-    async def append(self, run_id: str, events: Sequence[Event], head: int | None = None) -> tuple[LoggedEvent, ...]:
+    async def append(
+        self, run_id: str, events: Sequence[Event], *, epoch: int | None = None, park: bool = False
+    ) -> tuple[LoggedEvent, ...]:
         run = self._runs.get(run_id)
-        if run is None or run.state.terminal or head not in (None, run.head):
-            raise refusal(run_id, run)
+        if (refused := refusal(run_id, run)) is not None:
+            raise refused
+        assert run is not None  # noqa: S101 - refused above
+        if not run.held or epoch not in (None, run.epoch):
+            raise stale(run_id)
+        logged, run = self._store(run, events)
+        if park or run.state.terminal:
+            run = self._runs[run_id] = replace(run, held=False)
+            self._hand_on(run)
+        self.waiters.notify((run_id,), works=goes_on(run.state))
+        return logged
+
+    @override
+    async def take(self, run: Run, event: Event) -> Run:
+        now = self._runs.get(run.id)
+        if (refused := refusal(run.id, now)) is not None:
+            raise refused
+        assert now is not None  # noqa: S101 - refused above
+        if now.held or now.head != run.head:
+            raise moved_on(run, now.head, held=now.held)
+        parked = now.state.waits
+        _, taken = self._store(now, [event])
+        turns = self._turns[run.request.conversation]
+        if taken.state.terminal:
+            if not parked:
+                self._hand_on(taken)
+        else:
+            turns.append(run.id)
+            taken = self._runs[run.id] = replace(taken, epoch=taken.epoch + 1, held=len(turns) == 1)
+        self.waiters.notify((run.id,), works=goes_on(taken.state))
+        return taken
+
+    def _store(self, run: Run, events: Sequence[Event]) -> tuple[tuple[LoggedEvent, ...], Run]:
         # So that this log shows what the durable one would.
         stored = [as_stored(event) for event in events]
-        check_end(run_id, stored)
+        check_end(run.id, stored)
         now = datetime.now(UTC)
-        logged = tuple(LoggedEvent(run_id, run.head + place, now, event) for place, event in enumerate(stored, start=1))
-        self._events[run_id].extend(logged)
+        logged = tuple(LoggedEvent(run.id, run.head + place, now, event) for place, event in enumerate(stored, start=1))
+        self._events[run.id].extend(logged)
         state = next_state(run.state, stored)
-        self._runs[run_id] = Run(run_id, run.request, state, run.head + len(logged), run.created_at, now)
-        self.waiters.notify((run_id,), works=goes_on(state))
-        return logged
+        changed_at = now if state is not run.state else run.changed_at
+        head = run.head + len(logged)
+        moved = Run(run.id, run.request, state, head, run.created_at, now, changed_at, run.epoch, run.held)
+        self._runs[run.id] = moved
+        return logged, moved
+
+    def _hand_on(self, run: Run) -> None:
+        conversation = run.request.conversation
+        turns = self._turns[conversation]
+        if run.id in turns:
+            turns.remove(run.id)
+        if turns:
+            self.waiters.notify((WORK,))
+        else:
+            del self._turns[conversation]
+
+    @override
+    async def claim(self, team: str, limit: int) -> tuple[Run, ...]:
+        claimed: list[Run] = []
+        for run in [self._runs[turns[0]] for turns in self._turns.values() if turns]:
+            if len(claimed) < limit and not run.held and run.request.team == team:
+                claimed.append(replace(run, epoch=run.epoch + 1, held=True))
+                self._runs[run.id] = claimed[-1]
+        return tuple(claimed)
+
+    @override
+    async def release(self, run: Run, *, unstarted: bool = False) -> None:
+        now = self._runs[run.id]
+        if not now.held or now.epoch != run.epoch:
+            raise stale(run.id)
+        state = RunState.QUEUED if unstarted else now.state
+        self._runs[run.id] = replace(now, held=False, epoch=now.epoch + 1, state=state, changed_at=datetime.now(UTC))
+        self.waiters.notify((WORK, run.id))
+
+    @override
+    async def command(self, run: Run, event: Event) -> None:
+        """Nobody else holds a run of this log, so there is nobody to be asked."""
+
+    @override
+    async def commands(self) -> tuple[tuple[str, Event], ...]:
+        return ()
 
     @override
     async def read(self, run_id: str, after: int = 0, limit: int = 1000) -> tuple[LoggedEvent, ...]:

@@ -104,6 +104,8 @@ class RunRequest:
         context_id: the conversation, as the caller names it.
         text: what is asked; cleaned like the text of events.
         metadata: JSON that protocols keep with the run, such as the message id, or the chain of teams.
+        deadline: seconds that the caller leaves for the work; None where the team's own bound holds alone. A repeat
+            with less time left is still the same request.
     """
 
     team: str
@@ -111,6 +113,7 @@ class RunRequest:
     context_id: str
     text: str
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    deadline: float | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         # A frozen dataclass leaves no other way to keep out what no store takes.
@@ -143,6 +146,9 @@ class Run:
         head: how many events there are.
         created_at: aware, by the store's clock.
         updated_at: when the last event was stored.
+        changed_at: when the state was last another one.
+        epoch: how often somebody has begun to hold it.
+        held: whether this process holds it, and nobody else may append to it.
     """
 
     id: str
@@ -151,6 +157,9 @@ class Run:
     head: int
     created_at: datetime
     updated_at: datetime
+    changed_at: datetime
+    epoch: int = field(default=0, compare=False)
+    held: bool = field(default=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,13 +24,19 @@ class RunWriter:
 
     A failure of the log is raised by the next call.
 
+    Args:
+        log: where they go.
+        run_id: whose they are.
+        epoch: in which this process holds the run.
+
     Attributes:
         failure: what the log raised, once it has.
     """
 
-    def __init__(self, log: RunLog, run_id: str) -> None:
+    def __init__(self, log: RunLog, run_id: str, epoch: int) -> None:
         self._log = log
         self._run_id = run_id
+        self._epoch = epoch
         self._buffer: list[Event] = []
         self._flushing: asyncio.Task[None] | None = None
         self._urgent = asyncio.Event()
@@ -75,12 +81,22 @@ class RunWriter:
 
         When it raises, what was taken and not stored is given up, and `end` may be called again.
         """
+        await self._finish((event,), park=False)
+
+    async def park(self, questions: tuple[Event, ...]) -> None:
+        """Write what a person is asked, together with all that was taken, and let go of the run.
+
+        When it raises, what was taken and not stored is given up, and the run has to be ended.
+        """
+        await self._finish(questions, park=True)
+
+    async def _finish(self, events: tuple[Event, ...], *, park: bool) -> None:
         self.hold()
         if self._flushing is not None:
             await asyncio.wait({self._flushing})
             self._raise_failure()
         batch, self._buffer = self._buffer, []
-        await self._log.append(self._run_id, [*coalesce(batch), event])
+        await self._log.append(self._run_id, [*coalesce(batch), *events], epoch=self._epoch, park=park)
 
     def _raise_failure(self) -> None:
         task = self._flushing
@@ -103,7 +119,7 @@ class RunWriter:
                     continue
                 self._urgent.clear()
                 batch, self._buffer = self._buffer, []
-                await self._log.append(self._run_id, coalesce(batch))
+                await self._log.append(self._run_id, coalesce(batch), epoch=self._epoch)
                 self._flushed_at = loop.time()
         except Exception as error:
             self.failure = error

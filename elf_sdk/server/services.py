@@ -125,13 +125,18 @@ async def open_services(settings: Settings, org: Org | None = None) -> AsyncGene
         store = store_at(store_path, settings.database_url)
         await store.open()
         stack.push_async_callback(store.close)
+        run_log: RunLog = MemoryLog()
+        if not volatile:
+            run_log = durable = DurableLog(store)
+            await durable.open()
+            stack.push_async_callback(durable.close)
         http = await stack.enter_async_context(httpx.AsyncClient(timeout=httpx.Timeout(30, read=None)))
         offline = OfflineModel()
         stack.callback(offline.stop)
         yield Services(
             settings=settings,
             secret=secret,
-            log=MemoryLog() if volatile else DurableLog(store),
+            log=run_log,
             delegations=Delegations(store),
             http=http,
             offline=offline,

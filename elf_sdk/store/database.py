@@ -14,7 +14,7 @@ from typing import Any, Final, Generic, NamedTuple, Protocol, TypeVar
 from elf_sdk.errors import ElfError
 from elf_sdk.store.waiters import Waiters
 
-__all__ = ["Connection", "EventRow", "Group", "HeadRow", "MovedRow", "RunRow", "Store", "moment"]
+__all__ = ["AddedRow", "Connection", "EventRow", "Group", "HeadRow", "MovedRow", "RunRow", "Store", "moment"]
 
 T = TypeVar("T")
 ItemT = TypeVar("ItemT")
@@ -38,18 +38,30 @@ class RunRow(NamedTuple):
     text: str
     metadata: str
     digest: str
+    conversation: str
+    deadline: int | None
     protocol: str | None
     operation: str | None
     key: str | None
 
 
+class AddedRow(NamedTuple):
+    """A run that was added: when, whether it is its turn, and how many wait in its conversation."""
+
+    created_at: int
+    its_turn: bool
+    waiting: int
+
+
 class HeadRow(NamedTuple):
-    """Where a run is; `now` is the database's clock, in milliseconds since 1970."""
+    """Where a run is, and who holds it; `now` is the database's clock, in milliseconds since 1970."""
 
     id: str
     head: int
     state: str
+    holder: str | None
     epoch: int
+    changed_at: int
     now: int
 
 
@@ -65,11 +77,14 @@ class EventRow(NamedTuple):
 
 
 class MovedRow(NamedTuple):
-    """Where a run is to be."""
+    """Where a run is to be, and who is to hold it."""
 
     id: str
     head: int
     state: str
+    holder: str | None
+    epoch: int
+    changed_at: int
     at: int
 
 
@@ -90,16 +105,27 @@ class Cursor(Protocol):
 class Connection(Protocol):
     """What a change or a query works with, in the store's own thread.
 
-    SQL is what both databases understand, with `?` for values, and `elf_now()` for the database's clock: whole
-    milliseconds since 1970, UTC. The other methods are what the two do best in ways of their own.
+    SQL is what both databases understand, with `?` for values, `elf_now()` for the database's clock (whole milliseconds
+    since 1970, UTC), and `elf_uptime()` for how long it has run. The other methods are what the two do best in ways of
+    their own.
+
+    Attributes:
+        skip_locked: ends a SELECT of rows that nobody else is to change before the commit; rows that somebody else is
+            changing are left out.
     """
+
+    skip_locked: str
 
     def execute(self, statement: str, values: Sequence[Any] = (), /) -> Cursor:
         """Run one statement."""
         ...
 
-    def add_runs(self, rows: Sequence[RunRow]) -> dict[str, int]:
-        """Add queued runs with their keys; the time of creation by id, without those whose id or key is there."""
+    def add_runs(self, rows: Sequence[RunRow], holder: str | None) -> dict[str, AddedRow]:
+        """Add queued runs with their keys, without those whose id or key is there.
+
+        Where a conversation is free, the first of its runs gets the turn, and `holder` holds it where one is given;
+        the others wait.
+        """
         ...
 
     def lock_runs(self, ids: Collection[str]) -> dict[str, HeadRow | None]:
@@ -109,8 +135,21 @@ class Connection(Protocol):
         """
         ...
 
-    def add_events(self, events: Sequence[EventRow], moved: Sequence[MovedRow]) -> None:
-        """Add events of locked runs, move their heads, and let other processes know after the commit."""
+    def add_events(self, events: Sequence[EventRow], moved: Sequence[MovedRow], free: Sequence[str]) -> set[str]:
+        """Add events of locked runs and move them on; after the commit, let all processes know.
+
+        Args:
+            events: numbered.
+            moved: the runs that they belong to.
+            free: those of them that give up their turn and need no commands any more.
+
+        Returns:
+            Those of `free` that keep the turn as yet, because others wait for it.
+        """
+        ...
+
+    def notify(self, keys: Sequence[str]) -> None:
+        """After the commit, wake who waits for these keys, in all processes."""
         ...
 
 
@@ -133,9 +172,16 @@ class Store(Protocol):
 
     Attributes:
         waiters: who is told when a run changes, by this process or by another.
+        shared: whether other processes may use it at the same time.
     """
 
     waiters: Waiters
+    shared: bool
+
+    @property
+    def connected_since(self) -> float | None:
+        """Monotonic seconds since when changes were possible without a break; None while they are not."""
+        ...
 
     async def open(self) -> None:
         """Connect, and see that the schema is this release's.
@@ -151,14 +197,6 @@ class Store(Protocol):
 
     async def close(self) -> None:
         """Finish what waits, then disconnect."""
-        ...
-
-    async def claim(self, team: str) -> None:
-        """Keep other processes from serving this team, until `close`.
-
-        Raises:
-            Conflict: another one does.
-        """
         ...
 
     async def write(self, change: Callable[[Connection], T], then: Callable[[T], None] | None = None) -> T:

@@ -21,8 +21,8 @@ from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
 from typing_extensions import override
 
-from elf_sdk.errors import BadInput, Conflict, ElfError, Failure, Retryable
-from elf_sdk.store.database import Connection, Cursor, EventRow, HeadRow, MovedRow, RunRow
+from elf_sdk.errors import BadInput, ElfError, Failure, Retryable
+from elf_sdk.store.database import AddedRow, Connection, Cursor, EventRow, HeadRow, MovedRow, RunRow
 from elf_sdk.store.schema import check
 from elf_sdk.store.worker import Call, Lost, Session, WorkedStore, Worker, each, together
 
@@ -36,8 +36,6 @@ _PATIENCE: Final = 10.0
 """Seconds for which a change waits for a server that is away."""
 _PATIENCE_UNKNOWN: Final = 60.0
 """The same for a change that may have been committed: no answer is better than a wrong one."""
-_CLAIM_PATIENCE: Final = 6.0
-"""Seconds for a process that has just gone to be noticed by the server, also when its machine has gone with it."""
 _PAUSES: Final = (0.0, 0.1, 0.2, 0.5)
 """Seconds between tries to connect; the last one over and over."""
 _PROBE: Final = 1.0
@@ -64,38 +62,56 @@ _HOW: Final = (
     "SELECT current_schema(), current_setting('search_path'), current_setting('synchronous_commit'), "
     "current_setting('fsync'), current_setting('server_encoding'), current_setting('server_version_num')::int"
 )
-_CLAIM: Final = "SELECT pg_try_advisory_lock(hashtextextended(?, 0))"
 _OLDEST: Final = 130000
 _ADD_RUNS: Final = """
 WITH new AS (
     SELECT * FROM unnest(%s::text[], %s::text[], %s::text[], %s::text[], %s::text[], %s::text[], %s::text[],
-        %s::text[], %s::text[], %s::text[], %s::text[]) WITH ORDINALITY
-        AS new (id, team, issuer, subject, context_id, text, metadata, digest, protocol, operation, key, place)
+        %s::text[], %s::text[], %s::bigint[], %s::text[], %s::text[], %s::text[]) WITH ORDINALITY AS new (id, team,
+        issuer, subject, context_id, text, metadata, digest, conversation, deadline, protocol, operation, key, place)
 ), keys AS (
     INSERT INTO idempotency_keys
         (team, owner_issuer, owner_subject, protocol, operation, key, run_id, digest, created_at)
     SELECT team, issuer, subject, protocol, operation, key, id, digest, elf_now() FROM new WHERE key IS NOT NULL
     ORDER BY team, issuer, subject, protocol, operation, key, place
     ON CONFLICT DO NOTHING RETURNING run_id
+), fresh AS (
+    SELECT * FROM new WHERE id IN (SELECT run_id FROM keys)
+        OR key IS NULL AND NOT EXISTS (SELECT FROM runs WHERE runs.id = new.id)
+), asked AS (
+    SELECT conversation, (array_agg(id ORDER BY place))[1] AS first, count(*) AS many FROM fresh GROUP BY conversation
+), taken AS (
+    INSERT INTO turns (conversation, run_id, waiting)
+    SELECT conversation, first, many - 1 FROM asked ORDER BY conversation
+    ON CONFLICT (conversation) DO UPDATE SET waiting = turns.waiting + excluded.waiting + 1
+    RETURNING conversation, run_id, waiting
 )
-INSERT INTO runs
-    (id, team, owner_issuer, owner_subject, context_id, text, metadata, digest, state, created_at, updated_at)
-SELECT id, team, issuer, subject, context_id, text, metadata, digest, 'queued', now, now
-FROM new, (SELECT elf_now() AS now) AS clock
-WHERE key IS NULL OR id IN (SELECT run_id FROM keys) ORDER BY place
-ON CONFLICT (id) DO NOTHING RETURNING id, created_at
+INSERT INTO runs (id, team, owner_issuer, owner_subject, context_id, text, metadata, digest, conversation, deadline,
+    state, holder, epoch, created_at, updated_at, changed_at)
+SELECT id, team, issuer, subject, context_id, text, metadata, digest, conversation, deadline,
+    'queued', CASE WHEN run_id = id THEN %s::text END, (run_id = id)::int, now, now, now
+FROM fresh JOIN taken USING (conversation), (SELECT elf_now() AS now) AS clock ORDER BY place
+RETURNING id, created_at, epoch = 1,
+    (SELECT waiting FROM taken WHERE taken.conversation = runs.conversation)
 """
-_LOCK_RUNS: Final = "SELECT id, head, state, epoch, elf_now() FROM runs WHERE id = ANY(%s) ORDER BY id FOR UPDATE"
+_LOCK_RUNS: Final = (
+    "SELECT id, head, state, holder, epoch, changed_at, elf_now() FROM runs WHERE id = ANY(%s) ORDER BY id FOR UPDATE"
+)
 _ADD_EVENTS: Final = """
 WITH added AS (
     INSERT INTO events (run_id, seq, epoch, kind, data, at)
     SELECT * FROM unnest(%s::text[], %s::bigint[], %s::bigint[], %s::text[], %s::text[], %s::bigint[])
 ), moved AS (
-    UPDATE runs SET head = to_be.head, state = to_be.state, updated_at = to_be.at
-    FROM unnest(%s::text[], %s::bigint[], %s::text[], %s::bigint[]) AS to_be (id, head, state, at)
+    UPDATE runs SET head = to_be.head, state = to_be.state, holder = to_be.holder, epoch = to_be.epoch,
+        changed_at = to_be.changed_at, updated_at = to_be.at
+    FROM unnest(%s::text[], %s::bigint[], %s::text[], %s::text[], %s::bigint[], %s::bigint[], %s::bigint[])
+        AS to_be (id, head, state, holder, epoch, changed_at, at)
     WHERE runs.id = to_be.id
+), obeyed AS (
+    DELETE FROM commands WHERE run_id = ANY(%s::text[])
+), freed AS (
+    DELETE FROM turns WHERE run_id = ANY(%s::text[]) AND waiting = 0 RETURNING run_id
 )
-SELECT pg_notify(%s, payload) FROM unnest(%s::text[]) AS payload
+SELECT (SELECT array_agg(run_id) FROM freed), pg_notify(%s, payload) FROM unnest(%s::text[]) AS payload
 """
 
 
@@ -171,6 +187,8 @@ class PostgresStore(WorkedStore):
         listens: whether news of other processes come by notification. Known once open.
     """
 
+    shared = True
+
     def __init__(self, url: str, *, listen: bool | None = None) -> None:
         self.address = Address(url)
         super().__init__(self.address.name)
@@ -178,7 +196,6 @@ class PostgresStore(WorkedStore):
         self._listen = listen
         self._settings: Sequence[str] = ()
         self._channel = ""
-        self._schema = ""
         self._news: asyncio.Task[None] | None = None
         self._listener: psycopg.AsyncConnection[Any] | None = None
         self._closing = Event()
@@ -195,7 +212,6 @@ class PostgresStore(WorkedStore):
             schema = await asyncio.to_thread(self._inspect)
             # Channels belong to the database, not to the schema, and their names are as short as all others.
             self._channel = f"elf_{schema}".encode()[:63].decode(errors="ignore")
-            self._schema = schema
             if self.listens:
                 self._listener = await self.address.listen(self._channel)
             if self._listen is None and not await self._hears():
@@ -287,35 +303,10 @@ class PostgresStore(WorkedStore):
         for worker in workers:
             await asyncio.to_thread(worker.stop)
 
+    @property
     @override
-    async def claim(self, team: str) -> None:
-        if not self.listens:
-            log.warning(
-                "%s is behind a pooler, where nothing keeps a second server of %s away; start only one",
-                self.address.name,
-                team,
-            )
-            return
-        lock = f"elf serves {self._schema} {team}"
-        taken = Conflict(
-            f"{team} is served from {self.address.name} by another process already; stop that one, "
-            "because for now only one replica may serve a team"
-        )
-
-        def take(connection: Connection) -> None:
-            if connection.execute(_CLAIM, (lock,)).fetchone() != (True,):
-                raise taken
-
-        until = time.monotonic() + _CLAIM_PATIENCE
-        while True:
-            try:
-                await self.write(take)
-                break
-            except Conflict:
-                if time.monotonic() > until:
-                    raise
-                await asyncio.sleep(0.1)
-        self._writing.claims[lock] = taken
+    def connected_since(self) -> float | None:
+        return self._writing.connected_since
 
     def _write(self, calls: Sequence[Call]) -> list[Call]:
         try:
@@ -363,7 +354,7 @@ class PostgresStore(WorkedStore):
                 if self.listens and self._listener is None:
                     self._listener = await self.address.listen(self._channel)
                     # What came while nobody listened.
-                    self.waiters.notify(self.waiters.runs)
+                    self.waiters.notify(self.waiters.keys)
                 if self._listener is None:
                     await asyncio.sleep(_POLL_ONLY)
                 else:
@@ -382,7 +373,7 @@ class PostgresStore(WorkedStore):
 
     async def _changed(self, before: Mapping[str, int]) -> dict[str, int]:
         """Notify of runs that are not where they were; the first look at a run counts as news."""
-        wanted = self.waiters.runs
+        wanted = self.waiters.keys
         if not wanted:
             return {}
         heads = await self.read(lambda connection: _heads(connection, wanted))
@@ -410,9 +401,6 @@ class _Link:
         settings: what a session, or where that means nothing a transaction, begins with.
         channel: for notifications.
         pooled: whether each transaction may be on another server connection, so that nothing of a session is kept.
-
-    Attributes:
-        claims: locks that the session holds, each with what is wrong when it cannot be had again.
     """
 
     def __init__(self, address: Address, settings: Sequence[str], channel: str, *, pooled: bool) -> None:
@@ -421,14 +409,13 @@ class _Link:
         self._channel = channel
         self._pooled = pooled
         self._session: _Session | None = None
-        self.claims: dict[str, Conflict] = {}
+        self.connected_since: float | None = None
 
     def session(self) -> _Session:
         """The session, connected.
 
         Raises:
             BadInput: the server refuses this user or database.
-            Conflict: what this process held, another one has taken meanwhile.
             Lost: there is no answer for now.
         """
         if self._session is None:
@@ -436,17 +423,12 @@ class _Link:
             try:
                 if not self._pooled:
                     raw.execute(self._all("SESSION"))
-                for lock, taken in self.claims.items():
-                    if raw.execute(_translated(_CLAIM), (lock,)).fetchone() != (True,):
-                        raise taken
-            except Conflict:
-                raw.close()
-                raise
             except psycopg.Error as error:
                 raw.close()
                 raise Lost(f"{self._address.name} went away: {error}") from error
             begin = b"BEGIN; " + self._all("LOCAL") if self._pooled else b"BEGIN"
             self._session = _Session(raw, self._address.name, begin, self._channel, pooled=self._pooled)
+            self.connected_since = time.monotonic()
         return self._session
 
     def _all(self, scope: str) -> bytes:
@@ -454,12 +436,15 @@ class _Link:
 
     def close(self) -> None:
         """Disconnect."""
+        self.connected_since = None
         if self._session is not None:
             self._session.close()
             self._session = None
 
 
 class _Session(Session):
+    skip_locked = "FOR UPDATE SKIP LOCKED"
+
     def __init__(
         self, raw: psycopg.Connection[tuple[Any, ...]], name: str, begin: bytes, channel: str, *, pooled: bool
     ) -> None:
@@ -489,8 +474,9 @@ class _Session(Session):
             self.rollback()
 
     @override
-    def add_runs(self, rows: Sequence[RunRow]) -> dict[str, int]:
-        return dict(self._raw.execute(_ADD_RUNS, _columns(rows, len(RunRow._fields))).fetchall())
+    def add_runs(self, rows: Sequence[RunRow], holder: str | None) -> dict[str, AddedRow]:
+        added = self._raw.execute(_ADD_RUNS, [*_columns(rows, len(RunRow._fields)), holder])
+        return {run_id: AddedRow(*about) for run_id, *about in added.fetchall()}
 
     @override
     def lock_runs(self, ids: Collection[str]) -> dict[str, HeadRow | None]:
@@ -504,10 +490,18 @@ class _Session(Session):
         return locked
 
     @override
-    def add_events(self, events: Sequence[EventRow], moved: Sequence[MovedRow]) -> None:
+    def add_events(self, events: Sequence[EventRow], moved: Sequence[MovedRow], free: Sequence[str]) -> set[str]:
         columns = _columns(events, len(EventRow._fields)) + _columns(moved, len(MovedRow._fields))
         payloads = list(_payloads(row.id for row in moved))
-        self._raw.execute(_ADD_EVENTS, [*columns, self._channel, payloads])
+        ended = list(free)
+        row = self._raw.execute(_ADD_EVENTS, [*columns, ended, ended, self._channel, payloads]).fetchone()
+        assert row is not None  # noqa: S101 - there is a payload for what was moved
+        return set(free).difference(row[0] or ())
+
+    @override
+    def notify(self, keys: Sequence[str]) -> None:
+        payloads = list(_payloads(keys))
+        self._raw.execute("SELECT pg_notify(%s, payload) FROM unnest(%s::text[]) AS payload", [self._channel, payloads])
 
     @override
     def begin(self) -> None:

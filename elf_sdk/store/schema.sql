@@ -19,10 +19,14 @@ CREATE TABLE runs (
     epoch INTEGER DEFAULT 0 NOT NULL,
     created_at INTEGER NOT NULL,
     updated_at INTEGER NOT NULL,
+    conversation TEXT DEFAULT '' NOT NULL,
+    changed_at INTEGER DEFAULT 0 NOT NULL,
+    deadline INTEGER,
+    build TEXT,
+    compacted INTEGER DEFAULT 0 NOT NULL,
     PRIMARY KEY (number),
     UNIQUE (id)
 );
-CREATE INDEX runs_by_state ON runs (team, state);
 CREATE INDEX runs_by_conversation ON runs (team, owner_issuer, owner_subject, context_id);
 CREATE TABLE events (
     run_id TEXT NOT NULL,
@@ -73,6 +77,72 @@ CREATE TABLE outbox (
     delegation_id TEXT NOT NULL,
     attempts INTEGER DEFAULT 0 NOT NULL,
     next_attempt_at INTEGER NOT NULL,
+    holder TEXT,
     PRIMARY KEY (delegation_id),
     FOREIGN KEY(delegation_id) REFERENCES delegations (id) ON DELETE CASCADE
 );
+CREATE INDEX runs_by_state ON runs (team, state, changed_at);
+CREATE INDEX runs_by_change ON runs (team, owner_issuer, owner_subject, changed_at, number);
+CREATE INDEX runs_idle ON runs (conversation, number) WHERE holder IS NULL AND state IN ('queued', 'working');
+CREATE INDEX runs_by_holder ON runs (holder);
+CREATE TABLE leases (
+    holder TEXT NOT NULL,
+    name TEXT NOT NULL,
+    started_at INTEGER NOT NULL,
+    expires_at INTEGER NOT NULL,
+    PRIMARY KEY (holder)
+);
+CREATE TABLE turns (
+    conversation TEXT NOT NULL,
+    run_id TEXT NOT NULL,
+    waiting INTEGER DEFAULT 0 NOT NULL,
+    PRIMARY KEY (conversation)
+) WITHOUT ROWID;
+CREATE UNIQUE INDEX turns_by_run ON turns (run_id);
+CREATE TABLE commands (
+    number INTEGER NOT NULL,
+    run_id TEXT NOT NULL,
+    kind TEXT NOT NULL,
+    data TEXT NOT NULL,
+    created_at INTEGER NOT NULL,
+    PRIMARY KEY (number),
+    FOREIGN KEY(run_id) REFERENCES runs (id) ON DELETE CASCADE
+);
+CREATE INDEX commands_by_run ON commands (run_id);
+CREATE TABLE push_configs (
+    run_id TEXT NOT NULL,
+    config_id TEXT NOT NULL,
+    team TEXT NOT NULL,
+    url TEXT NOT NULL,
+    token TEXT NOT NULL,
+    scheme TEXT NOT NULL,
+    credentials TEXT NOT NULL,
+    sent_seq INTEGER NOT NULL,
+    attempts INTEGER DEFAULT 0 NOT NULL,
+    next_attempt_at INTEGER NOT NULL,
+    claimed_until INTEGER DEFAULT 0 NOT NULL,
+    ended TEXT,
+    created_at INTEGER NOT NULL,
+    PRIMARY KEY (run_id, config_id),
+    FOREIGN KEY(run_id) REFERENCES runs (id) ON DELETE CASCADE
+) WITHOUT ROWID;
+CREATE INDEX push_configs_due ON push_configs (team, ended, next_attempt_at);
+CREATE TABLE usage (
+    run_id TEXT NOT NULL,
+    seq INTEGER NOT NULL,
+    team TEXT NOT NULL,
+    owner_issuer TEXT NOT NULL,
+    owner_subject TEXT NOT NULL,
+    model TEXT NOT NULL,
+    input_tokens INTEGER NOT NULL,
+    output_tokens INTEGER NOT NULL,
+    cost INTEGER,
+    at INTEGER NOT NULL,
+    PRIMARY KEY (run_id, seq)
+) WITHOUT ROWID;
+CREATE INDEX usage_by_team ON usage (team, at);
+CREATE TABLE facts (
+    name TEXT NOT NULL,
+    value TEXT NOT NULL,
+    PRIMARY KEY (name)
+) WITHOUT ROWID;

@@ -20,7 +20,7 @@ from typing import Any, Final, TypeVar
 from typing_extensions import override
 
 from elf_sdk.errors import BadInput, ElfError, Failure, Missing, Retryable
-from elf_sdk.store.database import Cursor, EventRow, HeadRow, MovedRow, RunRow
+from elf_sdk.store.database import AddedRow, Cursor, EventRow, HeadRow, MovedRow, RunRow
 from elf_sdk.store.lock import FileLock
 from elf_sdk.store.schema import prepare
 from elf_sdk.store.worker import Session, WorkedStore, Worker, each, together
@@ -36,14 +36,20 @@ _BUSY_TIMEOUT: Final = 5000
 _OLDEST: Final = (3, 35)
 """The first SQLite with RETURNING."""
 _RUN: Final = (
-    "INSERT INTO runs (id, team, owner_issuer, owner_subject, context_id, text, metadata, digest, state, created_at, "
-    "updated_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, 'queued', ?, ?) ON CONFLICT DO NOTHING"
+    "INSERT INTO runs (id, team, owner_issuer, owner_subject, context_id, text, metadata, digest, conversation, "
+    "deadline, state, holder, epoch, created_at, updated_at, changed_at) "
+    "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'queued', ?, ?, ?, ?, ?)"
 )
 _KEY: Final = (
     "INSERT INTO idempotency_keys (team, owner_issuer, owner_subject, protocol, operation, key, run_id, digest, "
     "created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
+_TURN: Final = (
+    "INSERT INTO turns (conversation, run_id) VALUES (?, ?) "
+    "ON CONFLICT (conversation) DO UPDATE SET waiting = waiting + 1 RETURNING run_id, waiting"
+)
 _EVENT: Final = "INSERT INTO events (run_id, seq, epoch, kind, data, at) VALUES (?, ?, ?, ?, ?, ?)"
+_MOVE: Final = "UPDATE runs SET head = ?, state = ?, holder = ?, epoch = ?, changed_at = ?, updated_at = ? WHERE id = ?"
 _KNOWN: Final = (
     "SELECT 1 FROM idempotency_keys WHERE team = ? AND owner_issuer = ? AND owner_subject = ? AND protocol = ? "
     "AND operation = ? AND key = ?"
@@ -56,6 +62,9 @@ class SQLiteStore(WorkedStore):
     Args:
         path: the file; made with its directory where there is none.
     """
+
+    shared = False
+    connected_since = 0.0
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -105,12 +114,10 @@ class SQLiteStore(WorkedStore):
             self._lock.release()
             self._lock = None
 
-    @override
-    async def claim(self, team: str) -> None:
-        """Nothing is to be done: the file is this process's own."""
-
 
 class _Session(Session):
+    skip_locked = ""
+
     def __init__(self, raw: sqlite3.Connection, path: Path) -> None:
         self._raw = raw
         self._path = path
@@ -121,39 +128,51 @@ class _Session(Session):
         return self._raw.execute(statement, values)
 
     @override
-    def add_runs(self, rows: Sequence[RunRow]) -> dict[str, int]:
+    def add_runs(self, rows: Sequence[RunRow], holder: str | None) -> dict[str, AddedRow]:
         now = _now()
-        added: dict[str, int] = {}
+        added: dict[str, AddedRow] = {}
+        waits: dict[str, int] = {}
         for row in rows:
             owner = (row.team, row.owner_issuer, row.owner_subject)
             key = (row.protocol, row.operation, row.key)
             if row.key is not None and self._raw.execute(_KNOWN, (*owner, *key)).fetchone():
                 continue
-            if self._raw.execute(_RUN, (*row[:8], now, now)).rowcount:
-                added[row.id] = now
-                if row.key is not None:
-                    self._raw.execute(_KEY, (*owner, *key, row.id, row.digest, now))
-        return added
+            if self._raw.execute("SELECT 1 FROM runs WHERE id = ?", (row.id,)).fetchone():
+                continue
+            whose, waiting = self._raw.execute(_TURN, (row.conversation, row.id)).fetchone()
+            held = whose == row.id
+            self._raw.execute(_RUN, (*row[:10], holder if held else None, int(held), now, now, now))
+            if row.key is not None:
+                self._raw.execute(_KEY, (*owner, *key, row.id, row.digest, now))
+            added[row.id] = AddedRow(now, held, 0)
+            waits[row.conversation] = waiting
+        return {row.id: added[row.id]._replace(waiting=waits[row.conversation]) for row in rows if row.id in added}
 
     @override
     def lock_runs(self, ids: Collection[str]) -> dict[str, HeadRow | None]:
         # The transaction locks the whole file.
         now = _now()
-        statement = f"SELECT id, head, state, epoch FROM runs WHERE id IN ({', '.join('?' * len(ids))})"  # noqa: S608 - values are bound
-        return {
-            run_id: HeadRow(run_id, head, state, epoch, now)
-            for run_id, head, state, epoch in self._raw.execute(statement, tuple(ids))
-        }
+        statement = (
+            "SELECT id, head, state, holder, epoch, changed_at FROM runs "  # noqa: S608 - values are bound
+            f"WHERE id IN ({', '.join('?' * len(ids))})"
+        )
+        return {row[0]: HeadRow._make((*row, now)) for row in self._raw.execute(statement, tuple(ids))}
 
     @override
-    def add_events(self, events: Sequence[EventRow], moved: Sequence[MovedRow]) -> None:
+    def add_events(self, events: Sequence[EventRow], moved: Sequence[MovedRow], free: Sequence[str]) -> set[str]:
         # Nobody has to be told: one process serves a file.
-        self._raw.executemany(
-            "INSERT INTO events (run_id, seq, epoch, kind, data, at) VALUES (?, ?, ?, ?, ?, ?)", events
-        )
-        self._raw.executemany(
-            "UPDATE runs SET head = ?, state = ?, updated_at = ? WHERE id = ?", [(*row[1:], row.id) for row in moved]
-        )
+        self._raw.executemany(_EVENT, events)
+        self._raw.executemany(_MOVE, [(*row[1:], row.id) for row in moved])
+        kept: set[str] = set()
+        for run_id in free:
+            self._raw.execute("DELETE FROM commands WHERE run_id = ?", (run_id,))
+            if not self._raw.execute("DELETE FROM turns WHERE run_id = ? AND waiting = 0", (run_id,)).rowcount:
+                kept.add(run_id)
+        return kept
+
+    @override
+    def notify(self, keys: Sequence[str]) -> None:
+        """Nobody has to be told: one process serves a file."""
 
     @override
     def begin(self) -> None:
@@ -196,6 +215,8 @@ def _connect(path: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=_BUSY_TIMEOUT / 1000)
     try:
         connection.create_function("elf_now", 0, _now)
+        # A file does not go away: it has been there for as long as anybody asks.
+        connection.create_function("elf_uptime", 0, _now)
         for pragma, value, wanted in (
             ("journal_mode", "WAL", "wal"),
             ("synchronous", "FULL", 2),

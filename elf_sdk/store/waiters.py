@@ -1,4 +1,4 @@
-"""Who waits for news of which run, in this process."""
+"""Who waits for news of what, in this process: of a run by its id, or of work that somebody has to do."""
 
 from __future__ import annotations
 
@@ -17,39 +17,41 @@ class Waiters:
     """
 
     def __init__(self) -> None:
-        self._by_run: defaultdict[str, dict[asyncio.Event, bool]] = defaultdict(dict)
+        self._by_key: defaultdict[str, dict[asyncio.Event, bool]] = defaultdict(dict)
 
     @contextmanager
-    def register(self, run_id: str, *, until_rest: bool = False) -> Iterator[asyncio.Event]:
+    def register(self, *keys: str, until_rest: bool = False) -> Iterator[asyncio.Event]:
         """An event that is set at each notification, for as long as the block runs.
 
         Args:
-            run_id: whose news.
+            keys: whose news: ids of runs, or what else is agreed on.
             until_rest: leave out the news after which the run surely still works.
         """
         waiter = asyncio.Event()
-        self._by_run[run_id][waiter] = until_rest
+        for key in keys:
+            self._by_key[key][waiter] = until_rest
         try:
             yield waiter
         finally:
-            waiting = self._by_run[run_id]
-            del waiting[waiter]
-            if not waiting:
-                del self._by_run[run_id]
+            for key in keys:
+                waiting = self._by_key[key]
+                del waiting[waiter]
+                if not waiting:
+                    del self._by_key[key]
 
     @property
-    def runs(self) -> tuple[str, ...]:
-        """The ids of the runs that somebody waits for."""
-        return tuple(self._by_run)
+    def keys(self) -> tuple[str, ...]:
+        """What somebody waits for."""
+        return tuple(self._by_key)
 
-    def notify(self, run_ids: Iterable[str], *, works: bool = False) -> None:
+    def notify(self, keys: Iterable[str], *, works: bool = False) -> None:
         """Wake all who wait for one of these. To be called in the loop's thread, after the commit.
 
         Args:
-            run_ids: what has news.
+            keys: what has news.
             works: whether these runs surely still work; what another process says is not known as well.
         """
-        for run_id in run_ids:
-            for waiter, until_rest in self._by_run.get(run_id, {}).items():
+        for key in keys:
+            for waiter, until_rest in self._by_key.get(key, {}).items():
                 if not (works and until_rest):
                     waiter.set()

@@ -138,7 +138,7 @@ class Source:
 
 def run(source: Source) -> Run:
     request = RunRequest("painting", Owner("i", "s"), "c1", source.word(), {"message_id": "m1"})
-    return Run("r1", request, RunState.QUEUED, 0, source.time(), source.time())
+    return Run("r1", request, RunState.QUEUED, 0, source.time(), source.time(), source.time())
 
 
 def wire(value: Any) -> Any:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
 from typing import Any
 
 from elf_sdk.models.llm import Endpoint
 from elf_sdk.runs.adapter import AdapterCapabilities, Owner, RunContext
+from elf_sdk.runs.durable import DurableLog
 from elf_sdk.runs.engine import Engine
 from elf_sdk.runs.events import Event, LoggedEvent, is_terminal
 from elf_sdk.runs.log import RunRequest
+from elf_sdk.store import Store
 from elf_sdk.team.spec import TeamSpec
 
 ADA = Owner("https://issuer.example", "ada")
@@ -23,9 +26,9 @@ class Scripted:
     """An adapter out of one function."""
 
     name = "scripted"
-    capabilities = AdapterCapabilities(stream=True, human=True, cancel="certain", recover=False)
 
-    def __init__(self, script: Script) -> None:
+    def __init__(self, script: Script, *, recover: bool = False) -> None:
+        self.capabilities = AdapterCapabilities(stream=True, human=True, cancel="certain", recover=recover)
         self.run = script
 
 
@@ -37,6 +40,20 @@ def team(**runs: Any) -> TeamSpec:
 
 def ask(text: str = "hello", *, context: str = "c1", owner: Owner = ADA, **metadata: Any) -> RunRequest:
     return RunRequest("test-team", owner, context, text, metadata)
+
+
+@asynccontextmanager
+async def running(store: Store, script: Script, *, recover: bool = False, **runs: Any) -> AsyncGenerator[Engine, None]:
+    """A replica: an engine with a lease of its own on a store."""
+    log = DurableLog(store)
+    await log.open()
+    engine = Engine(team(**runs), Scripted(script, recover=recover), log, ENDPOINT)
+    await engine.open()
+    try:
+        yield engine
+    finally:
+        await engine.close()
+        await log.close()
 
 
 async def follow(engine: Engine, run_id: str, after: int = 0, owner: Owner = ADA) -> list[LoggedEvent]:

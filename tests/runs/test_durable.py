@@ -34,6 +34,7 @@ async def main():
     store = store_at(Path(sys.argv[1]), sys.argv[3])
     await store.open()
     log = DurableLog(store)
+    await log.open()
 
     async def write(run_id):
         await log.create(run_id, ask(context=run_id), None)
@@ -81,19 +82,21 @@ async def test_a_killed_process_loses_nothing_that_it_acknowledged(
     store = store_at(path, url)
     await store.open()
     run_log = DurableLog(store)
+    await run_log.open()
     assert len(acknowledged) == 32
     for run_id, seen in acknowledged.items():
         events = [logged for start in (0, 1000, 2000) for logged in await run_log.read(run_id, start)]
         assert [logged.seq for logged in events] == list(range(1, len(events) + 1))
         for place, text in seen.items():
             assert events[place - 1].event == TextDelta(text)
-    for _ in range(2):
-        engine = Engine(team(), Scripted(nothing), run_log, ENDPOINT)
-        await engine.open()
+    engine = Engine(team(), Scripted(nothing), run_log, ENDPOINT)
+    await engine.open()
     for run in await run_log.list(RunFilter("test-team")):
         end = await ended(engine, run.id)
         assert isinstance(end, Failed)
         assert end.code == "interrupted"
+    await engine.close()
+    await run_log.close()
     await store.close()
 
 
@@ -104,7 +107,7 @@ async def test_what_waits_shares_a_commit_and_who_fails_fails_alone(
     store = store_at(tmp_path / "elf.db", request.getfixturevalue("database") if kind == "postgres" else "")
     await store.open()
     run_log = DurableLog(store)
-    await asyncio.gather(*(run_log.create(f"r{number}", ask(), None) for number in range(50)))
+    await asyncio.gather(*(run_log.create(f"r{number}", ask(context=f"c{number}"), None) for number in range(50)))
     statements: list[str] = []
 
     def trace(connection: Any) -> None:
@@ -114,7 +117,7 @@ async def test_what_waits_shares_a_commit_and_who_fails_fails_alone(
         await store.write(trace)
         statements.clear()
     outcomes = await asyncio.gather(
-        *(run_log.append(f"r{number}", [TextDelta("x")], head=5 if number == 7 else 0) for number in range(50)),
+        *(run_log.append(f"r{number}", [TextDelta("x")], epoch=5 if number == 7 else 1) for number in range(50)),
         return_exceptions=True,
     )
     assert isinstance(outcomes.pop(7), Conflict)
@@ -190,26 +193,3 @@ async def test_a_full_disk_is_said_and_survived(tmp_path: Path) -> None:
     assert "elf.db could not be" in first
     assert "disk is full" in first
     assert last == "recovered"
-
-
-async def test_a_second_server_of_a_team_ends_nothing_of_the_first(
-    database: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("elf_sdk.store.postgres._CLAIM_PATIENCE", 1)
-    stores = [store_at(Path(), database) for _ in range(2)]
-    for store in stores:
-        await store.open()
-    first, second = (Engine(team(), Scripted(nothing), DurableLog(store), ENDPOINT) for store in stores)
-    await first.open()
-    await DurableLog(stores[0]).create("r1", ask(), None)
-    with pytest.raises(Conflict, match="test-team is served"):
-        await second.open()
-    run = await DurableLog(stores[1]).get("r1")
-    assert run is not None
-    assert not run.state.terminal
-    await stores[0].close()
-    await second.open()
-    run = await DurableLog(stores[1]).get("r1")
-    assert run is not None
-    assert run.state.terminal
-    await stores[1].close()

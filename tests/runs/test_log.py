@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from elf_sdk.errors import Conflict, NotFound
+from elf_sdk.errors import Conflict, NotFound, Retryable
 from elf_sdk.runs.events import (
     MAX_EVENT_BYTES,
     Answered,
@@ -29,7 +30,7 @@ from elf_sdk.runs.events import (
     encode,
     stored_kind,
 )
-from elf_sdk.runs.log import IdempotencyKey, RunFilter, RunLog, RunState
+from elf_sdk.runs.log import IdempotencyKey, Run, RunFilter, RunLog, RunState, Stale
 from tests.runs.support import ADA, BOB, ask
 
 KEY = IdempotencyKey("a2a", "message/send", "m1")
@@ -94,15 +95,110 @@ async def test_nothing_follows_the_end(run_log: RunLog, end: Finished | Failed |
     assert len(await run_log.read("r1")) == 2
 
 
-async def test_append_can_insist_on_the_head(run_log: RunLog) -> None:
-    await run_log.create("r1", ask(), None)
-    await run_log.append("r1", [Started()], head=0)
-    with pytest.raises(Conflict, match="moved on"):
-        await run_log.append("r1", [TextDelta("x")], head=0)
+async def got(run_log: RunLog, run_id: str) -> Run:
+    run = await run_log.get(run_id)
+    assert run is not None
+    return run
+
+
+async def test_only_who_holds_a_run_in_its_epoch_appends(run_log: RunLog) -> None:
+    run, _ = await run_log.create("r1", ask(), None)
+    assert (run.held, run.epoch) == (True, 1)
+    await run_log.append("r1", [Started()], epoch=1)
+    with pytest.raises(Stale):
+        await run_log.append("r1", [TextDelta("x")], epoch=2)
+    await run_log.release(run)
+    for epoch in (None, 1, 2):
+        with pytest.raises(Stale):
+            await run_log.append("r1", [TextDelta("x")], epoch=epoch)
+    (again,) = await run_log.claim("test-team", 10)
+    assert (again.id, again.state, again.head, again.held) == ("r1", RunState.WORKING, 1, True)
+    assert again.epoch > run.epoch
+    with pytest.raises(Stale):
+        await run_log.append("r1", [TextDelta("x")], epoch=run.epoch)
+    with pytest.raises(Stale):
+        await run_log.release(run)
+    await run_log.append("r1", [Finished()], epoch=again.epoch)
+    assert await run_log.claim("test-team", 10) == ()
+
+
+async def test_a_parked_run_is_taken_once(run_log: RunLog) -> None:
+    run, _ = await run_log.create("r1", ask(), None)
+    with pytest.raises(Conflict, match="held by a process"):
+        await run_log.take(run, Cancelled())
+    await run_log.append("r1", [Started(), InputRequired("q", "?")], park=True)
+    parked = await got(run_log, "r1")
+    assert (parked.state, parked.held) == (RunState.INPUT_REQUIRED, False)
+    assert await run_log.claim("test-team", 10) == ()
     outcomes = await asyncio.gather(
-        *(run_log.append("r1", [TextDelta("x")], head=1) for _ in range(10)), return_exceptions=True
+        *(run_log.take(parked, Answered("q", str(number))) for number in range(10)), return_exceptions=True
     )
+    taken = [outcome for outcome in outcomes if isinstance(outcome, Run)]
+    assert len(taken) == 1
     assert sum(isinstance(outcome, Conflict) for outcome in outcomes) == 9
+    assert (taken[0].state, taken[0].head, taken[0].held) == (RunState.QUEUED, 3, True)
+    await run_log.append("r1", [Finished()], epoch=taken[0].epoch)
+
+
+async def test_one_run_of_a_conversation_has_the_turn_and_the_next_gets_it(run_log: RunLog) -> None:
+    runs = [(await run_log.create(f"r{number}", ask(), None))[0] for number in range(4)]
+    other, _ = await run_log.create("other", ask(context="c2"), None)
+    assert [run.held for run in (*runs, other)] == [True, False, False, False, True]
+    assert await run_log.claim("test-team", 10) == ()
+    # One that waits goes; the one that works asks; then the next is the next.
+    assert (await run_log.take(runs[1], Cancelled())).state is RunState.CANCELLED
+    await run_log.append("r0", [Started(), InputRequired("q", "?")], park=True)
+    (second,) = await run_log.claim("test-team", 10)
+    assert second.id == "r2"
+    # The answer comes while another works: it waits behind who waited before.
+    answered = await run_log.take(await got(run_log, "r0"), Answered("q", "!"))
+    assert (answered.state, answered.held) == (RunState.QUEUED, False)
+    await run_log.append("r2", [Finished()])
+    order = []
+    while claimed := await run_log.claim("test-team", 10):
+        order += [run.id for run in claimed]
+        await run_log.append(claimed[0].id, [Finished()])
+    assert sorted(order) == ["r0", "r3"]
+    # The conversation is free again.
+    last, _ = await run_log.create("last", ask(), None)
+    assert last.held
+
+
+async def test_few_may_wait_in_a_conversation(run_log: RunLog) -> None:
+    outcomes = await asyncio.gather(
+        *(
+            run_log.create(f"r{number}", ask(str(number)), IdempotencyKey("a2a", "send", str(number)), waiting=3)
+            for number in range(10)
+        ),
+        return_exceptions=True,
+    )
+    made = [outcome[0] for outcome in outcomes if isinstance(outcome, tuple)]
+    assert len(made) == 4
+    assert all("3 messages wait" in str(outcome) for outcome in outcomes if isinstance(outcome, Retryable))
+    assert sum(isinstance(outcome, Retryable) for outcome in outcomes) == 6
+    assert len(await run_log.list(RunFilter("test-team"))) == 4
+    # Another conversation is none of it, and there is room again when one has ended.
+    assert (await run_log.create("other", ask(context="c2"), None, waiting=0))[1]
+    with pytest.raises(Retryable):
+        await run_log.create("late", ask("late"), None, waiting=3)
+    (first,) = [run for run in made if run.held]
+    await run_log.append(first.id, [Finished()])
+    assert (await run_log.create("late", ask("late"), None, waiting=3))[1]
+
+
+async def test_a_run_may_be_left_for_others_from_the_beginning(run_log: RunLog) -> None:
+    run, created = await run_log.create("r1", ask(), None, hold=False)
+    assert (created, run.held) == (True, False)
+    with pytest.raises(Stale):
+        await run_log.append("r1", [Started()])
+    assert [claimed.id for claimed in await run_log.claim("test-team", 10)] == ["r1"]
+
+
+async def test_a_deadline_is_kept_and_makes_no_other_request(run_log: RunLog) -> None:
+    await run_log.create("r1", replace(ask(), deadline=2.5), KEY)
+    assert (await got(run_log, "r1")).request.deadline == 2.5
+    again, created = await run_log.create("r2", replace(ask(), deadline=1.0), KEY)
+    assert (again.id, created) == ("r1", False)
 
 
 async def test_an_absent_run_is_not_found(run_log: RunLog) -> None:
@@ -202,7 +298,11 @@ async def test_waiters_hear_of_every_append_even_when_its_caller_has_gone(run_lo
         await asyncio.sleep(0)
         task.cancel()
         async with asyncio.timeout(5):
-            await news.wait()
+            while not await run_log.read("r1"):
+                await news.wait()
+                news.clear()
+                # A notification may come before what it is of can be read here.
+                await asyncio.sleep(0)
     assert len(await run_log.read("r1")) == 1
 
 

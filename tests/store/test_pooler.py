@@ -68,14 +68,13 @@ async def test_a_pooler_is_found_out_and_everything_works(postgres: Server, pool
     for store in stores:
         await store.open()
         assert not store.listens
-        await store.claim("brand")
     logs = [DurableLog(store) for store in stores]
-    await asyncio.gather(*(logs[n % 3].create(f"r{n % 10}", ask(context=str(n % 10)), None) for n in range(10)))
+    await asyncio.gather(*(logs[n % 3].create(f"r{n}", ask(context=str(n)), None) for n in range(10)))
     with stores[0].waiters.register("r3") as news:
         await asyncio.sleep(0.5)
         news.clear()
         for turn in range(10):
-            await asyncio.gather(*(logs[n % 3].append(f"r{n % 10}", [TextDelta(str(turn))]) for n in range(30)))
+            await asyncio.gather(*(logs[n % 10 % 3].append(f"r{n % 10}", [TextDelta(str(turn))]) for n in range(30)))
         async with asyncio.timeout(2):
             await news.wait()
     for log in logs:
