@@ -51,7 +51,7 @@ def test_sqlite(capsys: pytest.CaptureFixture[str]) -> None:
     assert outcome.counts["passed"] > 150
 
 
-@pytest.mark.parametrize("replicas", [1])
+@pytest.mark.parametrize("replicas", [1, 2])
 def test_postgresql(replicas: int, capsys: pytest.CaptureFixture[str]) -> None:
     programs = binaries()
     if programs is None:
