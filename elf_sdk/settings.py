@@ -6,20 +6,24 @@ path, and goes before `NAME`.
 
 from __future__ import annotations
 
+import ipaddress
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import Final
+from typing import Final, TypeAlias
 from urllib.parse import urlsplit
 
 from elf_sdk.errors import BadInput
 
-__all__ = ["Settings", "TrustedIssuer", "default_namespace", "is_safe_url", "key_variable", "load_settings"]
+__all__ = ["Network", "Settings", "TrustedIssuer", "default_namespace", "is_safe_url", "key_variable", "load_settings"]
+
+Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 _LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 _SWITCH: Final[Mapping[str, bool | None]] = {"": None, "on": True, "off": False}
+_IDEMPOTENCY: Final = ("always", "extension")
 _PROVIDERS: Final = ("openai", "anthropic", "openrouter", "ollama", "compatible")
 _ALGORITHMS: Final = ("EdDSA", "ES256", "RS256")
 _LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
@@ -78,6 +82,11 @@ class Settings:
             which holds the token to call it with; read again when it changes. Default: none.
         team_url: `ELF_TEAM_URL`, how teams reach each other, with `{team}` in it.
         public_url: `ELF_PUBLIC_URL`, the address of this team as others see it; default: from the request.
+        trusted_proxies: `ELF_TRUSTED_PROXIES`, addresses or networks with commas between, whose forwarding headers are
+            believed; default none.
+        a2a_compat: `ELF_A2A_COMPAT`, `on` or `off`, whether clients of A2A 0.3 are answered; default `on`.
+        a2a_idempotency: `ELF_A2A_IDEMPOTENCY`, for whom a message that is sent again is the same one: `always`, or for
+            callers that ask for the `extension`; default `always`.
         query_token: `ELF_QUERY_TOKEN`, `on` or `off`, whether the chat takes a token in its address; default: in dev
             only.
         host: `ELF_HOST`, the address to listen on; default 127.0.0.1.
@@ -101,6 +110,9 @@ class Settings:
     team_tokens: str = ""
     team_url: str = ""
     public_url: str = ""
+    trusted_proxies: tuple[Network, ...] = ()
+    a2a_compat: bool = True
+    a2a_idempotency: str = "always"
     query_token: bool | None = None
     host: str = "127.0.0.1"
     port: int = 8000
@@ -165,6 +177,12 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
     query_token = source.get("ELF_QUERY_TOKEN", "").lower()
     if query_token not in _SWITCH:
         raise BadInput(f"ELF_QUERY_TOKEN is {query_token!r}; set it to on or off")
+    a2a_compat = source.get("ELF_A2A_COMPAT", "").lower()
+    if a2a_compat not in _SWITCH:
+        raise BadInput(f"ELF_A2A_COMPAT is {a2a_compat!r}; set it to on or off")
+    a2a_idempotency = source.get("ELF_A2A_IDEMPOTENCY", defaults.a2a_idempotency).lower()
+    if a2a_idempotency not in _IDEMPOTENCY:
+        raise BadInput(f"ELF_A2A_IDEMPOTENCY is {a2a_idempotency!r}; set it to {' or '.join(_IDEMPOTENCY)}")
     secret = _secret(source, "JWT_SECRET_KEY")
     if secret and len(secret.encode()) < 32:
         raise BadInput(f"JWT_SECRET_KEY has {len(secret.encode())} bytes; HS256 needs at least 32")
@@ -193,6 +211,9 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
         team_tokens=source.get("ELF_TEAM_TOKENS", ""),
         team_url=source.get("ELF_TEAM_URL", ""),
         public_url=source.get("ELF_PUBLIC_URL", "").rstrip("/"),
+        trusted_proxies=_networks(source.get("ELF_TRUSTED_PROXIES", "")),
+        a2a_compat=_SWITCH[a2a_compat] is not False,
+        a2a_idempotency=a2a_idempotency,
         query_token=_SWITCH[query_token],
         host=source.get("ELF_HOST", defaults.host),
         port=int(port),
@@ -255,6 +276,15 @@ def _no_two_alike(trusted: Mapping[str, TrustedIssuer | None], own: str) -> None
                 "give them different names"
             )
         names[issuer.issuer] = f"{prefix}_ISSUER"
+
+
+def _networks(given: str) -> tuple[Network, ...]:
+    try:
+        return tuple(ipaddress.ip_network(network.strip()) for network in given.split(",") if network.strip())
+    except ValueError as error:
+        raise BadInput(
+            f"ELF_TRUSTED_PROXIES is {given!r}, where {error}; write addresses or networks such as 10.0.0.0/8"
+        ) from None
 
 
 def _secret(source: Mapping[str, str], name: str) -> str:

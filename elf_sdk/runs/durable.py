@@ -406,7 +406,7 @@ def _append(connection: Connection, items: Sequence[_Appended]) -> list[_Outcome
         added += item.numbered
         moved[run.id] = MovedRow(run.id, run.head, run.state, run.holder, run.epoch, run.changed_at, run.now)
         # What waited for a person had no turn, and waited for none.
-        parked = before.state == RunState.INPUT_REQUIRED
+        parked = RunState(before.state).waits
         if run.holder is None and not parked and (item.taken is None or RunState(run.state).terminal):
             free.append(run.id)
         logged = tuple(

@@ -309,7 +309,7 @@ class Engine:
             while True:
                 news.clear()
                 run = await self.get(run_id, owner)
-                if run.state.terminal or run.state is RunState.INPUT_REQUIRED:
+                if run.state.terminal or run.state.waits:
                     return run
                 await news.wait()
 
@@ -341,7 +341,7 @@ class Engine:
                     return run
                 raise Conflict(f"the question {question_id!r} has another answer already")
             asked = {event.question_id for event in events if isinstance(event, InputRequired)}
-            if run.state is not RunState.INPUT_REQUIRED or question_id not in asked:
+            if not run.state.waits or question_id not in asked:
                 raise Conflict(f"the run {run_id!r} does not wait for an answer to {question_id!r}")
             if job := self._jobs.get(run_id):
                 # It has asked, and its task is about to end.
@@ -545,9 +545,8 @@ class Engine:
         run, writer = job.run, job.writer
         request = run.request
         before = await all_events(self.log, run.id) if run.head else ()
-        answers = {
-            logged.event.question_id: logged.event.answer for logged in before if isinstance(logged.event, Answered)
-        }
+        said = [logged.event for logged in before if isinstance(logged.event, Answered)]
+        answers = {answered.question_id: answered.answer for answered in said}
         cut_off = _since_answer(before)
         attempt = len(cut_off) + 1
         if run.state is RunState.WORKING and not self.adapter.capabilities.recover:
@@ -565,6 +564,7 @@ class Engine:
             owner=request.owner,
             conversation=request.conversation,
             text=request.text,
+            message_id=said[-1].key if said else request.metadata.get("message_id", ""),
             endpoint=self._endpoint,
             delegates=self.delegates,
             history=lambda: self.history(request, run.id),

@@ -112,7 +112,7 @@ class MemoryLog(RunLog):
         assert now is not None  # noqa: S101 - refused above
         if now.held or now.head != run.head:
             raise moved_on(run, now.head, held=now.held)
-        parked = now.state is RunState.INPUT_REQUIRED
+        parked = now.state.waits
         _, taken = self._store(now, [event])
         turns = self._turns[run.request.conversation]
         if taken.state.terminal:

@@ -16,7 +16,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import ClassVar, NoReturn, final
+from typing import Any, ClassVar, NoReturn, final
 
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -30,7 +30,7 @@ from elf_sdk.runs.engine import Engine
 from elf_sdk.runs.events import Event
 from elf_sdk.server.a2a.card import agent_card, extended_card, interfaces
 from elf_sdk.server.a2a.routes import a2a_routes
-from elf_sdk.server.address import base_url, is_local
+from elf_sdk.server.address import Address, is_local
 from elf_sdk.server.auth import Principal, Verifier, bearer_token
 from elf_sdk.server.capabilities import CHAT_PATH, CHAT_SCHEMA_PATH, Capabilities, describe
 from elf_sdk.server.chat.endpoint import ChatEndpoint
@@ -266,18 +266,31 @@ class TeamServer:
         routes: list[BaseRoute] = []
         routes += a2a_routes(
             running.engine,
-            lambda base_url: agent_card(self.spec, self._adapter.capabilities, base_url),
+            self._card,
             self._authenticate,
-            extended_card=lambda base_url: extended_card(
-                agent_card(self.spec, self._adapter.capabilities, base_url), self.spec, self._adapter.capabilities
-            ),
+            extended_card=lambda base_url: extended_card(self._card(base_url), self.spec, self._adapter.capabilities),
             callers=running.services.callers_of(self.spec),
-            public_url=running.services.settings.public_url,
+            address=self._address,
+            compatible=running.services.settings.a2a_compat,
+            idempotent=running.services.settings.a2a_idempotency == "always",
         )
         routes += self._fixed_routes()
         if running.chat is not None:
             routes += [WebSocketRoute(CHAT_PATH, running.chat.serve), Route(CHAT_SCHEMA_PATH, _chat_schema)]
         return routes
+
+    def _card(self, base_url: str) -> dict[str, Any]:
+        compatible = self._running is None or self._running.services.settings.a2a_compat
+        others = self._address.others(base_url)
+        return agent_card(self.spec, self._adapter.capabilities, base_url, others=others, compatible=compatible)
+
+    @property
+    def _address(self) -> Address:
+        if self._running is None:
+            return Address()
+        settings = self._running.services.settings
+        inside = settings.team_url.replace("{team}", self.spec.name).rstrip("/")
+        return Address(settings.public_url, inside, settings.trusted_proxies)
 
     @property
     def _chats(self) -> bool:
@@ -289,7 +302,7 @@ class TeamServer:
             self.spec,
             self._adapter.capabilities,
             base_url=base_url,
-            a2a=interfaces(agent_card(self.spec, self._adapter.capabilities, base_url)),
+            a2a=interfaces(self._card(base_url)),
             chat_enabled=self._chats,
             query_token=self._running is not None and self._running.services.settings.takes_query_token,
         )
@@ -341,7 +354,7 @@ class TeamServer:
         await self._require(request)
         described = self.capabilities()
         # The hook knows nothing of the request, by which alone the addresses are known.
-        complete = replace(described, interfaces=self._capabilities(self._base_url(request)).interfaces)
+        complete = replace(described, interfaces=self._capabilities(self._address.of(request)).interfaces)
         return JSONResponse(complete.as_json())
 
     async def _status(self, request: Request) -> Response:
@@ -358,9 +371,6 @@ class TeamServer:
                 "last_activity": status.last_activity.isoformat() if status.last_activity else None,
             }
         )
-
-    def _base_url(self, request: Request) -> str:
-        return base_url(request, self._running.services.settings.public_url if self._running is not None else "")
 
     async def _may_see(self, request: Request) -> bool:
         try:

@@ -57,7 +57,6 @@ from elf_sdk.errors import (
     Retryable,
     Unauthenticated,
 )
-from elf_sdk.runs.run import RunState
 from elf_sdk.server.a2a.card import A2A_PATH, IDEMPOTENT_MESSAGE_ID
 from elf_sdk.server.a2a.codec import DELEGATION
 from elf_sdk.server.a2a.remote import Seen, remote_task
@@ -154,7 +153,7 @@ class TeamClient:
                             for update in seen.updates(response):
                                 failures = 0
                                 yield update
-                                if update.final or update.state is RunState.INPUT_REQUIRED:
+                                if update.final or update.state.waits:
                                     return
                 problem = Retryable(f"{self._where} closed the stream before the task had ended")
             except Retryable as error:
@@ -228,7 +227,10 @@ class TeamClient:
 
     def _call(self) -> ClientCallContext:
         return ClientCallContext(
-            service_parameters={"Authorization": f"Bearer {self._token()}"},
+            service_parameters={
+                "Authorization": f"Bearer {self._token()}",
+                "A2A-Extensions": IDEMPOTENT_MESSAGE_ID,
+            },
             timeout=_TIMEOUT,
         )
 

@@ -12,31 +12,46 @@ from types import NoneType
 from typing import Any, Final, NoReturn
 
 import orjson
+from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 from typing_extensions import override
 
-from elf_sdk.errors import Denied, Forbidden, Retryable
+from elf_sdk.errors import BadInput, Denied, Forbidden, Retryable
 from elf_sdk.runs.adapter import Owner
+from elf_sdk.server.a2a.card import IDEMPOTENT_MESSAGE_ID
 from elf_sdk.server.a2a.errors import Fault, FaultKind, fault_of
-from elf_sdk.server.a2a.handler import Handler, Json, no_push
-from elf_sdk.server.a2a.sse import event_stream
+from elf_sdk.server.a2a.handler import Handler, Json, Stream, no_push
 from elf_sdk.server.a2a.values import ListTasks, SendMessage, TaskQuery, from_query
 from elf_sdk.server.auth import Principal
 from elf_sdk.server.errors import error_response
 
-__all__ = ["EXTENDED_CARD", "REST", "ExtendedCardEndpoint", "Guard", "RestEndpoint", "RpcEndpoint", "operations"]
+__all__ = [
+    "EXTENDED_CARD",
+    "REST",
+    "Call",
+    "ExtendedCardEndpoint",
+    "Guard",
+    "RestEndpoint",
+    "RpcEndpoint",
+    "operations",
+]
 
 EXTENDED_CARD: Final = "GetExtendedAgentCard"
 """The method that needs no operation: its answer depends on the address that was called, and on nothing else."""
 
-
 _JSON: Final = "application/json"
 _A2A_JSON: Final = "application/a2a+json"
 _VERSION_HEADER: Final = "a2a-version"
-_VERSION: Final = re.compile(r"1(\.\d{1,9}){0,2}")
+_VERSION_PARAMETER: Final = "A2A-Version"
+_EXTENSIONS_HEADER: Final = "a2a-extensions"
+_LAST_EVENT_HEADER: Final = "last-event-id"
+_VERSION: Final = re.compile(r"1\.0(\.\d{1,9})?")
 _OLD: Final = frozenset({"", "0.3"})
+_OLD_BODY: Final = 256 * 1024
+"""Bytes in a request of 0.3, whose models take some ten times as long to read as ours."""
+_TOO_LARGE: Final = "at most {} bytes may be sent"
 _ENVELOPE: Final = frozenset({"jsonrpc", "id", "method", "params"})
 
 
@@ -91,7 +106,7 @@ class Guard:
             raise _RefusedError(200, Fault(FaultKind.PARSE_ERROR, f"the body is not JSON: {error}")) from None
 
     async def _body(self, request: Request) -> bytes:
-        too_large = f"at most {self._max_body} bytes may be sent"
+        too_large = _TOO_LARGE.format(self._max_body)
         length = request.headers.get("content-length", "0")
         if not length.isdecimal() or int(length) > self._max_body:
             raise _RefusedError(413, Fault(FaultKind.INVALID_REQUEST, too_large))
@@ -116,25 +131,62 @@ class _RefusedError(Exception):
         self.fault = fault
 
 
-Operation = Callable[[Json, Owner], Awaitable[Json] | AsyncGenerator[Json, None]]
+class Call:
+    """Who asks, and what the request's headers say beside the params.
+
+    Attributes:
+        owner: on whose behalf.
+        headers: of the request.
+    """
+
+    __slots__ = ("headers", "owner")
+
+    def __init__(self, owner: Owner, headers: Headers) -> None:
+        self.owner = owner
+        self.headers = headers
+
+    @property
+    def unique(self) -> bool:
+        """Whether the caller uses the extension by which no two of its messages share an id."""
+        given = self.headers.get(_EXTENSIONS_HEADER)
+        return given is not None and IDEMPOTENT_MESSAGE_ID in [uri.strip() for uri in given.split(",")]
+
+    @property
+    def after(self) -> int | None:
+        """The last item that the caller has of an earlier stream; None where it begins one.
+
+        Raises:
+            BadInput: it is none of ours.
+        """
+        given = self.headers.get(_LAST_EVENT_HEADER, "")
+        if not given:
+            return None
+        if not given.isascii() or not given.isdecimal() or len(given) > 15:
+            raise BadInput("Last-Event-ID is not the id of an event of this stream")
+        return int(given)
+
+
+Operation = Callable[[Json, Call], Awaitable[Json] | Stream]
 
 
 def operations(handler: Handler) -> dict[str, Operation]:
-    """What can be asked, by the name of its method: params and owner to an answer, or to a stream of them."""
+    """What can be asked, by the name of its method: params and call to an answer, or to a stream of them."""
 
-    async def send(params: Json, owner: Owner) -> Json:
-        return {"task": await handler.send(SendMessage.parse(params), owner)}
+    def stream(params: Json, call: Call) -> Stream:
+        return handler.stream(SendMessage.parse(params), call.owner, unique=call.unique, after=call.after)
 
-    def push(params: Json, owner: Owner) -> NoReturn:
+    def push(params: Json, call: Call) -> NoReturn:
         no_push()
 
     return {
-        "SendMessage": send,
-        "SendStreamingMessage": lambda params, owner: handler.stream(SendMessage.parse(params), owner),
-        "GetTask": lambda params, owner: handler.get(TaskQuery.parse(params), owner),
-        "ListTasks": lambda params, owner: handler.list(ListTasks.parse(params), owner),
-        "CancelTask": lambda params, owner: handler.cancel(TaskQuery.parse(params), owner),
-        "SubscribeToTask": lambda params, owner: handler.subscribe(TaskQuery.parse(params), owner),
+        "SendMessage": lambda params, call: handler.send(SendMessage.parse(params), call.owner, unique=call.unique),
+        "SendStreamingMessage": stream,
+        "GetTask": lambda params, call: handler.get(TaskQuery.parse(params), call.owner),
+        "ListTasks": lambda params, call: handler.list(ListTasks.parse(params), call.owner),
+        "CancelTask": lambda params, call: handler.cancel(TaskQuery.parse(params), call.owner),
+        "SubscribeToTask": lambda params, call: handler.subscribe(
+            TaskQuery.parse(params), call.owner, after=call.after
+        ),
         "CreateTaskPushNotificationConfig": push,
         "GetTaskPushNotificationConfig": push,
         "ListTaskPushNotificationConfigs": push,
@@ -164,7 +216,8 @@ class RpcEndpoint:
     Args:
         guard: before everything.
         known: the operations.
-        compatible: answers those who speak 0.3; gets a request with its caller, its body and its JSON.
+        compatible: answers those who speak 0.3; gets a request with its caller, its body and its JSON. None where
+            nobody is to.
         extended_card: the extended card for a request.
     """
 
@@ -172,7 +225,7 @@ class RpcEndpoint:
         self,
         guard: Guard,
         known: Mapping[str, Operation],
-        compatible: Callable[[Request, Principal, bytes, Any], Awaitable[Response]],
+        compatible: Callable[[Request, Principal, bytes, Any], Awaitable[Response]] | None,
         extended_card: Callable[[Request], Json],
     ) -> None:
         self._guard = guard
@@ -186,18 +239,20 @@ class RpcEndpoint:
         try:
             principal = await self._guard.admit(request)
             body, envelope = await self._guard.read(request)
-            version = request.headers.get(_VERSION_HEADER, "")
-            if version in _OLD:
+            version = _version(request)
+            if version in _OLD and self._compatible is not None:
+                if len(body) > _OLD_BODY:
+                    raise _RefusedError(413, Fault(FaultKind.INVALID_REQUEST, _TOO_LARGE.format(_OLD_BODY)))
                 response = await self._compatible(request, principal, body, envelope)
             else:
-                response = await self._answer(envelope, version, principal.owner, request)
+                response = await self._answer(envelope, version, Call(principal.owner, request.headers), request)
         except Denied as error:
             response = await error_response(request, error)
         except _RefusedError as refused:
             response = _json(_rpc_fault(None, refused.fault), status=refused.status)
         await response(scope, receive, send)
 
-    async def _answer(self, envelope: Any, version: str, owner: Owner, request: Request) -> Response:
+    async def _answer(self, envelope: Any, version: str, call: Call, request: Request) -> Response:
         request_id: str | int | None = None
         try:
             request_id = _request_id(envelope)
@@ -209,9 +264,9 @@ class RpcEndpoint:
             if operation is None:
                 raise Fault(FaultKind.METHOD_NOT_FOUND, "Method not found")
             _check_version(version)
-            answer = operation(params, owner)
+            answer = operation(params, call)
             if isinstance(answer, AsyncGenerator):
-                return await event_stream(
+                return await _event_stream(
                     answer,
                     lambda event: {"jsonrpc": "2.0", "id": request_id, "result": event},
                     lambda error: _rpc_fault(request_id, fault_of(error)),
@@ -238,7 +293,7 @@ class RestEndpoint:
         request = Request(scope, receive)
         try:
             principal = await self._guard.admit(request)
-            response = await self._answer(request, principal.owner)
+            response = await self._answer(request, Call(principal.owner, request.headers))
         except Denied as error:
             response = await error_response(request, error)
         except _RefusedError as refused:
@@ -250,17 +305,17 @@ class RestEndpoint:
             response = _json(fault.rest(), status=fault.kind.http)
         await response(scope, receive, send)
 
-    async def _answer(self, request: Request, owner: Owner) -> Response:
+    async def _answer(self, request: Request, call: Call) -> Response:
         optional = request.method != "POST" or request.url.path.endswith((":cancel", ":subscribe"))
         _, given = await self._guard.read(request, optional=optional)
         if type(given) is not dict and (given is not None or not optional):
             raise Fault(FaultKind.INVALID_REQUEST, "the body must be a JSON object")
-        _check_version(request.headers.get(_VERSION_HEADER, ""))
+        _check_version(_version(request))
         params = (given or {}) if request.method == "POST" else from_query(request.query_params.multi_items())
-        answer = self._operation({**params, **request.path_params}, owner)
+        answer = self._operation({**params, **request.path_params}, call)
         if isinstance(answer, AsyncGenerator):
-            return await event_stream(answer, lambda event: event, lambda error: fault_of(error).rest())
-        return _json(await answer, media_type=_A2A_JSON)
+            return await _event_stream(answer, lambda event: event, lambda error: fault_of(error).rest())
+        return _json(await answer, media_type=_media_type(request))
 
 
 class ExtendedCardEndpoint(RestEndpoint):
@@ -276,13 +331,33 @@ class ExtendedCardEndpoint(RestEndpoint):
         self._extended_card = extended_card
 
     @override
-    async def _answer(self, request: Request, owner: Owner) -> Response:
-        _check_version(request.headers.get(_VERSION_HEADER, ""))
-        return _json(self._extended_card(request), media_type=_A2A_JSON)
+    async def _answer(self, request: Request, call: Call) -> Response:
+        _check_version(_version(request))
+        return _json(self._extended_card(request), media_type=_media_type(request))
+
+
+async def _event_stream(events: Stream, said: Callable[[Json], Json], failed: Callable[[Exception], Json]) -> Response:
+    from elf_sdk.server.a2a.sse import event_stream  # with the first stream, and not at the start
+
+    return await event_stream(events, said, failed)
 
 
 def _json(content: Json, *, status: int = 200, media_type: str = _JSON) -> Response:
     return Response(orjson.dumps(content), status, media_type=media_type)
+
+
+def _media_type(request: Request) -> str:
+    """The type of an answer: A2A's own (1.0.1, section 11.1), but JSON's for who writes that, as 1.0.0 had it."""
+    given = request.headers.get("content-type") or request.headers.get("accept", "")
+    return _JSON if given.startswith(_JSON) and _A2A_JSON not in given else _A2A_JSON
+
+
+def _version(request: Request) -> str:
+    """The version that is asked for, by header or by parameter (section 3.6.1); empty for none."""
+    version = request.headers.get(_VERSION_HEADER)
+    if version is None:
+        return request.query_params.get(_VERSION_PARAMETER, "") if request.scope["query_string"] else ""
+    return version
 
 
 def _rpc_fault(request_id: str | int | None, fault: Fault) -> Json:

@@ -80,8 +80,8 @@ class Seen:
         self._last = (state, said)
         yield self._update(
             step=step,
-            question=said if state is RunState.INPUT_REQUIRED else "",
-            error=said if state in (RunState.FAILED, RunState.CANCELLED) else "",
+            question=said if state.waits else "",
+            error=said if state.terminal and state is not RunState.FINISHED else "",
             retryable=_failure(status)[1],
             final=state.terminal,
         )
@@ -109,7 +109,7 @@ def _step(metadata: Any) -> str:
 
 
 def _failure(status: TaskStatus) -> tuple[str, bool]:
-    if status.state != TaskState.TASK_STATE_FAILED:
+    if status.state not in (TaskState.TASK_STATE_FAILED, TaskState.TASK_STATE_REJECTED):
         return "", False
     metadata = MessageToDict(status.message.metadata)
     return str(metadata.get("code", "")), metadata.get("retryable") is True

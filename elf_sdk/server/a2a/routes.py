@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Awaitable, Callable
+from email.utils import formatdate
 from functools import lru_cache
 from typing import Any, Final
 
@@ -24,7 +25,7 @@ from elf_sdk.server.a2a.dispatch import (
     operations,
 )
 from elf_sdk.server.a2a.handler import Handler
-from elf_sdk.server.address import base_url
+from elf_sdk.server.address import Address
 from elf_sdk.server.auth import Principal
 
 __all__ = ["MAX_BODY", "a2a_routes"]
@@ -44,7 +45,9 @@ def a2a_routes(
     *,
     extended_card: Callable[[str], dict[str, Any]] | None = None,
     callers: frozenset[str] = frozenset(),
-    public_url: str = "",
+    address: Address | None = None,
+    compatible: bool = True,
+    idempotent: bool = True,
     max_body: int = MAX_BODY,
 ) -> list[Route]:
     """All routes of A2A for one team, to be put at the team's root.
@@ -55,37 +58,51 @@ def a2a_routes(
         authenticate: the caller of a request; raises `Unauthenticated` or `Forbidden`.
         extended_card: the extended card for a base URL; by default the public one.
         callers: names of the teams that may call; people are let in whatever it holds.
-        public_url: the team's address as others see it; empty: as the request says.
+        address: where the team is; by default as the request says.
+        compatible: whether clients of 0.3 are answered.
+        idempotent: as `Handler` has it.
         max_body: bytes in a request's body; more is answered with 413.
     """
     guard = Guard(authenticate, callers, max_body)
-    handler = Handler(engine)
+    handler = Handler(engine, idempotent=idempotent)
     known = operations(handler)
+    where = address or Address()
 
     def extended(request: Request) -> dict[str, Any]:
-        return (extended_card or card_factory)(base_url(request, public_url))
+        return (extended_card or card_factory)(where.of(request))
 
+    rpc = RpcEndpoint(guard, known, Compatible(handler, extended) if compatible else None, extended)
     return [
-        Route(A2A_PATH, RpcEndpoint(guard, known, Compatible(handler, extended), extended), methods=["POST"]),
-        Route(CARD_PATH, _card_endpoint(card_factory, public_url), methods=["GET"]),
+        Route(A2A_PATH, rpc, methods=["POST"]),
+        Route(CARD_PATH, _card_endpoint(card_factory, where), methods=["GET"]),
         *(
             Route(A2A_PATH + path, RestEndpoint(guard, known[operation]), methods=[method])
             for method, path, operation in REST
         ),
         Route(f"{A2A_PATH}/extendedAgentCard", ExtendedCardEndpoint(guard, extended), methods=["GET"]),
+        # Clients that join an address and a path write it like this, and do not follow a redirection of a POST.
+        Route(f"{A2A_PATH}/", rpc, methods=["POST"]),
     ]
 
 
-def _card_endpoint(card_factory: Callable[[str], dict[str, Any]], public_url: str) -> Endpoint:
+def _card_endpoint(card_factory: Callable[[str], dict[str, Any]], address: Address) -> Endpoint:
     # Bounded, because the address comes from the request.
     @lru_cache(maxsize=64)
     def render(url: str) -> tuple[bytes, str]:
         body = orjson.dumps(card_factory(url), option=orjson.OPT_SORT_KEYS)
         return body, f'"{hashlib.sha256(body).hexdigest()[:32]}"'
 
+    # A card changes with the process that serves it.
+    made = formatdate(usegmt=True)
+
     async def card(request: Request) -> Response:
-        body, etag = render(base_url(request, public_url))
-        headers = {"ETag": etag, "Cache-Control": f"public, max-age={_CARD_SECONDS}", "Vary": "Host"}
+        body, etag = render(address.of(request))
+        headers = {
+            "ETag": etag,
+            "Last-Modified": made,
+            "Cache-Control": f"public, max-age={_CARD_SECONDS}",
+            "Vary": "Host",
+        }
         known = [tag.strip().removeprefix("W/") for tag in request.headers.get("if-none-match", "").split(",")]
         if etag in known or "*" in known:
             return Response(status_code=304, headers=headers)
