@@ -5,10 +5,11 @@ from __future__ import annotations
 import ipaddress
 import re
 from typing import Final
+from urllib.parse import urlsplit
 
 from starlette.requests import HTTPConnection, Request
 
-__all__ = ["base_url", "is_local"]
+__all__ = ["address_beside", "base_url", "is_local"]
 
 _HOST: Final = re.compile(r"[A-Za-z0-9._-]{1,253}(:\d{1,5})?|\[[0-9A-Fa-f:.]{2,45}\](:\d{1,5})?")
 
@@ -29,6 +30,12 @@ def base_url(request: Request, public_url: str = "") -> str:
         name, port = request.scope.get("server") or ("localhost", None)
         host = f"{name}:{port}" if port else str(name)
     return f"{request.url.scheme}://{host}{request.scope.get('root_path', '').rstrip('/')}"
+
+
+def address_beside(url: str, port: int) -> str:
+    """`host:port` of another port of the machine that `url` names."""
+    host = urlsplit(url).hostname or "localhost"
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def is_local(connection: HTTPConnection) -> bool:

@@ -23,19 +23,25 @@ _SCHEME: Final = "bearer"
 _MODES: Final = ("text/plain", "application/json")
 
 
-def agent_card(spec: TeamSpec, capabilities: AdapterCapabilities, base_url: str) -> dict[str, Any]:
+def agent_card(
+    spec: TeamSpec, capabilities: AdapterCapabilities, base_url: str, grpc_address: str = ""
+) -> dict[str, Any]:
     """The card of a team that is served at `base_url` (no slash at the end), as JSON.
+
+    `grpc_address` is `host:port` of its gRPC, and empty where there is none.
 
     It is the card of 1.0 and beside it the fields by which a client of 0.3 finds its way.
     """
     url = f"{base_url}{A2A_PATH}"
+    served = [(url, "JSONRPC", "1.0"), (url, "HTTP+JSON", "1.0"), (url, "JSONRPC", "0.3")]
+    if grpc_address:
+        served.append((grpc_address, "GRPC", "1.0"))
     return {
         "name": spec.title,
         "description": spec.purpose or spec.title,
         "version": spec.version,
         "supportedInterfaces": [
-            {"url": url, "protocolBinding": binding, "protocolVersion": version}
-            for binding, version in (("JSONRPC", "1.0"), ("HTTP+JSON", "1.0"), ("JSONRPC", "0.3"))
+            {"url": where, "protocolBinding": binding, "protocolVersion": version} for where, binding, version in served
         ],
         "capabilities": {
             "streaming": capabilities.stream,

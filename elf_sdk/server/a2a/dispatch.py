@@ -25,7 +25,7 @@ from elf_sdk.server.a2a.values import ListTasks, SendMessage, TaskQuery, from_qu
 from elf_sdk.server.auth import Principal
 from elf_sdk.server.errors import error_response
 
-__all__ = ["REST", "Guard", "RestEndpoint", "RpcEndpoint", "operations"]
+__all__ = ["REST", "Guard", "Operation", "RestEndpoint", "RpcEndpoint", "check_version", "operations"]
 
 _JSON: Final = "application/json"
 _A2A_JSON: Final = "application/a2a+json"
@@ -196,7 +196,7 @@ class RpcEndpoint:
             operation = self._known.get(method)
             if operation is None:
                 raise Fault(FaultKind.METHOD_NOT_FOUND, "Method not found")
-            _check_version(version)
+            check_version(version)
             answer = operation(params, owner)
             if isinstance(answer, AsyncGenerator):
                 return await event_stream(
@@ -243,7 +243,7 @@ class RestEndpoint:
         _, given = await self._guard.read(request, optional=optional)
         if type(given) is not dict and (given is not None or not optional):
             raise Fault(FaultKind.INVALID_REQUEST, "the body must be a JSON object")
-        _check_version(request.headers.get(_VERSION_HEADER, ""))
+        check_version(request.headers.get(_VERSION_HEADER, ""))
         params = (given or {}) if request.method == "POST" else from_query(request.query_params.multi_items())
         answer = self._operation({**params, **request.path_params}, owner)
         if isinstance(answer, AsyncGenerator):
@@ -291,7 +291,12 @@ def _call(envelope: Any) -> tuple[str, Json]:
     return method, params
 
 
-def _check_version(version: str) -> None:
+def check_version(version: str) -> None:
+    """Let pass what asks for 1.x.
+
+    Raises:
+        Fault: VERSION_NOT_SUPPORTED.
+    """
     if version != "1.0" and not _VERSION.fullmatch(version):
         raise Fault(
             FaultKind.VERSION_NOT_SUPPORTED,

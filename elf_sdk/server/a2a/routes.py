@@ -1,17 +1,19 @@
-"""A2A's HTTP routes: the public card, and both bindings behind a bearer token."""
+"""A2A's ways in: over HTTP the public card, and both bindings behind a bearer token; and gRPC where it is on."""
 
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 from collections.abc import Awaitable, Callable
 from functools import lru_cache
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from elf_sdk.errors import Missing
 from elf_sdk.runs.engine import Engine
 from elf_sdk.server.a2a.card import A2A_PATH, CARD_PATH
 from elf_sdk.server.a2a.compat import Compatible
@@ -20,7 +22,10 @@ from elf_sdk.server.a2a.handler import Handler
 from elf_sdk.server.address import base_url
 from elf_sdk.server.auth import Principal
 
-__all__ = ["MAX_BODY", "a2a_routes"]
+if TYPE_CHECKING:
+    from elf_sdk.server.a2a.grpc_service import GrpcService
+
+__all__ = ["MAX_BODY", "a2a_grpc", "a2a_routes"]
 
 MAX_BODY: Final = 1024 * 1024
 """Bytes in a request's body, by default."""
@@ -60,6 +65,37 @@ def a2a_routes(
             for method, path, operation in REST
         ),
     ]
+
+
+def a2a_grpc(
+    engine: Engine,
+    authenticate: Callable[[Request], Principal],
+    *,
+    host: str,
+    port: int,
+    callers: frozenset[str] = frozenset(),
+    max_message: int = MAX_BODY,
+) -> GrpcService:
+    """A2A over gRPC for one team, on a port that is bound and does not answer yet.
+
+    Args:
+        engine: runs the team's work.
+        authenticate: as for `a2a_routes`; a call's metadata are the headers of its request.
+        host: the address to listen on.
+        port: to listen on; 0 takes any that is free.
+        callers: as for `a2a_routes`.
+        max_message: bytes in a request; more is answered with RESOURCE_EXHAUSTED.
+
+    Raises:
+        Missing: gRPC is not installed.
+        BadInput: the port is taken or not ours.
+    """
+    if importlib.util.find_spec("grpc") is None:
+        raise Missing("ELF_GRPC_PORT is set, but gRPC is not installed; pip install 'elf-sdk[grpc]', or unset it")
+    # gRPC and the types are 25 MB, which a server without it never needs.
+    from elf_sdk.server.a2a.grpc_service import GrpcService
+
+    return GrpcService(Guard(authenticate, callers, max_message), operations(Handler(engine)), host, port, max_message)
 
 
 def _card_endpoint(card_factory: Callable[[str], dict[str, Any]], public_url: str) -> Endpoint:
