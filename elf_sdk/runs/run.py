@@ -82,6 +82,8 @@ class RunRequest:
         context_id: the conversation, as the caller names it.
         text: what is asked; cleaned like the text of events.
         metadata: JSON that protocols keep with the run, such as the message id, or the chain of teams.
+        deadline: seconds that the caller has left, from the start on; None for no bound but the team's own. A repeat
+            has fewer of them and is the same request.
     """
 
     team: str
@@ -89,6 +91,7 @@ class RunRequest:
     context_id: str
     text: str
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    deadline: float | None = None
 
     def __post_init__(self) -> None:
         # A frozen dataclass leaves no other way to keep out what no store takes.
