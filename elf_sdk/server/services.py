@@ -45,6 +45,7 @@ class Services:
         http: for calls to other teams.
         offline: the offline model; starts when the first team needs it.
         org: the organisation, where its files are at hand.
+        clients: of other teams, by caller and callee; each keeps what the callee's card says.
     """
 
     settings: Settings
@@ -54,6 +55,7 @@ class Services:
     http: httpx.AsyncClient
     offline: OfflineModel
     org: Org | None = None
+    clients: dict[tuple[str, str], TeamClient] = field(default_factory=dict, repr=False)
 
     @property
     def issuer(self) -> Issuer:
@@ -96,7 +98,7 @@ class Services:
         Raises:
             BadInput: nothing says where teams are.
         """
-        # The SDK behind the client takes most of a second and 20 MB, which most processes never need.
+        # The HTTP client behind it takes a tenth of a second, which most processes never need.
         from elf_sdk.server.a2a.client import TeamClient
 
         template = self.settings.team_url
@@ -104,7 +106,8 @@ class Services:
             raise BadInput(f"{caller} cannot reach {team}: set ELF_TEAM_URL to an address with {{team}} in it")
         issuer = self.issuer
         url = template.replace("{team}", team)
-        return TeamClient(url, lambda: issuer.team_token(caller, team), self.http, team=team)
+        client = TeamClient(url, lambda: issuer.team_token(caller, team), self.http, team=team)
+        return self.clients.setdefault((caller, team), client)
 
 
 @asynccontextmanager
