@@ -19,6 +19,7 @@ __all__ = ["Settings", "key_variable", "load_settings"]
 
 _LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 _SWITCH: Final[Mapping[str, bool | None]] = {"": None, "on": True, "off": False}
+_IDEMPOTENCY: Final = ("always", "extension")
 _PROVIDERS: Final = ("openai", "anthropic", "openrouter", "ollama", "compatible")
 
 
@@ -34,6 +35,9 @@ class Settings:
         jwt_secret: `JWT_SECRET_KEY`, shared secret of at least 32 bytes for HS256; empty means none.
         team_url: `ELF_TEAM_URL`, how teams reach each other, with `{team}` in it.
         public_url: `ELF_PUBLIC_URL`, the address of this team as others see it; default: from the request.
+        a2a_compat: `ELF_A2A_COMPAT`, `on` or `off`, whether clients of A2A 0.3 are answered; default `on`.
+        a2a_idempotency: `ELF_A2A_IDEMPOTENCY`, for whom a message that is sent again is the same one: `always`, or for
+            callers that ask for the `extension`; default `always`.
         query_token: `ELF_QUERY_TOKEN`, `on` or `off`, whether the chat takes a token in its address; default: in dev
             only.
         host: `ELF_HOST`, the address to listen on; default 127.0.0.1.
@@ -53,6 +57,8 @@ class Settings:
     jwt_secret: str = field(default="", repr=False)
     team_url: str = ""
     public_url: str = ""
+    a2a_compat: bool = True
+    a2a_idempotency: str = "always"
     query_token: bool | None = None
     host: str = "127.0.0.1"
     port: int = 8000
@@ -88,6 +94,12 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
     query_token = source.get("ELF_QUERY_TOKEN", "").lower()
     if query_token not in _SWITCH:
         raise BadInput(f"ELF_QUERY_TOKEN is {query_token!r}; set it to on or off")
+    a2a_compat = source.get("ELF_A2A_COMPAT", "").lower()
+    if a2a_compat not in _SWITCH:
+        raise BadInput(f"ELF_A2A_COMPAT is {a2a_compat!r}; set it to on or off")
+    a2a_idempotency = source.get("ELF_A2A_IDEMPOTENCY", defaults.a2a_idempotency).lower()
+    if a2a_idempotency not in _IDEMPOTENCY:
+        raise BadInput(f"ELF_A2A_IDEMPOTENCY is {a2a_idempotency!r}; set it to {' or '.join(_IDEMPOTENCY)}")
     secret = _secret(source, "JWT_SECRET_KEY")
     if secret and len(secret.encode()) < 32:
         raise BadInput(f"JWT_SECRET_KEY has {len(secret.encode())} bytes; HS256 needs at least 32")
@@ -99,6 +111,8 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
         jwt_secret=secret,
         team_url=source.get("ELF_TEAM_URL", ""),
         public_url=source.get("ELF_PUBLIC_URL", "").rstrip("/"),
+        a2a_compat=_SWITCH[a2a_compat] is not False,
+        a2a_idempotency=a2a_idempotency,
         query_token=_SWITCH[query_token],
         host=source.get("ELF_HOST", defaults.host),
         port=_port("ELF_PORT", source.get("ELF_PORT", str(defaults.port))),

@@ -234,7 +234,7 @@ class Engine:
             while True:
                 news.clear()
                 run = await self.get(run_id, owner)
-                if run.state.terminal or run.state is RunState.INPUT_REQUIRED:
+                if run.state.terminal or run.state.waits:
                     return run
                 await news.wait()
 
@@ -266,7 +266,7 @@ class Engine:
                     return run
                 raise Conflict(f"the question {question_id!r} has another answer already")
             asked = {event.question_id for event in events if isinstance(event, InputRequired)}
-            if run.state is not RunState.INPUT_REQUIRED or question_id not in asked:
+            if not run.state.waits or question_id not in asked:
                 raise Conflict(f"the run {run_id!r} does not wait for an answer to {question_id!r}")
             if job := self._jobs.get(run_id):
                 # It has asked and not returned yet.
@@ -445,17 +445,19 @@ class Engine:
         """The terminal event; or None, when the run now waits for a person."""
         run, writer = job.run, job.writer
         request = run.request
-        answers = {
-            logged.event.question_id: logged.event.answer
+        said = [
+            logged.event
             for logged in (await all_events(self.log, run.id) if run.head else ())
             if isinstance(logged.event, Answered)
-        }
+        ]
+        answers = {answered.question_id: answered.answer for answered in said}
         ctx = RunContext(
             run_id=run.id,
             spec=self.spec,
             owner=request.owner,
             conversation=conversation,
             text=request.text,
+            message_id=said[-1].key if said else request.metadata.get("message_id", ""),
             endpoint=self._endpoint,
             delegates=self.delegates,
             history=lambda: self.history(request, run.id),

@@ -20,8 +20,10 @@ import orjson
 __all__ = [
     "KINDS",
     "MAX_EVENT_BYTES",
+    "REJECTED",
     "Answered",
     "Artifact",
+    "AuthRequired",
     "Cancelled",
     "DelegationProposed",
     "Event",
@@ -29,6 +31,7 @@ __all__ = [
     "Finished",
     "InputRequired",
     "LoggedEvent",
+    "MessageOnly",
     "Rewound",
     "Started",
     "Step",
@@ -48,6 +51,9 @@ __all__ = [
 
 MAX_EVENT_BYTES: Final = 256 * 1024
 """Upper bound of one encoded event; the engine splits larger text and refuses larger data."""
+
+REJECTED: Final = "rejected"
+"""Code of a `Failed` that says: the team will not do this. It is a decision and no breakdown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +77,13 @@ class TextDelta(Event):
 
     kind: ClassVar[str] = "text_delta"
     text: str
+
+
+@dataclass(frozen=True, slots=True)
+class MessageOnly(Event):
+    """The answer is said and nobody needs to look it up later: where a protocol can, it gives a message and no task."""
+
+    kind: ClassVar[str] = "message_only"
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +143,19 @@ class InputRequired(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class AuthRequired(InputRequired):
+    """The run waits until somebody has given the team a right or a credential that it lacks.
+
+    `prompt` says which and why. The credential itself reaches the team by a way of its own and never as the answer,
+    which is stored: an answer only says that it is there, or that it will not come.
+    """
+
+    kind: ClassVar[str] = "auth_required"
+    url: str = ""
+    """Where a person gives it, such as a page to sign in; empty where the prompt says it all."""
+
+
+@dataclass(frozen=True, slots=True)
 class Answered(Event):
     """The answer to a question; written by the engine."""
 
@@ -142,7 +168,11 @@ class Answered(Event):
 
 @dataclass(frozen=True, slots=True)
 class Artifact(Event):
-    """A result beside the text: a document, data, a link. Exactly one of `text`, `data`, `url` is meant."""
+    """A result beside the text, or its next part: a document, a file, data, a link.
+
+    Exactly one of `text`, `data`, `url` and `raw` is meant. A result of several parts, or one that is too large for one
+    event, is several of these with one id, each after the first with `append`.
+    """
 
     kind: ClassVar[str] = "artifact"
     artifact_id: str
@@ -151,6 +181,14 @@ class Artifact(Event):
     text: str | None = None
     data: Any = None
     url: str | None = None
+    raw: str | None = None
+    """A file's bytes in base64 (RFC 4648, section 4)."""
+    filename: str = ""
+    """Of a file or a link."""
+    append: bool = False
+    """Whether this is one more part of the artifact with this id, and does not replace it."""
+    last: bool = True
+    """Whether no more parts come."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +222,7 @@ class Failed(Event):
 
     kind: ClassVar[str] = "failed"
     code: str
-    """`internal`, `interrupted`, `deadline`, `model`, `team` or `input`."""
+    """`internal`, `interrupted`, `deadline`, `model`, `team`, `input` or `rejected`."""
     message: str
     retryable: bool = False
 
@@ -211,11 +249,13 @@ KINDS: Final[Mapping[str, type[Event]]] = {
     for cls in (
         Answered,
         Artifact,
+        AuthRequired,
         Cancelled,
         DelegationProposed,
         Failed,
         Finished,
         InputRequired,
+        MessageOnly,
         Rewound,
         Started,
         Step,

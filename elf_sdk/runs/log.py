@@ -52,7 +52,7 @@ def check_same(key: IdempotencyKey, digest: str, request: RunRequest) -> None:
 
 def goes_on(state: RunState | None) -> bool:
     """Whether a run still works after events that left it in `state`; None where they left it as it was."""
-    return state is None or not (state.terminal or state is RunState.INPUT_REQUIRED)
+    return state is None or not (state.terminal or state.waits)
 
 
 class Placed(Protocol):

@@ -12,7 +12,18 @@ from typing import Any, Final, TypeVar
 import orjson
 
 from elf_sdk.runs.adapter import Owner
-from elf_sdk.runs.events import Answered, Cancelled, Event, Failed, Finished, InputRequired, Started, clean
+from elf_sdk.runs.events import (
+    REJECTED,
+    Answered,
+    AuthRequired,
+    Cancelled,
+    Event,
+    Failed,
+    Finished,
+    InputRequired,
+    Started,
+    clean,
+)
 
 __all__ = ["IdempotencyKey", "Run", "RunFilter", "RunRequest", "RunState", "next_state"]
 
@@ -20,13 +31,15 @@ StateT = TypeVar("StateT")
 
 
 class RunState(StrEnum):
-    """Where a run is. `QUEUED` and `WORKING` occupy the engine, `INPUT_REQUIRED` occupies nothing."""
+    """Where a run is. `QUEUED` and `WORKING` occupy the engine, all others nothing."""
 
     QUEUED = "queued"
     WORKING = "working"
     INPUT_REQUIRED = "input_required"
+    AUTH_REQUIRED = "auth_required"
     FINISHED = "finished"
     FAILED = "failed"
+    REJECTED = "rejected"
     CANCELLED = "cancelled"
 
     @property
@@ -34,12 +47,19 @@ class RunState(StrEnum):
         """Whether nothing more will happen."""
         return self in _TERMINAL
 
+    @property
+    def waits(self) -> bool:
+        """Whether somebody has to answer or to act before it goes on."""
+        return self in _WAITING
 
-_TERMINAL: Final = frozenset({RunState.FINISHED, RunState.FAILED, RunState.CANCELLED})
+
+_TERMINAL: Final = frozenset({RunState.FINISHED, RunState.FAILED, RunState.REJECTED, RunState.CANCELLED})
+_WAITING: Final = frozenset({RunState.INPUT_REQUIRED, RunState.AUTH_REQUIRED})
 _NEXT: Final[Mapping[type[Event], RunState]] = {
     Started: RunState.WORKING,
     Answered: RunState.QUEUED,
     InputRequired: RunState.INPUT_REQUIRED,
+    AuthRequired: RunState.AUTH_REQUIRED,
     Finished: RunState.FINISHED,
     Failed: RunState.FAILED,
     Cancelled: RunState.CANCELLED,
@@ -51,6 +71,8 @@ def next_state(state: StateT, events: Sequence[Event]) -> RunState | StateT:
     now: RunState | StateT = state
     for event in events:
         now = _NEXT.get(type(event), now)
+        if now is RunState.FAILED and isinstance(event, Failed) and event.code == REJECTED:
+            now = RunState.REJECTED
     return now
 
 

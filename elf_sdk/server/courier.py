@@ -180,7 +180,7 @@ class Courier:
                     error = f"{row.target} answered with more than {_LONGEST_ANSWER:,} characters, and was not read on"
                     await self._end(row, DelegationState.FAILED, error=error)
                     return
-                if update.state is RunState.INPUT_REQUIRED:
+                if update.state.waits:
                     await self._end(row, DelegationState.FAILED, error=f"{row.target} asks: {update.question}")
                     return
                 if update.final:
@@ -204,6 +204,7 @@ class Courier:
 _END_STATES: Final = {
     RunState.FINISHED: DelegationState.FINISHED,
     RunState.FAILED: DelegationState.FAILED,
+    RunState.REJECTED: DelegationState.FAILED,
     RunState.CANCELLED: DelegationState.CANCELLED,
 }
 

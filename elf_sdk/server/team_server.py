@@ -270,6 +270,8 @@ class TeamServer:
             self._authenticate,
             callers=running.services.callers_of(self.spec),
             public_url=running.services.settings.public_url,
+            compatible=running.services.settings.a2a_compat,
+            idempotent=running.services.settings.a2a_idempotency == "always",
         )
         routes += self._fixed_routes()
         if running.chat is not None:
@@ -282,11 +284,13 @@ class TeamServer:
         return self._running is not None and self._running.chat is not None
 
     def _card(self, base_url: str) -> dict[str, Any]:
-        grpc = ""
-        if self._running is not None and self._running.grpc is not None:
-            given = self._running.services.settings.grpc_address
-            grpc = given or address_beside(base_url, self._running.grpc.port)
-        return agent_card(self.spec, self._adapter.capabilities, base_url, grpc)
+        grpc, compatible = "", True
+        if self._running is not None:
+            settings = self._running.services.settings
+            compatible = settings.a2a_compat
+            if self._running.grpc is not None:
+                grpc = settings.grpc_address or address_beside(base_url, self._running.grpc.port)
+        return agent_card(self.spec, self._adapter.capabilities, base_url, compatible=compatible, grpc_address=grpc)
 
     def _capabilities(self, base_url: str) -> Capabilities:
         return describe(

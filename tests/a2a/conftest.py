@@ -19,13 +19,15 @@ from starlette.requests import Request
 from starlette.routing import BaseRoute, Mount
 
 from elf_sdk.models.llm import Endpoint
-from elf_sdk.runs.adapter import AdapterCapabilities, RunContext
+from elf_sdk.runs.adapter import AdapterCapabilities, Owner, RunContext, RunError
 from elf_sdk.runs.engine import Engine
 from elf_sdk.runs.events import (
     Artifact,
+    AuthRequired,
     DelegationProposed,
     Event,
     InputRequired,
+    MessageOnly,
     Step,
     TextDelta,
     ToolCall,
@@ -78,6 +80,23 @@ class ScriptedAdapter:
                     yield Step("ask", phase="end")
                 else:
                     yield TextDelta(f"painted {ctx.answers['colour']}")
+            case ["allow", *_]:
+                if not ctx.answers:
+                    yield AuthRequired("calendar", "Let me read the calendar.", url="https://example.com/allow")
+                else:
+                    yield TextDelta("read")
+            case ["refuse", *_]:
+                raise RunError("that is nothing we paint", code="rejected")
+            case ["greet", *_]:
+                yield TextDelta("Good morning")
+                yield MessageOnly()
+            case ["files", *_]:
+                yield Artifact("sketch", "sketch", "text/plain", text="First, ", last=False)
+                yield Artifact("sketch", "sketch", "image/png", raw="iVBORw0KGgo=", filename="a.png", append=True)
+                yield Artifact("link", "link", "image/png", url="https://example.com/b.png", filename="b.png")
+            case ["many", number]:
+                for index in range(int(number)):
+                    yield Artifact("chunks", "chunks", text="x" * 60_000, append=index > 0, last=False)
             case ["fail", *_]:
                 yield TextDelta("half")
                 raise RuntimeError("the paint is out")
@@ -111,6 +130,9 @@ class Served:
     def headers(self, user: str = "ada") -> dict[str, str]:
         return {"Authorization": f"Bearer {self.token(user)}", "A2A-Version": "1.0"}
 
+    def owner(self, user: str = "ada") -> Owner:
+        return Owner(self.issuer.name, f"user:{user}")
+
     def call(self, user: str = "ada") -> ClientCallContext:
         return ClientCallContext(service_parameters={"Authorization": f"Bearer {self.token(user)}"}, timeout=20)
 
@@ -124,9 +146,12 @@ class Served:
         )
         return await create_client(self.url, config)
 
-    async def rpc(self, method: str, params: Any, user: str = "ada") -> dict[str, Any]:
+    async def rpc(
+        self, method: str, params: Any, user: str = "ada", more: dict[str, str] | None = None
+    ) -> dict[str, Any]:
         body = {"jsonrpc": "2.0", "id": 1, "method": method, "params": params}
-        response = await self.http.post(f"{self.url}/a2a/v1", json=body, headers=self.headers(user))
+        headers = {**self.headers(user), **(more or {})}
+        response = await self.http.post(f"{self.url}/a2a/v1", json=body, headers=headers)
         assert response.status_code == 200
         answer: dict[str, Any] = response.json()
         return answer
@@ -161,7 +186,15 @@ async def serve() -> AsyncIterator[Serve]:
     """A function that serves a team and returns it as `Served`."""
     async with AsyncExitStack() as stack:
 
-        async def start(*, stream: bool = True, prefix: str = "", public_url: str = "", **spec: Any) -> Served:
+        async def start(
+            *,
+            stream: bool = True,
+            prefix: str = "",
+            public_url: str = "",
+            compatible: bool = True,
+            idempotent: bool = True,
+            **spec: Any,
+        ) -> Served:
             about = {
                 "name": "painting",
                 "display_name": "Painting team",
@@ -180,10 +213,12 @@ async def serve() -> AsyncIterator[Serve]:
             routes: list[BaseRoute] = [
                 *a2a_routes(
                     engine,
-                    partial(agent_card, team, adapter.capabilities),
+                    partial(agent_card, team, adapter.capabilities, compatible=compatible),
                     authenticate,
                     callers=frozenset({"executive"}),
                     public_url=public_url,
+                    compatible=compatible,
+                    idempotent=idempotent,
                 )
             ]
             app = Starlette(routes=[Mount(prefix, routes=routes)] if prefix else routes)

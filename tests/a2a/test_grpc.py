@@ -95,7 +95,7 @@ async def client(team: Served, address: str) -> AsyncIterator[Client]:
 @asynccontextmanager
 async def client_of(team: Served, address: str) -> AsyncIterator[Client]:
     card = ParseDict(
-        agent_card(team.engine.spec, team.adapter.capabilities, team.url, address),
+        agent_card(team.engine.spec, team.adapter.capabilities, team.url, grpc_address=address),
         AgentCard(),
         ignore_unknown_fields=True,
     )

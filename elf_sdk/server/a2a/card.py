@@ -24,18 +24,29 @@ _MODES: Final = ("text/plain", "application/json")
 
 
 def agent_card(
-    spec: TeamSpec, capabilities: AdapterCapabilities, base_url: str, grpc_address: str = ""
+    spec: TeamSpec,
+    capabilities: AdapterCapabilities,
+    base_url: str,
+    *,
+    compatible: bool = True,
+    grpc_address: str = "",
 ) -> dict[str, Any]:
     """The card of a team that is served at `base_url` (no slash at the end), as JSON.
 
-    `grpc_address` is `host:port` of its gRPC, and empty where there is none.
-
-    It is the card of 1.0 and beside it the fields by which a client of 0.3 finds its way.
+    It is the card of 1.0 and, with `compatible`, beside it the fields by which a client of 0.3 finds its way.
+    `grpc_address` is `host:port` of the team's gRPC, and empty where there is none.
     """
     url = f"{base_url}{A2A_PATH}"
-    served = [(url, "JSONRPC", "1.0"), (url, "HTTP+JSON", "1.0"), (url, "JSONRPC", "0.3")]
+    served = [(url, "JSONRPC", "1.0"), (url, "HTTP+JSON", "1.0"), *([(url, "JSONRPC", "0.3")] if compatible else [])]
     if grpc_address:
         served.append((grpc_address, "GRPC", "1.0"))
+    scheme = {"type": "http", "scheme": "Bearer", "bearerFormat": "JWT"}
+    old = {
+        "protocolVersion": "0.3",
+        "preferredTransport": "JSONRPC",
+        "url": url,
+        "security": [{_SCHEME: []}],
+    }
     return {
         "name": spec.title,
         "description": spec.purpose or spec.title,
@@ -58,21 +69,14 @@ def agent_card(
         "securitySchemes": {
             _SCHEME: {
                 "httpAuthSecurityScheme": {"scheme": "Bearer", "bearerFormat": "JWT"},
-                # 0.3
-                "type": "http",
-                "scheme": "Bearer",
-                "bearerFormat": "JWT",
+                **(scheme if compatible else {}),
             }
         },
         "securityRequirements": [{"schemes": {_SCHEME: {}}}],
         "defaultInputModes": list(_MODES),
         "defaultOutputModes": list(_MODES),
         "skills": [_skill(skill) for skill in spec.skills] or [_purpose(spec)],
-        # 0.3
-        "protocolVersion": "0.3",
-        "preferredTransport": "JSONRPC",
-        "url": url,
-        "security": [{_SCHEME: []}],
+        **(old if compatible else {}),
     }
 
 

@@ -12,25 +12,30 @@ from types import NoneType
 from typing import Any, Final, NoReturn
 
 import orjson
+from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from elf_sdk.errors import Denied, Forbidden
+from elf_sdk.errors import BadInput, Denied, Forbidden
 from elf_sdk.runs.adapter import Owner
+from elf_sdk.server.a2a.card import IDEMPOTENT_MESSAGE_ID
 from elf_sdk.server.a2a.errors import Fault, FaultKind, fault_of
-from elf_sdk.server.a2a.handler import Handler, Json, no_extended_card, no_push
+from elf_sdk.server.a2a.handler import Handler, Json, Stream, no_extended_card, no_push
 from elf_sdk.server.a2a.sse import event_stream
 from elf_sdk.server.a2a.values import ListTasks, SendMessage, TaskQuery, from_query
 from elf_sdk.server.auth import Principal
 from elf_sdk.server.errors import error_response
 
-__all__ = ["REST", "Guard", "Operation", "RestEndpoint", "RpcEndpoint", "check_version", "operations"]
+__all__ = ["REST", "Call", "Guard", "Operation", "RestEndpoint", "RpcEndpoint", "check_version", "operations"]
 
 _JSON: Final = "application/json"
 _A2A_JSON: Final = "application/a2a+json"
 _VERSION_HEADER: Final = "a2a-version"
-_VERSION: Final = re.compile(r"1(\.\d{1,9}){0,2}")
+_VERSION_PARAMETER: Final = "A2A-Version"
+_EXTENSIONS_HEADER: Final = "a2a-extensions"
+_LAST_EVENT_HEADER: Final = "last-event-id"
+_VERSION: Final = re.compile(r"1\.0(\.\d{1,9})?")
 _OLD: Final = frozenset({"", "0.3"})
 _ENVELOPE: Final = frozenset({"jsonrpc", "id", "method", "params"})
 
@@ -105,28 +110,65 @@ class _RefusedError(Exception):
         self.fault = fault
 
 
-Operation = Callable[[Json, Owner], Awaitable[Json] | AsyncGenerator[Json, None]]
+class Call:
+    """Who asks, and what the request's headers say beside the params.
+
+    Attributes:
+        owner: on whose behalf.
+        headers: of the request.
+    """
+
+    __slots__ = ("headers", "owner")
+
+    def __init__(self, owner: Owner, headers: Headers) -> None:
+        self.owner = owner
+        self.headers = headers
+
+    @property
+    def unique(self) -> bool:
+        """Whether the caller uses the extension by which no two of its messages share an id."""
+        given = self.headers.get(_EXTENSIONS_HEADER)
+        return given is not None and IDEMPOTENT_MESSAGE_ID in [uri.strip() for uri in given.split(",")]
+
+    @property
+    def after(self) -> int | None:
+        """The last item that the caller has of an earlier stream; None where it begins one.
+
+        Raises:
+            BadInput: it is none of ours.
+        """
+        given = self.headers.get(_LAST_EVENT_HEADER, "")
+        if not given:
+            return None
+        if not given.isascii() or not given.isdecimal() or len(given) > 15:
+            raise BadInput("Last-Event-ID is not the id of an event of this stream")
+        return int(given)
+
+
+Operation = Callable[[Json, Call], Awaitable[Json] | Stream]
 
 
 def operations(handler: Handler) -> dict[str, Operation]:
-    """What can be asked, by the name of its method: params and owner to an answer, or to a stream of them."""
+    """What can be asked, by the name of its method: params and call to an answer, or to a stream of them."""
 
-    async def send(params: Json, owner: Owner) -> Json:
-        return {"task": await handler.send(SendMessage.parse(params), owner)}
+    def stream(params: Json, call: Call) -> Stream:
+        return handler.stream(SendMessage.parse(params), call.owner, unique=call.unique, after=call.after)
 
-    def push(params: Json, owner: Owner) -> NoReturn:
+    def push(params: Json, call: Call) -> NoReturn:
         no_push()
 
-    def card(params: Json, owner: Owner) -> NoReturn:
+    def card(params: Json, call: Call) -> NoReturn:
         no_extended_card()
 
     return {
-        "SendMessage": send,
-        "SendStreamingMessage": lambda params, owner: handler.stream(SendMessage.parse(params), owner),
-        "GetTask": lambda params, owner: handler.get(TaskQuery.parse(params), owner),
-        "ListTasks": lambda params, owner: handler.list(ListTasks.parse(params), owner),
-        "CancelTask": lambda params, owner: handler.cancel(TaskQuery.parse(params), owner),
-        "SubscribeToTask": lambda params, owner: handler.subscribe(TaskQuery.parse(params), owner),
+        "SendMessage": lambda params, call: handler.send(SendMessage.parse(params), call.owner, unique=call.unique),
+        "SendStreamingMessage": stream,
+        "GetTask": lambda params, call: handler.get(TaskQuery.parse(params), call.owner),
+        "ListTasks": lambda params, call: handler.list(ListTasks.parse(params), call.owner),
+        "CancelTask": lambda params, call: handler.cancel(TaskQuery.parse(params), call.owner),
+        "SubscribeToTask": lambda params, call: handler.subscribe(
+            TaskQuery.parse(params), call.owner, after=call.after
+        ),
         "CreateTaskPushNotificationConfig": push,
         "GetTaskPushNotificationConfig": push,
         "ListTaskPushNotificationConfigs": push,
@@ -158,14 +200,15 @@ class RpcEndpoint:
     Args:
         guard: before everything.
         known: the operations.
-        compatible: answers those who speak 0.3; gets a request with its caller, its body and its JSON.
+        compatible: answers those who speak 0.3; gets a request with its caller, its body and its JSON. None where
+            nobody is to.
     """
 
     def __init__(
         self,
         guard: Guard,
         known: Mapping[str, Operation],
-        compatible: Callable[[Request, Principal, bytes, Any], Awaitable[Response]],
+        compatible: Callable[[Request, Principal, bytes, Any], Awaitable[Response]] | None,
     ) -> None:
         self._guard = guard
         self._known = known
@@ -177,18 +220,18 @@ class RpcEndpoint:
         try:
             principal = self._guard.admit(request)
             body, envelope = await self._guard.read(request)
-            version = request.headers.get(_VERSION_HEADER, "")
-            if version in _OLD:
+            version = _version(request)
+            if version in _OLD and self._compatible is not None:
                 response = await self._compatible(request, principal, body, envelope)
             else:
-                response = await self._answer(envelope, version, principal.owner)
+                response = await self._answer(envelope, version, Call(principal.owner, request.headers))
         except Denied as error:
             response = await error_response(request, error)
         except _RefusedError as refused:
             response = _json(_rpc_fault(None, refused.fault), status=refused.status)
         await response(scope, receive, send)
 
-    async def _answer(self, envelope: Any, version: str, owner: Owner) -> Response:
+    async def _answer(self, envelope: Any, version: str, call: Call) -> Response:
         request_id: str | int | None = None
         try:
             request_id = _request_id(envelope)
@@ -197,7 +240,7 @@ class RpcEndpoint:
             if operation is None:
                 raise Fault(FaultKind.METHOD_NOT_FOUND, "Method not found")
             check_version(version)
-            answer = operation(params, owner)
+            answer = operation(params, call)
             if isinstance(answer, AsyncGenerator):
                 return await event_stream(
                     answer,
@@ -226,7 +269,7 @@ class RestEndpoint:
         request = Request(scope, receive)
         try:
             principal = self._guard.admit(request)
-            response = await self._answer(request, principal.owner)
+            response = await self._answer(request, Call(principal.owner, request.headers))
         except Denied as error:
             response = await error_response(request, error)
         except _RefusedError as refused:
@@ -238,21 +281,35 @@ class RestEndpoint:
             response = _json(fault.rest(), status=fault.kind.http)
         await response(scope, receive, send)
 
-    async def _answer(self, request: Request, owner: Owner) -> Response:
+    async def _answer(self, request: Request, call: Call) -> Response:
         optional = request.method != "POST" or request.url.path.endswith((":cancel", ":subscribe"))
         _, given = await self._guard.read(request, optional=optional)
         if type(given) is not dict and (given is not None or not optional):
             raise Fault(FaultKind.INVALID_REQUEST, "the body must be a JSON object")
-        check_version(request.headers.get(_VERSION_HEADER, ""))
+        check_version(_version(request))
         params = (given or {}) if request.method == "POST" else from_query(request.query_params.multi_items())
-        answer = self._operation({**params, **request.path_params}, owner)
+        answer = self._operation({**params, **request.path_params}, call)
         if isinstance(answer, AsyncGenerator):
             return await event_stream(answer, lambda event: event, lambda error: fault_of(error).rest())
-        return _json(await answer, media_type=_A2A_JSON)
+        return _json(await answer, media_type=_media_type(request))
 
 
 def _json(content: Json, *, status: int = 200, media_type: str = _JSON) -> Response:
     return Response(orjson.dumps(content), status, media_type=media_type)
+
+
+def _media_type(request: Request) -> str:
+    """The type of an answer: A2A's own (1.0.1, section 11.1), but JSON's for who writes that, as 1.0.0 had it."""
+    given = request.headers.get("content-type") or request.headers.get("accept", "")
+    return _JSON if given.startswith(_JSON) and _A2A_JSON not in given else _A2A_JSON
+
+
+def _version(request: Request) -> str:
+    """The version that is asked for, by header or by parameter (section 3.6.1); empty for none."""
+    version = request.headers.get(_VERSION_HEADER)
+    if version is None:
+        return request.query_params.get(_VERSION_PARAMETER, "") if request.scope["query_string"] else ""
+    return version
 
 
 def _rpc_fault(request_id: str | int | None, fault: Fault) -> Json:

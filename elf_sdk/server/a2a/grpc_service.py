@@ -24,8 +24,9 @@ from google.rpc import error_details_pb2, status_pb2  # noqa: F401
 from starlette.requests import Request
 
 from elf_sdk.errors import BadInput, Denied, Unauthenticated
-from elf_sdk.server.a2a.dispatch import Guard, Operation, check_version
+from elf_sdk.server.a2a.dispatch import Call, Guard, Operation, check_version
 from elf_sdk.server.a2a.errors import Fault, FaultKind, fault_of
+from elf_sdk.server.a2a.handler import Json, Stream
 
 __all__ = ["GrpcService"]
 
@@ -39,7 +40,7 @@ _LONGEST: Final = 1000
 _PING: Final = 20_000
 """Milliseconds between pings, and for their answer, as for WebSockets."""
 
-Call = Callable[[bytes, Any], Awaitable[bytes | None]]
+Behaviour = Callable[[bytes, Any], Awaitable[bytes | None]]
 
 
 class _StoppingError(Exception):
@@ -113,7 +114,7 @@ class GrpcService:
             return grpc.unary_stream_rpc_method_handler(self._guarded(path, self._stream(operation, request, answer)))
         return grpc.unary_unary_rpc_method_handler(self._guarded(path, self._unary(operation, request, answer)))
 
-    def _guarded(self, path: str, answer: Callable[[bytes, Request, Any], Awaitable[bytes | None]]) -> Call:
+    def _guarded(self, path: str, answer: Callable[[bytes, Request, Any], Awaitable[bytes | None]]) -> Behaviour:
         """A call as the library wants it, with who may not and what goes wrong said in status codes."""
 
         async def call(body: bytes, context: Any) -> bytes | None:
@@ -148,16 +149,17 @@ class GrpcService:
             async with aclosing(events):
                 while not self._stopping:
                     try:
-                        event = await self._next(events, context)
+                        item = await self._next(events, context)
                     except StopAsyncIteration:
                         return
-                    if event is not None:
-                        await context.write(_written(event, answered))
+                    if item is not None:
+                        # gRPC has no place for the number of an event.
+                        await context.write(_written(item[1], answered))
             raise _StoppingError
 
         return answer
 
-    async def _next(self, events: AsyncGenerator[dict[str, Any], None], context: Any) -> dict[str, Any] | None:
+    async def _next(self, events: Stream, context: Any) -> tuple[int | None, Json] | None:
         """The next event; None when the service stops meanwhile.
 
         Only here is a stream interrupted: a message that is half written could not be followed by a status.
@@ -182,7 +184,7 @@ class GrpcService:
         """What the operation gives for the message in `body`, from whoever may send it."""
         principal = self._guard.admit(request)
         check_version(request.headers.get("a2a-version", ""))
-        return operation(_read(body, asked), principal.owner)
+        return operation(_read(body, asked), Call(principal.owner, request.headers))
 
 
 def _request(path: str, context: Any) -> Request:

@@ -15,13 +15,15 @@ from elf_sdk.runs.adapter import Owner
 from elf_sdk.runs.engine import Engine
 from elf_sdk.runs.events import Answered, InputRequired, clean
 from elf_sdk.runs.run import IdempotencyKey, Run, RunFilter, RunState
-from elf_sdk.server.a2a.codec import RUN_STATES, TASK_STATES, TaskView, message_text, run_request
+from elf_sdk.server.a2a.codec import RUN_STATES, TaskView, message_text, run_request
 from elf_sdk.server.a2a.errors import Fault, FaultKind
 from elf_sdk.server.a2a.values import ListTasks, Message, SendMessage, TaskQuery
 
-__all__ = ["Handler", "no_extended_card", "no_push"]
+__all__ = ["Handler", "Json", "Stream", "no_extended_card", "no_push"]
 
 Json = dict[str, Any]
+Stream = AsyncGenerator[tuple[int | None, Json], None]
+"""StreamResponses, each with the number of the log up to which it says all, or None where more of that event comes."""
 
 _LISTED: Final = 1000
 """The latest runs that ListTasks pages through."""
@@ -30,35 +32,56 @@ _LARGEST_PAGE: Final = 100
 
 
 class Handler:
-    """A2A's operations as operations of an `Engine`. All of them raise `Fault` or `ElfError`."""
+    """A2A's operations as operations of an `Engine`. All of them raise `Fault` or `ElfError`.
 
-    def __init__(self, engine: Engine) -> None:
+    Args:
+        engine: runs the team's work.
+        idempotent: whether two messages with the same id are the same one also for callers that promise nothing of ids.
+    """
+
+    def __init__(self, engine: Engine, *, idempotent: bool = True) -> None:
         self._engine = engine
+        self._idempotent = idempotent
 
-    async def send(self, request: SendMessage, owner: Owner) -> Json:
-        """The Task that the message starts, started before, or answers, once it rests."""
-        run = await self._begin(request, owner)
+    async def send(self, request: SendMessage, owner: Owner, *, unique: bool = False) -> Json:
+        """The SendMessageResponse: the task that the message starts, started before, or answers, once it rests.
+
+        Args:
+            request: what is said.
+            owner: on whose behalf.
+            unique: whether the caller promises that no two of its messages share an id.
+        """
+        run = await self._begin(request, owner, unique)
         if not request.return_immediately:
             run = await self._engine.settled(run.id, owner)
-        return await self._task(run, request.history_length)
+        return (await self._view(run)).answer(request.history_length)
 
-    async def stream(self, request: SendMessage, owner: Owner) -> AsyncGenerator[Json, None]:
-        """The same as StreamResponses, until the task has ended or asks something."""
+    async def stream(
+        self, request: SendMessage, owner: Owner, *, unique: bool = False, after: int | None = None
+    ) -> Stream:
+        """The same as StreamResponses, until the task has ended or asks something; arguments as for both others."""
         self._require_streaming()
-        run = await self._begin(request, owner)
-        async with aclosing(self._follow(run, owner, request.history_length, until_asked=True)) as stream:
-            async for event in stream:
-                yield event
+        run = await self._begin(request, owner, unique)
+        async with aclosing(self._follow(run, owner, after, request.history_length, until_asked=True)) as stream:
+            async for item in stream:
+                yield item
 
-    async def subscribe(self, query: TaskQuery, owner: Owner) -> AsyncGenerator[Json, None]:
-        """The task as it is and what happens from now on, as StreamResponses."""
+    async def subscribe(self, query: TaskQuery, owner: Owner, *, after: int | None = None) -> Stream:
+        """The task as it is and what happens from now on, as StreamResponses.
+
+        Args:
+            query: which task.
+            owner: on whose behalf.
+            after: number of the last item that the caller has of an earlier stream, to go on behind it and not with
+                the task as it is.
+        """
         self._require_streaming()
         run = await self._engine.get(query.id, owner)
-        if run.state.terminal:
+        if run.state.terminal and (after is None or after >= run.head):
             raise Fault(FaultKind.UNSUPPORTED_OPERATION, f"the task {run.id!r} has ended; get it with GetTask")
-        async with aclosing(self._follow(run, owner, None)) as stream:
-            async for event in stream:
-                yield event
+        async with aclosing(self._follow(run, owner, after)) as stream:
+            async for item in stream:
+                yield item
 
     async def get(self, query: TaskQuery, owner: Owner) -> Json:
         """The Task."""
@@ -92,23 +115,29 @@ class Handler:
             "totalSize": len(runs),
         }
 
-    async def _begin(self, request: SendMessage, owner: Owner) -> Run:
+    async def _begin(self, request: SendMessage, owner: Owner, unique: bool) -> Run:
         """The run that the message starts, started before, or answers."""
         _history_length(request.history_length)
         if request.push:
             no_push()
         message = request.message
+        known = unique or self._idempotent
         if message.task_id:
-            return await self._answer(message, owner)
+            return await self._answer(message, owner, known)
         spec = self._engine.spec
-        wanted = run_request(message, spec.name, owner, spec.delegation.max_depth)
+        wanted = run_request(message, spec.name, owner, spec.delegation.max_depth, repeatable=known)
+        if not known:
+            return await self._engine.start(wanted)
         try:
             return await self._engine.start(wanted, IdempotencyKey("a2a", "send", message.message_id))
         except Conflict as error:
             raise Fault(FaultKind.INVALID_PARAMS, str(error)) from error
 
-    async def _answer(self, message: Message, owner: Owner) -> Run:
-        """The run of `message.task_id`, which gets the message as the answer to its oldest open question."""
+    async def _answer(self, message: Message, owner: Owner, known: bool) -> Run:
+        """The run of `message.task_id`, which gets the message as the answer to its oldest open question.
+
+        Where messages are `known` by their ids, one that was taken before changes nothing.
+        """
         run = await self._engine.get(message.task_id, owner)
         if message.context_id and message.context_id != run.request.context_id:
             raise BadInput(f"message.contextId is not that of the task {run.id!r}; leave it out")
@@ -117,7 +146,7 @@ class Handler:
         open_questions: list[str] = []
         for logged in await self._engine.events(run.id, owner):
             match logged.event:
-                case Answered(key=key, answer=answer) if key == message_id:
+                case Answered(key=key, answer=answer) if known and key == message_id:
                     if answer != text:
                         raise BadInput(f"the messageId {message_id!r} was used for another answer")
                     return run
@@ -127,35 +156,61 @@ class Handler:
                     open_questions.append(question_id)
                 case _:
                     pass
-        if run.state is not RunState.INPUT_REQUIRED or not open_questions:
+        if not run.state.waits or not open_questions:
             state = "has ended" if run.state.terminal else "asks nothing now"
             raise Conflict(f"the task {run.id!r} {state}; send a message without taskId to start another")
         return await self._engine.answer(run.id, owner, open_questions[0], text, message_id)
 
     async def _follow(
-        self, run: Run, owner: Owner, history_length: int | None, *, until_asked: bool = False
-    ) -> AsyncGenerator[Json, None]:
-        """The task as it is, then what happens, until it ends; or, with `until_asked`, until it asks something."""
-        view = TaskView(run, await self._engine.events(run.id, owner))
-        yield {"task": view.task(history_length)}
+        self,
+        run: Run,
+        owner: Owner,
+        after: int | None,
+        history_length: int | None = None,
+        *,
+        until_asked: bool = False,
+    ) -> Stream:
+        """The task as it is, then what happens, until it ends; or, with `until_asked`, until it asks something.
+
+        With `after` nothing, said at once so that the caller knows that its stream goes on, and what happened since.
+        """
+        known = await self._engine.events(run.id, owner)
+        if after is None:
+            view = TaskView(run, known)
+            yield view.seq, {"task": view.task(history_length)}
+        else:
+            view = TaskView(run, known[:after])
+            yield None, {}
         if until_asked and await self._rests(run, view):
             return
         async with aclosing(self._engine.subscribe(run.id, owner, view.seq)) as subscription:
             async for logged in subscription:
+                held: Json | None = None
+                # The number stands at the last item of an event only: who has that one has all of them.
                 for update in view.updates(logged):
-                    yield update
+                    if held is not None:
+                        yield None, held
+                    held = update
+                if held is not None:
+                    yield logged.seq, held
                 if until_asked and await self._rests(run, view):
                     return
 
     async def _rests(self, run: Run, view: TaskView) -> bool:
-        """Whether the run waits for a person and all that it did before was shown."""
+        """Whether the run asks something and all that it did before was shown.
+
+        One that waits for a credential goes on by itself when it is there, so its stream stays (section 7.6.1).
+        """
         if view.state is not RunState.INPUT_REQUIRED:
             return False
         now = await self._engine.get(run.id, run.request.owner)
         return now.state is RunState.INPUT_REQUIRED and now.head == view.seq
 
     async def _task(self, run: Run, history_length: int | None, artifacts: bool = True) -> Json:
-        return TaskView(run, await self._engine.events(run.id, run.request.owner)).task(history_length, artifacts)
+        return (await self._view(run)).task(history_length, artifacts)
+
+    async def _view(self, run: Run) -> TaskView:
+        return TaskView(run, await self._engine.events(run.id, run.request.owner))
 
     def _require_streaming(self) -> None:
         if not self._engine.adapter.capabilities.stream:
@@ -167,9 +222,7 @@ class Handler:
     def _filter(self, query: ListTasks, owner: Owner) -> RunFilter:
         states = None
         if query.status:
-            state = RUN_STATES.get(query.status)
-            # A state that no run has here fits no task.
-            states = frozenset({state} if state and TASK_STATES[state] == query.status else ())
+            states = frozenset({RUN_STATES[query.status]})
         return RunFilter(self._engine.spec.name, owner, query.context_id or None, states)
 
 

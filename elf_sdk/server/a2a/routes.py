@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 from collections.abc import Awaitable, Callable
+from email.utils import formatdate
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
@@ -42,6 +43,8 @@ def a2a_routes(
     *,
     callers: frozenset[str] = frozenset(),
     public_url: str = "",
+    compatible: bool = True,
+    idempotent: bool = True,
     max_body: int = MAX_BODY,
 ) -> list[Route]:
     """All routes of A2A for one team, to be put at the team's root.
@@ -52,18 +55,23 @@ def a2a_routes(
         authenticate: the caller of a request; raises `Unauthenticated` or `Forbidden`.
         callers: names of the teams that may call; people are let in whatever it holds.
         public_url: the team's address as others see it; empty: as the request says.
+        compatible: whether clients of 0.3 are answered.
+        idempotent: as `Handler` has it.
         max_body: bytes in a request's body; more is answered with 413.
     """
     guard = Guard(authenticate, callers, max_body)
-    handler = Handler(engine)
+    handler = Handler(engine, idempotent=idempotent)
     known = operations(handler)
+    rpc = RpcEndpoint(guard, known, Compatible(handler) if compatible else None)
     return [
-        Route(A2A_PATH, RpcEndpoint(guard, known, Compatible(handler)), methods=["POST"]),
+        Route(A2A_PATH, rpc, methods=["POST"]),
         Route(CARD_PATH, _card_endpoint(card_factory, public_url), methods=["GET"]),
         *(
             Route(A2A_PATH + path, RestEndpoint(guard, known[operation]), methods=[method])
             for method, path, operation in REST
         ),
+        # Clients that join an address and a path write it like this, and do not follow a redirection of a POST.
+        Route(f"{A2A_PATH}/", rpc, methods=["POST"]),
     ]
 
 
@@ -105,9 +113,17 @@ def _card_endpoint(card_factory: Callable[[str], dict[str, Any]], public_url: st
         body = orjson.dumps(card_factory(url), option=orjson.OPT_SORT_KEYS)
         return body, f'"{hashlib.sha256(body).hexdigest()[:32]}"'
 
+    # A card changes with the process that serves it.
+    made = formatdate(usegmt=True)
+
     async def card(request: Request) -> Response:
         body, etag = render(base_url(request, public_url))
-        headers = {"ETag": etag, "Cache-Control": f"public, max-age={_CARD_SECONDS}", "Vary": "Host"}
+        headers = {
+            "ETag": etag,
+            "Last-Modified": made,
+            "Cache-Control": f"public, max-age={_CARD_SECONDS}",
+            "Vary": "Host",
+        }
         known = [tag.strip().removeprefix("W/") for tag in request.headers.get("if-none-match", "").split(",")]
         if etag in known or "*" in known:
             return Response(status_code=304, headers=headers)

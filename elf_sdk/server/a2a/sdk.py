@@ -21,7 +21,9 @@ from a2a.types import (
     ListTaskPushNotificationConfigsResponse,
     ListTasksRequest,
     ListTasksResponse,
+    Message,
     SendMessageRequest,
+    SendMessageResponse,
     StreamResponse,
     SubscribeToTaskRequest,
     Task,
@@ -32,7 +34,7 @@ from a2a.types import (
 from a2a.utils.constants import VERSION_HEADER
 from a2a.utils.errors import JSON_RPC_ERROR_CODE_MAP, A2AError, InternalError
 from google.protobuf.json_format import MessageToDict, ParseDict
-from google.protobuf.message import Message
+from google.protobuf.message import Message as Protobuf
 from starlette.requests import Request
 from starlette.responses import Response
 from typing_extensions import override
@@ -116,9 +118,11 @@ class _SdkHandler(RequestHandler):
         self._handler = handler
 
     @override
-    async def on_message_send(self, params: SendMessageRequest, context: ServerCallContext) -> Task:
+    async def on_message_send(self, params: SendMessageRequest, context: ServerCallContext) -> Task | Message:
         with _speaking_sdk():
-            return _task(await self._handler.send(SendMessage.parse(MessageToDict(params)), _owner(context)))
+            answer = await self._handler.send(SendMessage.parse(MessageToDict(params)), _owner(context))
+            response = ParseDict(answer, SendMessageResponse())
+            return response.message if response.HasField("message") else response.task
 
     @override
     async def on_message_send_stream(
@@ -127,7 +131,7 @@ class _SdkHandler(RequestHandler):
         with _speaking_sdk():
             stream = self._handler.stream(SendMessage.parse(MessageToDict(params)), _owner(context))
             async with aclosing(stream) as events:
-                async for event in events:
+                async for _, event in events:
                     yield _event(event)
 
     @override
@@ -136,7 +140,7 @@ class _SdkHandler(RequestHandler):
     ) -> AsyncGenerator[Task | TaskStatusUpdateEvent | TaskArtifactUpdateEvent, None]:
         with _speaking_sdk():
             async with aclosing(self._handler.subscribe(_query(params), _owner(context))) as events:
-                async for event in events:
+                async for _, event in events:
                     yield _event(event)
 
     @override
@@ -203,7 +207,7 @@ def _owner(context: ServerCallContext) -> Owner:
     return owner
 
 
-def _query(params: Message) -> TaskQuery:
+def _query(params: Protobuf) -> TaskQuery:
     return TaskQuery.parse(MessageToDict(params))
 
 
