@@ -233,8 +233,14 @@ class TeamServer:
             )
         grpc = None
         if settings.grpc_port is not None:
-            callers = services.callers_of(spec)
-            grpc = a2a_grpc(engine, self._authenticate, host=settings.host, port=settings.grpc_port, callers=callers)
+            grpc = a2a_grpc(
+                engine,
+                self._authenticate,
+                host=settings.host,
+                port=settings.grpc_port,
+                callers=services.callers_of(spec),
+                idempotent=settings.a2a_idempotency == "always",
+            )
         return _Running(services, verifier, engine, courier, chat, grpc)
 
     def _chat_possible(self) -> bool:

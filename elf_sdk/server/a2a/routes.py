@@ -82,6 +82,7 @@ def a2a_grpc(
     host: str,
     port: int,
     callers: frozenset[str] = frozenset(),
+    idempotent: bool = True,
     max_message: int = MAX_BODY,
 ) -> GrpcService:
     """A2A over gRPC for one team, on a port that is bound and does not answer yet.
@@ -92,6 +93,7 @@ def a2a_grpc(
         host: the address to listen on.
         port: to listen on; 0 takes any that is free.
         callers: as for `a2a_routes`.
+        idempotent: as `Handler` has it.
         max_message: bytes in a request; more is answered with RESOURCE_EXHAUSTED.
 
     Raises:
@@ -103,7 +105,8 @@ def a2a_grpc(
     # gRPC and the types are 25 MB, which a server without it never needs.
     from elf_sdk.server.a2a.grpc_service import GrpcService
 
-    return GrpcService(Guard(authenticate, callers, max_message), operations(Handler(engine)), host, port, max_message)
+    known = operations(Handler(engine, idempotent=idempotent))
+    return GrpcService(Guard(authenticate, callers, max_message), known, host, port, max_message)
 
 
 def _card_endpoint(card_factory: Callable[[str], dict[str, Any]], public_url: str) -> Endpoint:
