@@ -28,7 +28,7 @@ from elf_sdk.errors import (
     Unauthenticated,
 )
 
-__all__ = ["Connection", "Interrupted", "Item"]
+__all__ = ["Connection", "EventReader", "Interrupted", "Item", "retry_after"]
 
 Json = dict[str, Any]
 
@@ -110,7 +110,7 @@ class Connection:
                 # An error before there was a stream.
                 yield Item("", self._result(_parsed(await self._body(response), self._where)))
                 return
-            events = _Events()
+            events = EventReader()
             async for chunk in response.aiter_bytes():
                 for event_id, data in events.feed(chunk):
                     yield Item(event_id, self._result(_parsed(data, self._where)))
@@ -183,7 +183,7 @@ class Connection:
 
     async def _refused(self, response: httpx.Response) -> ElfError:
         said = _said(await self._body(response))
-        wait = _retry_after(response.headers.get("retry-after", ""))
+        wait = retry_after(response.headers.get("retry-after", ""))
         match response.status_code:
             case 401:
                 return Unauthenticated(f"{self._where} does not accept our token (401){said}")
@@ -201,12 +201,8 @@ class Connection:
                 return Failure(f"{self._where} answered with HTTP {status}{said}")
 
 
-class _Events:
-    """Server-sent events out of bytes (WHATWG HTML, section 9.2.6), however the network cuts them.
-
-    Attributes:
-        held: bytes of what is not complete yet.
-    """
+class EventReader:
+    """Server-sent events out of bytes (WHATWG HTML, section 9.2.6), however the network cuts them."""
 
     def __init__(self) -> None:
         self._pending = bytearray()
@@ -217,12 +213,14 @@ class _Events:
 
     @property
     def held(self) -> int:
+        """Bytes of what is not complete yet."""
         return len(self._pending) + self._size
 
     def feed(self, chunk: bytes) -> Iterator[tuple[str, bytes]]:
         """The id and the data of each event that `chunk` completes."""
         self._pending += chunk
-        if b"\n" not in chunk and b"\r" not in chunk:
+        if b"\n" not in chunk and b"\r" not in self._pending[-len(chunk) - 1 :]:
+            # Long data comes in many chunks; it is looked through once.
             return
         start = 0
         for end in _LINE.finditer(self._pending):
@@ -272,7 +270,7 @@ def _is_retryable(data: Any) -> bool:
     )
 
 
-def _retry_after(value: str) -> float:
+def retry_after(value: str) -> float:
     """Seconds of a Retry-After header (RFC 9110, section 10.2.3); 0 where it says nothing that can be read."""
     if value.isascii() and value.isdecimal():
         return float(value[:9])
