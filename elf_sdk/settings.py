@@ -6,16 +6,19 @@ path, and goes before `NAME`.
 
 from __future__ import annotations
 
+import ipaddress
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import Final
+from typing import Final, TypeAlias
 
 from elf_sdk.errors import BadInput
 
-__all__ = ["Settings", "key_variable", "load_settings"]
+__all__ = ["Network", "Settings", "key_variable", "load_settings"]
+
+Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 _LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 _SWITCH: Final[Mapping[str, bool | None]] = {"": None, "on": True, "off": False}
@@ -35,6 +38,8 @@ class Settings:
         jwt_secret: `JWT_SECRET_KEY`, shared secret of at least 32 bytes for HS256; empty means none.
         team_url: `ELF_TEAM_URL`, how teams reach each other, with `{team}` in it.
         public_url: `ELF_PUBLIC_URL`, the address of this team as others see it; default: from the request.
+        trusted_proxies: `ELF_TRUSTED_PROXIES`, addresses or networks with commas between, whose forwarding headers are
+            believed; default none.
         a2a_compat: `ELF_A2A_COMPAT`, `on` or `off`, whether clients of A2A 0.3 are answered; default `on`.
         a2a_idempotency: `ELF_A2A_IDEMPOTENCY`, for whom a message that is sent again is the same one: `always`, or for
             callers that ask for the `extension`; default `always`.
@@ -57,6 +62,7 @@ class Settings:
     jwt_secret: str = field(default="", repr=False)
     team_url: str = ""
     public_url: str = ""
+    trusted_proxies: tuple[Network, ...] = ()
     a2a_compat: bool = True
     a2a_idempotency: str = "always"
     query_token: bool | None = None
@@ -111,6 +117,7 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
         jwt_secret=secret,
         team_url=source.get("ELF_TEAM_URL", ""),
         public_url=source.get("ELF_PUBLIC_URL", "").rstrip("/"),
+        trusted_proxies=_networks(source.get("ELF_TRUSTED_PROXIES", "")),
         a2a_compat=_SWITCH[a2a_compat] is not False,
         a2a_idempotency=a2a_idempotency,
         query_token=_SWITCH[query_token],
@@ -128,6 +135,15 @@ def _port(name: str, port: str) -> int:
     if not port.isdecimal() or not 0 <= int(port) <= 65535:
         raise BadInput(f"{name} is {port!r}; set it to a port number from 0 to 65535")
     return int(port)
+
+
+def _networks(given: str) -> tuple[Network, ...]:
+    try:
+        return tuple(ipaddress.ip_network(network.strip()) for network in given.split(",") if network.strip())
+    except ValueError as error:
+        raise BadInput(
+            f"ELF_TRUSTED_PROXIES is {given!r}, where {error}; write addresses or networks such as 10.0.0.0/8"
+        ) from None
 
 
 def _secret(source: Mapping[str, str], name: str) -> str:

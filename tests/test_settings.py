@@ -37,6 +37,13 @@ def test_a_secret_in_a_file_goes_before_the_variable_and_is_not_shown(tmp_path: 
         ({"ELF_GRPC_PORT": "grpc"}, "ELF_GRPC_PORT is 'grpc'; set it to a port number from 0 to 65535"),
         ({"ELF_LOG_LEVEL": "loud"}, "ELF_LOG_LEVEL is 'loud'; set it to debug, info, warning, error"),
         ({"ELF_QUERY_TOKEN": "yes"}, "ELF_QUERY_TOKEN is 'yes'; set it to on or off"),
+        ({"ELF_A2A_COMPAT": "0.3"}, "ELF_A2A_COMPAT is '0.3'; set it to on or off"),
+        ({"ELF_A2A_IDEMPOTENCY": "off"}, "ELF_A2A_IDEMPOTENCY is 'off'; set it to always or extension"),
+        (
+            {"ELF_TRUSTED_PROXIES": "10.0.0.0/8, proxy"},
+            "ELF_TRUSTED_PROXIES is '10.0.0.0/8, proxy', where 'proxy' does",
+        ),
+        ({"ELF_TRUSTED_PROXIES": "10.0.0.1/8"}, "ELF_TRUSTED_PROXIES is '10.0.0.1/8', where 10.0.0.1/8 has host bits"),
         ({"JWT_SECRET_KEY": "short"}, "JWT_SECRET_KEY has 5 bytes; HS256 needs at least 32"),
         ({"OPENAI_API_KEY_FILE": "/nowhere/key"}, "OPENAI_API_KEY_FILE names '/nowhere/key', which cannot be read"),
     ],
@@ -45,6 +52,11 @@ def test_what_cannot_be_used_is_named(variables: dict[str, str], message: str) -
     with pytest.raises(BadInput) as caught:
         load_settings(variables)
     assert str(caught.value).startswith(message)
+
+
+def test_proxies_are_addresses_and_networks() -> None:
+    networks = load_settings({"ELF_TRUSTED_PROXIES": "10.1.2.3, fd00::/8,"}).trusted_proxies
+    assert [str(network) for network in networks] == ["10.1.2.3/32", "fd00::/8"]
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 
 from elf_sdk.errors import BadInput
-from elf_sdk.server.address import base_url
+from elf_sdk.server.address import Address
 from elf_sdk.server.local import team_path
 from elf_sdk.server.services import open_services
 from elf_sdk.server.team_server import TeamServer
@@ -48,8 +48,10 @@ def mounted(
             on_ready()
             yield
 
+    address = Address(proxies=settings.trusted_proxies)
+
     async def index(request: Request) -> Response:
-        base = base_url(request)
+        base = address.of(request)
         return JSONResponse({"teams": {server.spec.name: base + team_path(server.spec.name) for server in servers}})
 
     routes: list[BaseRoute] = [Mount(team_path(server.spec.name), server) for server in servers]

@@ -66,6 +66,8 @@ def server_for(app: ASGIApp, *, lifespan: Literal["on", "off"] = "on") -> uvicor
         log_config=None,
         access_log=False,
         server_header=False,
+        # Who may say by headers what was asked for is a setting of ours.
+        proxy_headers=False,
         ws="elf_sdk.server.websocket:WebSocketProtocol",
         ws_per_message_deflate=False,
         ws_ping_interval=_PING,

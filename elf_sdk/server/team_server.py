@@ -30,7 +30,7 @@ from elf_sdk.runs.engine import Engine
 from elf_sdk.runs.events import Event
 from elf_sdk.server.a2a.card import agent_card, interfaces
 from elf_sdk.server.a2a.routes import a2a_grpc, a2a_routes
-from elf_sdk.server.address import address_beside, base_url, is_local
+from elf_sdk.server.address import Address, address_beside, is_local
 from elf_sdk.server.auth import Principal, Verifier, bearer_token
 from elf_sdk.server.capabilities import CHAT_PATH, CHAT_SCHEMA_PATH, Capabilities, describe
 from elf_sdk.server.chat.endpoint import ChatEndpoint
@@ -275,7 +275,7 @@ class TeamServer:
             self._card,
             self._authenticate,
             callers=running.services.callers_of(self.spec),
-            public_url=running.services.settings.public_url,
+            address=self._address,
             compatible=running.services.settings.a2a_compat,
             idempotent=running.services.settings.a2a_idempotency == "always",
         )
@@ -283,6 +283,14 @@ class TeamServer:
         if running.chat is not None:
             routes += [WebSocketRoute(CHAT_PATH, running.chat.serve), Route(CHAT_SCHEMA_PATH, _chat_schema)]
         return routes
+
+    @property
+    def _address(self) -> Address:
+        if self._running is None:
+            return Address()
+        settings = self._running.services.settings
+        inside = settings.team_url.replace("{team}", self.spec.name).rstrip("/")
+        return Address(settings.public_url, inside, settings.trusted_proxies)
 
     @property
     def _chats(self) -> bool:
@@ -296,7 +304,14 @@ class TeamServer:
             compatible = settings.a2a_compat
             if self._running.grpc is not None:
                 grpc = settings.grpc_address or address_beside(base_url, self._running.grpc.port)
-        return agent_card(self.spec, self._adapter.capabilities, base_url, compatible=compatible, grpc_address=grpc)
+        return agent_card(
+            self.spec,
+            self._adapter.capabilities,
+            base_url,
+            others=self._address.others(base_url),
+            compatible=compatible,
+            grpc_address=grpc,
+        )
 
     def _capabilities(self, base_url: str) -> Capabilities:
         return describe(
@@ -350,7 +365,7 @@ class TeamServer:
         self._require(request)
         described = self.capabilities()
         # The hook knows nothing of the request, by which alone the addresses are known.
-        complete = replace(described, interfaces=self._capabilities(self._base_url(request)).interfaces)
+        complete = replace(described, interfaces=self._capabilities(self._address.of(request)).interfaces)
         return JSONResponse(complete.as_json())
 
     async def _status(self, request: Request) -> Response:
@@ -367,9 +382,6 @@ class TeamServer:
                 "last_activity": status.last_activity.isoformat() if status.last_activity else None,
             }
         )
-
-    def _base_url(self, request: Request) -> str:
-        return base_url(request, self._running.services.settings.public_url if self._running is not None else "")
 
     def _may_see(self, request: Request) -> bool:
         try:

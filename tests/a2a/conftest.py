@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import httpx
@@ -37,6 +36,7 @@ from elf_sdk.runs.events import (
 from elf_sdk.runs.memory import MemoryLog
 from elf_sdk.server.a2a.card import agent_card
 from elf_sdk.server.a2a.routes import a2a_routes
+from elf_sdk.server.address import Address
 from elf_sdk.server.auth import Issuer, Principal, Verifier, bearer_token
 from elf_sdk.team.spec import TeamSpec
 from elf_sdk.team.work import Delegation, Member
@@ -165,7 +165,9 @@ def ask(text: str, message_id: str = "m1", **more: Any) -> SendMessageRequest:
 @asynccontextmanager
 async def listening(app: Any) -> AsyncIterator[int]:
     """Serve `app` on a free port of loopback."""
-    config = uvicorn.Config(app, port=0, log_level="error", lifespan="off", timeout_graceful_shutdown=2)
+    config = uvicorn.Config(
+        app, port=0, log_level="error", lifespan="off", proxy_headers=False, timeout_graceful_shutdown=2
+    )
     server = uvicorn.Server(config)
     task = asyncio.create_task(server.serve())
     try:
@@ -190,7 +192,7 @@ async def serve() -> AsyncIterator[Serve]:
             *,
             stream: bool = True,
             prefix: str = "",
-            public_url: str = "",
+            address: Address | None = None,
             compatible: bool = True,
             idempotent: bool = True,
             **spec: Any,
@@ -210,13 +212,17 @@ async def serve() -> AsyncIterator[Serve]:
             def authenticate(request: Request) -> Principal:
                 return verifier.verify(bearer_token(request.headers.get("authorization")))
 
+            def card(base_url: str) -> dict[str, Any]:
+                others = address.others(base_url) if address else ()
+                return agent_card(team, adapter.capabilities, base_url, others=others, compatible=compatible)
+
             routes: list[BaseRoute] = [
                 *a2a_routes(
                     engine,
-                    partial(agent_card, team, adapter.capabilities, compatible=compatible),
+                    card,
                     authenticate,
                     callers=frozenset({"executive"}),
-                    public_url=public_url,
+                    address=address,
                     compatible=compatible,
                     idempotent=idempotent,
                 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import ipaddress
 import json
 import logging
 import re
@@ -17,6 +18,7 @@ from urllib.parse import urlsplit
 import jwt
 import pytest
 
+from elf_sdk.server.address import Address
 from elf_sdk.server.auth import Issuer, audience
 from tests.a2a.conftest import ENVIRONMENT, ORGANISATION, SECRET, Serve, Served
 
@@ -64,9 +66,67 @@ async def test_the_urls_are_right_below_a_prefix_and_behind_a_public_address(ser
     url = card["supportedInterfaces"][0]["url"]
     assert url == f"{mounted.url}/a2a/v1"
     assert (await mounted.http.post(url, json=SEND, headers=mounted.headers())).json()["result"]["task"]
-    public: Served = await serve(public_url="https://agents.example.com/painting")
+    public: Served = await serve(address=Address("https://agents.example.com/painting"))
     card = (await public.http.get(f"{public.url}{CARD}")).json()
     assert card["supportedInterfaces"][0]["url"] == "https://agents.example.com/painting/a2a/v1"
+
+
+async def test_a_card_names_the_address_inside_the_cluster_first_to_those_who_ask_there(serve: Serve) -> None:
+    public, inside = "https://agents.example.com/painting", "http://painting.elf-teams.svc:8000"
+    team: Served = await serve(address=Address(public, inside))
+    for host, urls in (("painting.elf-teams.svc:8000", [inside, public]), ("other", [public, inside])):
+        card = (await team.http.get(f"{team.url}{CARD}", headers={"Host": host})).json()
+        found = list(dict.fromkeys(interface["url"] for interface in card["supportedInterfaces"]))
+        assert found == [f"{url}/a2a/v1" for url in urls]
+        assert card["url"] == f"{urls[0]}/a2a/v1"
+
+
+LOOPBACK = (ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1/128"))
+FORWARDED = {
+    "all three": (
+        {"X-Forwarded-Proto": "https", "X-Forwarded-Host": "a.example", "X-Forwarded-Prefix": "/p/q/"},
+        "https://a.example/p/q",
+    ),
+    "what the nearest proxy says counts": (
+        {"X-Forwarded-Proto": "http, https", "X-Forwarded-Host": "evil.example, a.example:8443"},
+        "https://a.example:8443",
+    ),
+    "one element": (
+        {"Forwarded": 'for=192.0.2.60;proto=https;by=203.0.113.43;host="a.example:1"'},
+        "https://a.example:1",
+    ),
+    "names in any case": ({"Forwarded": "Proto=https; Host=a.example"}, "https://a.example"),
+    "it goes before the others": (
+        {"Forwarded": "host=a.example;proto=https", "X-Forwarded-Host": "evil.example"},
+        "https://a.example",
+    ),
+    "through proxies that are all trusted": (
+        {"Forwarded": "for=192.0.2.1;host=a.example;proto=https, for=127.0.0.9;host=inner;proto=http"},
+        "https://a.example",
+    ),
+    "with brackets and port": (
+        {"Forwarded": 'for=192.0.2.1;host=a.example;proto=https, for="[::1]:4711";host=inner;proto=http'},
+        "https://a.example",
+    ),
+    "who is not trusted may have written what is left of it": (
+        {"Forwarded": "host=evil.example;proto=http, for=192.0.2.1;host=a.example;proto=https"},
+        "https://a.example",
+    ),
+    "malformed": ({"Forwarded": 'host="a.example'}, None),
+    "no host name": ({"X-Forwarded-Host": "a.example/x", "X-Forwarded-Proto": "javascript"}, None),
+    "no path": ({"X-Forwarded-Prefix": "/../x?y#"}, None),
+    "a host of another": ({"X-Forwarded-Prefix": "//evil.example"}, None),
+}
+
+
+@pytest.mark.parametrize("case", FORWARDED)
+async def test_a_trusted_proxy_says_what_it_was_asked_for_and_nobody_else(serve: Serve, case: str) -> None:
+    headers, expected = FORWARDED[case]
+    trusted: Served = await serve(address=Address(proxies=LOOPBACK))
+    strange: Served = await serve(address=Address(proxies=(ipaddress.ip_network("192.0.2.0/24"),)))
+    for team, url in ((trusted, expected or trusted.url), (strange, strange.url)):
+        card = (await team.http.get(f"{team.url}{CARD}", headers=headers)).json()
+        assert card["supportedInterfaces"][0]["url"] == f"{url}/a2a/v1"
 
 
 async def test_a_team_without_03_has_a_card_without_its_fields_and_refuses_it(serve: Serve) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 from elf_sdk.runs.adapter import AdapterCapabilities
@@ -28,16 +29,23 @@ def agent_card(
     capabilities: AdapterCapabilities,
     base_url: str,
     *,
+    others: Sequence[str] = (),
     compatible: bool = True,
     grpc_address: str = "",
 ) -> dict[str, Any]:
-    """The card of a team that is served at `base_url` (no slash at the end), as JSON.
+    """The card of a team as JSON: that of 1.0.
 
-    It is the card of 1.0 and, with `compatible`, beside it the fields by which a client of 0.3 finds its way.
-    `grpc_address` is `host:port` of the team's gRPC, and empty where there is none.
+    Args:
+        spec: the team.
+        capabilities: of its adapter.
+        base_url: where it is served, without a slash at the end.
+        others: the same for where else; what comes first is preferred.
+        compatible: whether it also has the fields by which a client of 0.3 finds its way.
+        grpc_address: `host:port` of its gRPC; empty where there is none.
     """
     url = f"{base_url}{A2A_PATH}"
-    served = [(url, "JSONRPC", "1.0"), (url, "HTTP+JSON", "1.0"), *([(url, "JSONRPC", "0.3")] if compatible else [])]
+    bindings = [("JSONRPC", "1.0"), ("HTTP+JSON", "1.0"), *([("JSONRPC", "0.3")] if compatible else [])]
+    served = [(f"{base}{A2A_PATH}", *binding) for base in (base_url, *others) for binding in bindings]
     if grpc_address:
         served.append((grpc_address, "GRPC", "1.0"))
     scheme = {"type": "http", "scheme": "Bearer", "bearerFormat": "JWT"}

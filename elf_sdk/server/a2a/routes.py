@@ -20,7 +20,7 @@ from elf_sdk.server.a2a.card import A2A_PATH, CARD_PATH
 from elf_sdk.server.a2a.compat import Compatible
 from elf_sdk.server.a2a.dispatch import REST, Guard, RestEndpoint, RpcEndpoint, operations
 from elf_sdk.server.a2a.handler import Handler
-from elf_sdk.server.address import base_url
+from elf_sdk.server.address import Address
 from elf_sdk.server.auth import Principal
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def a2a_routes(
     authenticate: Callable[[Request], Principal],
     *,
     callers: frozenset[str] = frozenset(),
-    public_url: str = "",
+    address: Address | None = None,
     compatible: bool = True,
     idempotent: bool = True,
     max_body: int = MAX_BODY,
@@ -54,7 +54,7 @@ def a2a_routes(
         card_factory: the card for a base URL.
         authenticate: the caller of a request; raises `Unauthenticated` or `Forbidden`.
         callers: names of the teams that may call; people are let in whatever it holds.
-        public_url: the team's address as others see it; empty: as the request says.
+        address: where the team is; by default as the request says.
         compatible: whether clients of 0.3 are answered.
         idempotent: as `Handler` has it.
         max_body: bytes in a request's body; more is answered with 413.
@@ -65,7 +65,7 @@ def a2a_routes(
     rpc = RpcEndpoint(guard, known, Compatible(handler) if compatible else None)
     return [
         Route(A2A_PATH, rpc, methods=["POST"]),
-        Route(CARD_PATH, _card_endpoint(card_factory, public_url), methods=["GET"]),
+        Route(CARD_PATH, _card_endpoint(card_factory, address or Address()), methods=["GET"]),
         *(
             Route(A2A_PATH + path, RestEndpoint(guard, known[operation]), methods=[method])
             for method, path, operation in REST
@@ -109,7 +109,7 @@ def a2a_grpc(
     return GrpcService(Guard(authenticate, callers, max_message), known, host, port, max_message)
 
 
-def _card_endpoint(card_factory: Callable[[str], dict[str, Any]], public_url: str) -> Endpoint:
+def _card_endpoint(card_factory: Callable[[str], dict[str, Any]], address: Address) -> Endpoint:
     # Bounded, because the address comes from the request.
     @lru_cache(maxsize=64)
     def render(url: str) -> tuple[bytes, str]:
@@ -120,7 +120,7 @@ def _card_endpoint(card_factory: Callable[[str], dict[str, Any]], public_url: st
     made = formatdate(usegmt=True)
 
     async def card(request: Request) -> Response:
-        body, etag = render(base_url(request, public_url))
+        body, etag = render(address.of(request))
         headers = {
             "ETag": etag,
             "Last-Modified": made,

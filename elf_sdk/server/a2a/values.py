@@ -32,6 +32,8 @@ _STATES: Final = (
     "TASK_STATE_AUTH_REQUIRED",
 )
 _CONTENTS: Final[tuple[PartKind, ...]] = ("text", "raw", "url", "data")
+_PARTS: Final = 1000
+"""Parts of a message: more are noise, and each costs more than its bytes."""
 _DEPTH: Final = 50
 """Levels of lists and objects inside metadata or a data part; protobuf's own parser takes as many."""
 _EXACT: Final = 2.0**53
@@ -206,6 +208,8 @@ def _message(given: Mapping[str, Any] | None) -> Message:
         absent.append(("message.parts", "Field must contain at least one element."))
     if absent:
         raise _missing(absent)
+    if len(parts) > _PARTS:
+        raise Fault(FaultKind.INVALID_PARAMS, f"message.parts has {len(parts)} elements; send at most {_PARTS}")
     return Message(
         message_id,
         role,
