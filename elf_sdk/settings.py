@@ -91,6 +91,9 @@ class Settings:
             only.
         host: `ELF_HOST`, the address to listen on; default 127.0.0.1.
         port: `ELF_PORT`, default 8000.
+        grpc_port: `ELF_GRPC_PORT`, the port for A2A over gRPC; default none, and then there is no gRPC.
+        grpc_address: `ELF_GRPC_ADDRESS`, `host:port` of the team's gRPC as others see it; default: the host of the
+            request or of `public_url`, and `grpc_port`.
         drain: `ELF_DRAIN_SECONDS`, seconds after SIGTERM for runs to end that no other process can go on with; default
             25, in dev 0.
         model_keys: `<PROVIDER>_API_KEY` by provider.
@@ -116,6 +119,8 @@ class Settings:
     query_token: bool | None = None
     host: str = "127.0.0.1"
     port: int = 8000
+    grpc_port: int | None = None
+    grpc_address: str = ""
     drain: int | None = None
     model_keys: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}), repr=False)
     offline_url: str = ""
@@ -165,9 +170,7 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
     """
     source = os.environ if environ is None else environ
     defaults = Settings()
-    port = source.get("ELF_PORT", str(defaults.port))
-    if not port.isdecimal() or not 0 <= int(port) <= 65535:
-        raise BadInput(f"ELF_PORT is {port!r}; set it to a port number from 0 to 65535")
+    grpc_port = source.get("ELF_GRPC_PORT", "")
     log_level = source.get("ELF_LOG_LEVEL", defaults.log_level).lower()
     if log_level not in _LOG_LEVELS:
         raise BadInput(f"ELF_LOG_LEVEL is {log_level!r}; set it to {', '.join(_LOG_LEVELS)}")
@@ -216,12 +219,20 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
         a2a_idempotency=a2a_idempotency,
         query_token=_SWITCH[query_token],
         host=source.get("ELF_HOST", defaults.host),
-        port=int(port),
+        port=_port("ELF_PORT", source.get("ELF_PORT", str(defaults.port))),
+        grpc_port=_port("ELF_GRPC_PORT", grpc_port) if grpc_port else None,
+        grpc_address=source.get("ELF_GRPC_ADDRESS", ""),
         drain=int(drain) if drain else None,
         model_keys=MappingProxyType({name: key for name in _PROVIDERS if (key := _secret(source, key_variable(name)))}),
         offline_url=source.get("ELF_OFFLINE_URL", "").rstrip("/"),
         log_level=log_level,
     )
+
+
+def _port(name: str, port: str) -> int:
+    if not port.isdecimal() or not 0 <= int(port) <= 65535:
+        raise BadInput(f"{name} is {port!r}; set it to a port number from 0 to 65535")
+    return int(port)
 
 
 def _trusted(source: Mapping[str, str], prefix: str, default_issuer: str, algorithm: str) -> TrustedIssuer | None:

@@ -13,7 +13,7 @@ from starlette.requests import HTTPConnection, Request
 
 from elf_sdk.settings import Network
 
-__all__ = ["Address", "is_local"]
+__all__ = ["Address", "address_beside", "is_local"]
 
 _HOST: Final = re.compile(r"[A-Za-z0-9._-]{1,253}(:\d{1,5})?|\[[0-9A-Fa-f:.]{2,45}\](:\d{1,5})?")
 _PREFIX: Final = re.compile(r"(/[A-Za-z0-9._~-]{1,100}){0,10}")
@@ -106,6 +106,12 @@ def _host_of(node: str) -> str:
     if node.startswith("["):
         return node[1:].partition("]")[0]
     return node.partition(":")[0] if node.count(":") == 1 else node
+
+
+def address_beside(url: str, port: int) -> str:
+    """`host:port` of another port of the machine that `url` names."""
+    host = urlsplit(url).hostname or "localhost"
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def is_local(connection: HTTPConnection) -> bool:

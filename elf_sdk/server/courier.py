@@ -162,7 +162,7 @@ class Courier:
             "chain": list(preview.route[:-1]),
             "user": preview.user,
         }
-        # In a thread, because the first client loads the SDK behind it, which takes most of a second.
+        # In a thread, because the first client loads what is behind it.
         client = await asyncio.to_thread(self._client_for, row.target)
         answer: list[str] = []
         length = 0

@@ -10,6 +10,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 
+from elf_sdk.errors import BadInput
 from elf_sdk.server.address import Address
 from elf_sdk.server.local import team_path
 from elf_sdk.server.services import open_services
@@ -30,7 +31,13 @@ def mounted(
         settings: shared by all of them; `team_url` says how they reach each other.
         org: the organisation; None, where each team knows only its own file.
         on_ready: called once all of them serve.
+
+    Raises:
+        BadInput: gRPC is on, and there are several teams.
     """
+    if settings.grpc_port and len(servers) > 1:
+        # A gRPC call names no path, by which one port could serve several teams.
+        raise BadInput("ELF_GRPC_PORT is one port and serves one team; unset it, or serve a single team")
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncGenerator[None, None]:

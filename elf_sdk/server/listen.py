@@ -19,7 +19,7 @@ from typing_extensions import override
 from elf_sdk.errors import BadInput
 from elf_sdk.server.logs import configure_logs
 
-__all__ = ["bind", "calm_garbage_collection", "serve", "server_for"]
+__all__ = ["GRACE", "bind", "calm_garbage_collection", "serve", "server_for"]
 
 _PING: Final = 20.0
 """Seconds between WebSocket pings, and for their answer."""
@@ -28,8 +28,8 @@ _MAX_FRAME: Final = 1024 * 1024 + 1
 
 _YOUNG: Final = 10_000
 """New objects after which Python looks for garbage in cycles; its own 700 are a few requests."""
-_GRACE: Final = 30
-"""Seconds for open connections to end after SIGTERM."""
+GRACE: Final = 30
+"""Seconds for open connections and calls to end after SIGTERM."""
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -105,7 +105,7 @@ def server_for(
         ws_ping_interval=_PING,
         ws_ping_timeout=_PING,
         ws_max_size=_MAX_FRAME,
-        timeout_graceful_shutdown=_GRACE,
+        timeout_graceful_shutdown=GRACE,
     )
     return _Server(config, drain)
 

@@ -74,6 +74,7 @@ class Services:
         connections: to other teams.
         offline: the offline model; starts when the first team needs it.
         org: the organisation, where its files are at hand.
+        clients: of other teams, by caller and callee; each keeps what the callee's card says.
     """
 
     settings: Settings
@@ -84,6 +85,7 @@ class Services:
     connections: Connections
     offline: OfflineModel
     org: Org | None = None
+    clients: dict[tuple[str, str], TeamClient] = field(default_factory=dict, repr=False)
 
     @property
     def issuer(self) -> Issuer:
@@ -126,7 +128,7 @@ class Services:
         Raises:
             BadInput: nothing says where teams are.
         """
-        # The SDK behind the client takes most of a second and 20 MB, which most processes never need.
+        # The HTTP client behind it takes a tenth of a second, which most processes never need.
         from elf_sdk.server.a2a.client import TeamClient
 
         template = self.settings.team_url
@@ -134,7 +136,8 @@ class Services:
             raise BadInput(f"{caller} cannot reach {team}: set ELF_TEAM_URL to an address with {{team}} in it")
         tokens = TeamTokens(self.settings.team_tokens, self.issuer if self.secret else None)
         url = template.replace("{team}", team)
-        return TeamClient(url, lambda: tokens.token(caller, team), self.connections.client(), team=team)
+        client = TeamClient(url, lambda: tokens.token(caller, team), self.connections.client(), team=team)
+        return self.clients.setdefault((caller, team), client)
 
 
 @asynccontextmanager

@@ -16,7 +16,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, ClassVar, NoReturn, final
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, final
 
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -29,8 +29,8 @@ from elf_sdk.runs.adapter import Adapter, RunContext
 from elf_sdk.runs.engine import Engine
 from elf_sdk.runs.events import Event
 from elf_sdk.server.a2a.card import agent_card, extended_card, interfaces
-from elf_sdk.server.a2a.routes import a2a_routes
-from elf_sdk.server.address import Address, is_local
+from elf_sdk.server.a2a.routes import a2a_grpc, a2a_routes
+from elf_sdk.server.address import Address, address_beside, is_local
 from elf_sdk.server.auth import Principal, Verifier, bearer_token
 from elf_sdk.server.capabilities import CHAT_PATH, CHAT_SCHEMA_PATH, Capabilities, describe
 from elf_sdk.server.chat.endpoint import ChatEndpoint
@@ -40,13 +40,16 @@ from elf_sdk.server.courier import Courier, Progress
 from elf_sdk.server.errors import error_response
 from elf_sdk.server.health import Health, report
 from elf_sdk.server.hooks import Hooked, chosen_adapter
-from elf_sdk.server.listen import bind, serve
+from elf_sdk.server.listen import GRACE, bind, serve
 from elf_sdk.server.logs import protect_logs
 from elf_sdk.server.preview import Preview
 from elf_sdk.server.services import Services, open_services
 from elf_sdk.settings import load_settings
 from elf_sdk.team.load import load_team
 from elf_sdk.team.spec import TeamSpec
+
+if TYPE_CHECKING:
+    from elf_sdk.server.a2a.grpc_service import GrpcService
 
 __all__ = ["TeamServer"]
 
@@ -63,6 +66,8 @@ class _Running:
     courier: Courier
     chat: ChatEndpoint | None
     """None where the chat is off."""
+    grpc: GrpcService | None
+    """None where A2A over gRPC is off."""
 
 
 class TeamServer:
@@ -190,11 +195,15 @@ class TeamServer:
                 stack.push_async_callback(running.engine.close)
                 if running.chat is not None:
                     stack.push_async_callback(running.chat.close)
+                if running.grpc is not None:
+                    stack.push_async_callback(running.grpc.stop, GRACE)
                 await running.engine.open()
                 self._app.router.routes[:] = self._routes(running)
                 await running.courier.open()
                 await self.on_start()
                 started = True
+                if running.grpc is not None:
+                    await running.grpc.start()
                 yield
         finally:
             self._running = None
@@ -235,7 +244,18 @@ class TeamServer:
                 summarise=self.on_chat_close,
                 query_token=settings.takes_query_token,
             )
-        return _Running(services, verifier, engine, courier, chat)
+        grpc = None
+        if settings.grpc_port is not None:
+            grpc = a2a_grpc(
+                engine,
+                self._authenticate,
+                lambda: self._extended_card(settings.public_url or f"http://{settings.host}:{settings.port}"),
+                host=settings.host,
+                port=settings.grpc_port,
+                callers=services.callers_of(spec),
+                idempotent=settings.a2a_idempotency == "always",
+            )
+        return _Running(services, verifier, engine, courier, chat, grpc)
 
     def _chat_possible(self) -> bool:
         if importlib.util.find_spec("websockets") is None:
@@ -268,7 +288,7 @@ class TeamServer:
             running.engine,
             self._card,
             self._authenticate,
-            extended_card=lambda base_url: extended_card(self._card(base_url), self.spec, self._adapter.capabilities),
+            extended_card=self._extended_card,
             callers=running.services.callers_of(self.spec),
             address=self._address,
             compatible=running.services.settings.a2a_compat,
@@ -278,11 +298,6 @@ class TeamServer:
         if running.chat is not None:
             routes += [WebSocketRoute(CHAT_PATH, running.chat.serve), Route(CHAT_SCHEMA_PATH, _chat_schema)]
         return routes
-
-    def _card(self, base_url: str) -> dict[str, Any]:
-        compatible = self._running is None or self._running.services.settings.a2a_compat
-        others = self._address.others(base_url)
-        return agent_card(self.spec, self._adapter.capabilities, base_url, others=others, compatible=compatible)
 
     @property
     def _address(self) -> Address:
@@ -296,6 +311,25 @@ class TeamServer:
     def _chats(self) -> bool:
         """Whether the chat is really mounted."""
         return self._running is not None and self._running.chat is not None
+
+    def _card(self, base_url: str) -> dict[str, Any]:
+        grpc, compatible = "", True
+        if self._running is not None:
+            settings = self._running.services.settings
+            compatible = settings.a2a_compat
+            if self._running.grpc is not None:
+                grpc = settings.grpc_address or address_beside(base_url, self._running.grpc.port)
+        return agent_card(
+            self.spec,
+            self._adapter.capabilities,
+            base_url,
+            others=self._address.others(base_url),
+            compatible=compatible,
+            grpc_address=grpc,
+        )
+
+    def _extended_card(self, base_url: str) -> dict[str, Any]:
+        return extended_card(self._card(base_url), self.spec, self._adapter.capabilities)
 
     def _capabilities(self, base_url: str) -> Capabilities:
         return describe(

@@ -286,7 +286,10 @@ BAD_RPC = {
     "deep params": (DEEP, -32602),
     "deep data": (params(parts=[{"data": NESTED}]), -32602),
     "metadata of a wrong type": (params(metadata={"urn:elf:a2a:delegation:v1": {"chain": "x"}}), -32602),
-    "delegation of a wrong type": (params(metadata={"urn:elf:a2a:delegation:v1": 1}), None),
+    "delegation of a wrong type": (params(metadata={"urn:elf:a2a:delegation:v1": 1}), -32602),
+    "deadline of a wrong type": (params(metadata={"urn:elf:a2a:deadline:v1": "soon"}), -32602),
+    "deadline in the past": (params(metadata={"urn:elf:a2a:deadline:v1": -1}), -32602),
+    "deadline beyond reason": (params(metadata={"urn:elf:a2a:deadline:v1": 1e300}), -32602),
     "push": (
         rpc(params={"message": MESSAGE, "configuration": {"taskPushNotificationConfig": {"url": "http://10.0.0.1"}}}),
         -32003,

@@ -1,7 +1,8 @@
 """The team that the A2A TCK tests: it does what the prefix of a message's id says, as the suite's scenarios have it.
 
 `python -m tests.suites.tck_team` serves it where `ELF_HOST` and `ELF_PORT` say. The TCK knows no credentials, so each
-request without one gets a genuine token on its way in; all behind that is the server as it is.
+request without one gets a genuine token on its way in; all behind that is the server as it is. Calls over gRPC do not
+come through ASGI, so there the team itself takes a call without a token for one with it.
 """
 
 from __future__ import annotations
@@ -12,11 +13,12 @@ import os
 from collections.abc import AsyncGenerator, Callable
 from typing import Final
 
+from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from elf_sdk.runs.adapter import AdapterCapabilities, RunContext, RunError
 from elf_sdk.runs.events import Artifact, AuthRequired, Event, InputRequired, MessageOnly, TextDelta
-from elf_sdk.server.auth import Issuer
+from elf_sdk.server.auth import Issuer, Principal
 from elf_sdk.server.listen import bind, server_for
 from elf_sdk.server.team_server import TeamServer
 from elf_sdk.settings import load_settings
@@ -86,6 +88,14 @@ class TckAdapter:
 
 class TckTeam(TeamServer):
     adapter = TckAdapter(os.environ.get("TCK_STREAM") != "off")
+
+    async def _authenticate(self, request: Request) -> Principal:
+        if "authorization" in request.headers:
+            return await super()._authenticate(request)
+        settings = load_settings()
+        issuer = Issuer(settings.jwt_secret, settings.organisation, settings.environment)
+        headers = [(b"authorization", f"Bearer {issuer.user_token('tck', self.spec.name)}".encode())]
+        return await super()._authenticate(Request({"type": "http", "headers": headers}))
 
 
 def tck_server() -> TeamServer:

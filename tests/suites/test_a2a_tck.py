@@ -30,6 +30,13 @@ WRONG = {
 }
 """Tests of the suite that contradict the specification."""
 
+WRONG_OVER_GRPC = {
+    "test_requirements::test_must_requirement[CORE-SEND-003-grpc]",
+    # UNIMPLEMENTED is what 1.0.0 had; since 1.0.1 section 5.4 has FAILED_PRECONDITION for both errors.
+    "TestGrpcStatusCodes::test_push_not_supported_returns_unimplemented",
+    "TestGrpcStatusCodes::test_version_not_supported_returns_unimplemented",
+}
+
 OLD_FIELDS = "TestAgentCardStructure::test_agent_card_validates_against_schema"
 """Its schema, which calls itself non-normative, allows no other fields; section 5.7 wants them ignored."""
 
@@ -60,6 +67,13 @@ def test_postgresql(replicas: int, capsys: pytest.CaptureFixture[str]) -> None:
         outcome = told(run(PLACE, server.url(server.database()), replicas), capsys)
     assert outcome.failed.keys() == WRONG
     assert outcome.counts["passed"] > 150
+
+
+def test_grpc(capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("grpc", reason="gRPC is not installed; pip install 'elf-sdk[grpc]'")
+    outcome = told(run(PLACE, bindings="grpc"), capsys)
+    assert outcome.failed.keys() == WRONG_OVER_GRPC
+    assert outcome.counts["passed"] >= 70
 
 
 def test_clients_of_03_are_answered_too(capsys: pytest.CaptureFixture[str]) -> None:

@@ -35,6 +35,7 @@ def agent_card(
     *,
     others: Sequence[str] = (),
     compatible: bool = True,
+    grpc_address: str = "",
 ) -> dict[str, Any]:
     """The card of a team as JSON: that of 1.0.
 
@@ -44,9 +45,13 @@ def agent_card(
         base_url: where it is served, without a slash at the end.
         others: the same for where else; what comes first is preferred.
         compatible: whether it also has the fields by which a client of 0.3 finds its way.
+        grpc_address: `host:port` of its gRPC; empty where there is none.
     """
     url = f"{base_url}{A2A_PATH}"
     bindings = [("JSONRPC", "1.0"), ("HTTP+JSON", "1.0"), *([("JSONRPC", "0.3")] if compatible else [])]
+    served = [(f"{base}{A2A_PATH}", *binding) for base in (base_url, *others) for binding in bindings]
+    if grpc_address:
+        served.append((grpc_address, "GRPC", "1.0"))
     scheme = {"type": "http", "scheme": "Bearer", "bearerFormat": "JWT"}
     old = {
         "protocolVersion": "0.3",
@@ -60,9 +65,7 @@ def agent_card(
         "description": spec.purpose or spec.title,
         "version": spec.version,
         "supportedInterfaces": [
-            {"url": f"{base}{A2A_PATH}", "protocolBinding": binding, "protocolVersion": version}
-            for base in (base_url, *others)
-            for binding, version in bindings
+            {"url": where, "protocolBinding": binding, "protocolVersion": version} for where, binding, version in served
         ],
         "capabilities": {
             "streaming": capabilities.stream,

@@ -36,11 +36,11 @@ from elf_sdk.runs.adapter import Owner
 from elf_sdk.runs.events import LoggedEvent
 from elf_sdk.runs.run import Run, RunRequest, RunState, next_state
 from elf_sdk.server.a2a.errors import Fault, FaultKind
+from elf_sdk.server.a2a.propagation import deadline_of, delegation_of
 from elf_sdk.server.a2a.values import Message
 
 __all__ = [
     "ANSWER",
-    "DELEGATION",
     "RUN_STATES",
     "TASK_STATES",
     "TaskView",
@@ -50,10 +50,6 @@ __all__ = [
 
 ANSWER: Final = "elf.answer"
 """Id of the artifact that holds the run's text."""
-
-DELEGATION: Final = "urn:elf:a2a:delegation:v1"
-"""Key in a message's metadata; holds `chain` (teams that the work came through, oldest first, the caller last),
-`delegation_id` and `user` (a label for audit, which gives no right)."""
 
 TASK_STATES: Final[Mapping[RunState, str]] = {
     RunState.QUEUED: "TASK_STATE_SUBMITTED",
@@ -100,7 +96,7 @@ def run_request(message: Message, team: str, owner: Owner, max_depth: int, *, re
     Without a context id the task gets one of its own: if it is `repeatable`, the same for the same message.
 
     Raises:
-        BadInput: an id is too long, or the delegation metadata is malformed, goes in a circle or too deep.
+        BadInput: an id is too long, or what the metadata says of deadline or delegation cannot be; see `propagation`.
         Fault: the parts cannot be used; see `message_text`.
     """
     for name, value in (("messageId", message.message_id), ("contextId", message.context_id)):
@@ -116,32 +112,9 @@ def run_request(message: Message, team: str, owner: Owner, max_depth: int, *, re
         owner=owner,
         context_id=context_id,
         text=text,
-        metadata={"message_id": message.message_id, **_delegation(message, team, owner, max_depth)},
+        metadata={"message_id": message.message_id, **delegation_of(message.metadata, team, owner, max_depth)},
+        deadline=deadline_of(message.metadata),
     )
-
-
-def _delegation(message: Message, team: str, owner: Owner, max_depth: int) -> dict[str, Any]:
-    if DELEGATION not in message.metadata:
-        return {}
-    given = message.metadata[DELEGATION]
-    found = (
-        {key: given[key] for key in ("chain", "delegation_id", "user") if key in given} if type(given) is dict else {}
-    )
-    chain = found.get("chain", [])
-    if not isinstance(chain, list) or not all(isinstance(name, str) for name in chain):
-        raise BadInput(f"message.metadata[{DELEGATION!r}].chain must be a list of team names")
-    if not all(isinstance(found.get(key, ""), str) for key in ("delegation_id", "user")):
-        raise BadInput(f"message.metadata[{DELEGATION!r}]: delegation_id and user must be text")
-    kind, _, caller = owner.subject.partition(":")
-    if kind == "team" and chain and chain[-1] != caller:
-        raise BadInput(f"the work was handed on by {chain[-1]!r}, as its chain says, but {caller!r} sent it")
-    if team in chain:
-        raise BadInput(f"the work came through {team!r} already ({' > '.join(chain)}); it cannot go in a circle")
-    if len(chain) > max_depth:
-        raise BadInput(
-            f"the work was handed on {len(chain)} times; {team!r} takes it at a depth of {max_depth} at most"
-        )
-    return found
 
 
 class TaskView:

@@ -33,8 +33,11 @@ __all__ = [
     "Call",
     "ExtendedCardEndpoint",
     "Guard",
+    "Operation",
+    "RefusedError",
     "RestEndpoint",
     "RpcEndpoint",
+    "check_version",
     "operations",
 ]
 
@@ -76,12 +79,12 @@ class Guard:
 
         Raises:
             Denied: it may not.
-            _RefusedError: whether it may cannot be told now.
+            RefusedError: whether it may cannot be told now.
         """
         try:
             principal = await self._authenticate(request)
         except Retryable as error:
-            raise _RefusedError(503, Fault(FaultKind.INTERNAL, str(error), metadata={"retryable": "true"})) from error
+            raise RefusedError(503, Fault(FaultKind.INTERNAL, str(error), metadata={"retryable": "true"})) from error
         if principal.kind == "team" and principal.name not in self._callers:
             raise Forbidden(f"the team {principal.name!r} may not call this one; name each other in both team.yaml")
         return principal
@@ -90,40 +93,45 @@ class Guard:
         """The body, and the JSON that it is; `(b"", None)` for none where that may be.
 
         Raises:
-            _RefusedError: it is too large, no JSON, or does not say that it is.
+            RefusedError: it is too large, no JSON, or does not say that it is.
         """
         body = await self._body(request)
         if not body and optional:
             return b"", None
         media_type = request.headers.get("content-type", "")
         if body and media_type != _JSON and media_type.partition(";")[0].strip().lower() not in (_JSON, _A2A_JSON):
-            raise _RefusedError(
+            raise RefusedError(
                 415, Fault(FaultKind.CONTENT_TYPE_NOT_SUPPORTED, "Content-Type must be application/json")
             )
         try:
             return body, orjson.loads(body)
         except orjson.JSONDecodeError as error:
-            raise _RefusedError(200, Fault(FaultKind.PARSE_ERROR, f"the body is not JSON: {error}")) from None
+            raise RefusedError(200, Fault(FaultKind.PARSE_ERROR, f"the body is not JSON: {error}")) from None
 
     async def _body(self, request: Request) -> bytes:
         too_large = _TOO_LARGE.format(self._max_body)
         length = request.headers.get("content-length", "0")
         if not length.isdecimal() or int(length) > self._max_body:
-            raise _RefusedError(413, Fault(FaultKind.INVALID_REQUEST, too_large))
+            raise RefusedError(413, Fault(FaultKind.INVALID_REQUEST, too_large))
         body = bytearray()
         while True:
             message = await request.receive()
             if message["type"] == "http.disconnect":
-                raise _RefusedError(400, Fault(FaultKind.INVALID_REQUEST, "the connection ended before the body did"))
+                raise RefusedError(400, Fault(FaultKind.INVALID_REQUEST, "the connection ended before the body did"))
             body += message.get("body", b"")
             if len(body) > self._max_body:
-                raise _RefusedError(413, Fault(FaultKind.INVALID_REQUEST, too_large))
+                raise RefusedError(413, Fault(FaultKind.INVALID_REQUEST, too_large))
             if not message.get("more_body", False):
                 return bytes(body)
 
 
-class _RefusedError(Exception):
-    """A request that goes no further, with an HTTP status of its own."""
+class RefusedError(Exception):
+    """A request that goes no further, with an HTTP status of its own.
+
+    Attributes:
+        status: of the answer.
+        fault: what is said.
+    """
 
     def __init__(self, status: int, fault: Fault) -> None:
         super().__init__(str(fault))
@@ -242,13 +250,13 @@ class RpcEndpoint:
             version = _version(request)
             if version in _OLD and self._compatible is not None:
                 if len(body) > _OLD_BODY:
-                    raise _RefusedError(413, Fault(FaultKind.INVALID_REQUEST, _TOO_LARGE.format(_OLD_BODY)))
+                    raise RefusedError(413, Fault(FaultKind.INVALID_REQUEST, _TOO_LARGE.format(_OLD_BODY)))
                 response = await self._compatible(request, principal, body, envelope)
             else:
                 response = await self._answer(envelope, version, Call(principal.owner, request.headers), request)
         except Denied as error:
             response = await error_response(request, error)
-        except _RefusedError as refused:
+        except RefusedError as refused:
             response = _json(_rpc_fault(None, refused.fault), status=refused.status)
         await response(scope, receive, send)
 
@@ -259,11 +267,11 @@ class RpcEndpoint:
             method, params = _call(envelope)
             operation = self._known.get(method)
             if method == EXTENDED_CARD:
-                _check_version(version)
+                check_version(version)
                 return _json({"jsonrpc": "2.0", "id": request_id, "result": self._extended_card(request)})
             if operation is None:
                 raise Fault(FaultKind.METHOD_NOT_FOUND, "Method not found")
-            _check_version(version)
+            check_version(version)
             answer = operation(params, call)
             if isinstance(answer, AsyncGenerator):
                 return await _event_stream(
@@ -296,7 +304,7 @@ class RestEndpoint:
             response = await self._answer(request, Call(principal.owner, request.headers))
         except Denied as error:
             response = await error_response(request, error)
-        except _RefusedError as refused:
+        except RefusedError as refused:
             # There is no error with status 200 here.
             status = 400 if refused.status == 200 else refused.status
             response = _json(refused.fault.rest(status), status=status)
@@ -310,7 +318,7 @@ class RestEndpoint:
         _, given = await self._guard.read(request, optional=optional)
         if type(given) is not dict and (given is not None or not optional):
             raise Fault(FaultKind.INVALID_REQUEST, "the body must be a JSON object")
-        _check_version(_version(request))
+        check_version(_version(request))
         params = (given or {}) if request.method == "POST" else from_query(request.query_params.multi_items())
         answer = self._operation({**params, **request.path_params}, call)
         if isinstance(answer, AsyncGenerator):
@@ -332,7 +340,7 @@ class ExtendedCardEndpoint(RestEndpoint):
 
     @override
     async def _answer(self, request: Request, call: Call) -> Response:
-        _check_version(_version(request))
+        check_version(_version(request))
         return _json(self._extended_card(request), media_type=_media_type(request))
 
 
@@ -396,7 +404,12 @@ def _call(envelope: Any) -> tuple[str, Json]:
     return method, params
 
 
-def _check_version(version: str) -> None:
+def check_version(version: str) -> None:
+    """Let pass what asks for 1.x.
+
+    Raises:
+        Fault: VERSION_NOT_SUPPORTED.
+    """
     if version != "1.0" and not _VERSION.fullmatch(version):
         raise Fault(
             FaultKind.VERSION_NOT_SUPPORTED,

@@ -1,34 +1,41 @@
-"""A2A's HTTP routes: the public card, and both bindings behind a bearer token."""
+"""A2A's ways in: over HTTP the public card, and both bindings behind a bearer token; and gRPC where it is on."""
 
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 from collections.abc import Awaitable, Callable
 from email.utils import formatdate
 from functools import lru_cache
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from elf_sdk.errors import Missing
 from elf_sdk.runs.engine import Engine
 from elf_sdk.server.a2a.card import A2A_PATH, CARD_PATH
 from elf_sdk.server.a2a.compat import Compatible
 from elf_sdk.server.a2a.dispatch import (
+    EXTENDED_CARD,
     REST,
+    Call,
     ExtendedCardEndpoint,
     Guard,
     RestEndpoint,
     RpcEndpoint,
     operations,
 )
-from elf_sdk.server.a2a.handler import Handler
+from elf_sdk.server.a2a.handler import Handler, Json
 from elf_sdk.server.address import Address
 from elf_sdk.server.auth import Principal
 
-__all__ = ["MAX_BODY", "a2a_routes"]
+if TYPE_CHECKING:
+    from elf_sdk.server.a2a.grpc_service import GrpcService
+
+__all__ = ["MAX_BODY", "a2a_grpc", "a2a_routes"]
 
 MAX_BODY: Final = 1024 * 1024
 """Bytes in a request's body, by default."""
@@ -83,6 +90,45 @@ def a2a_routes(
         # Clients that join an address and a path write it like this, and do not follow a redirection of a POST.
         Route(f"{A2A_PATH}/", rpc, methods=["POST"]),
     ]
+
+
+def a2a_grpc(
+    engine: Engine,
+    authenticate: Callable[[Request], Awaitable[Principal]],
+    extended_card: Callable[[], dict[str, Any]],
+    *,
+    host: str,
+    port: int,
+    callers: frozenset[str] = frozenset(),
+    idempotent: bool = True,
+    max_message: int = MAX_BODY,
+) -> GrpcService:
+    """A2A over gRPC for one team, on a port that is bound and does not answer yet.
+
+    Args:
+        engine: runs the team's work.
+        authenticate: as for `a2a_routes`; a call's metadata are the headers of its request.
+        extended_card: the extended card; a call does not say which address it was sent to.
+        host: the address to listen on.
+        port: to listen on; 0 takes any that is free.
+        callers: as for `a2a_routes`.
+        idempotent: as `Handler` has it.
+        max_message: bytes in a request; more is answered with RESOURCE_EXHAUSTED.
+
+    Raises:
+        Missing: gRPC is not installed.
+        BadInput: the port is taken or not ours.
+    """
+    if importlib.util.find_spec("grpc") is None:
+        raise Missing("ELF_GRPC_PORT is set, but gRPC is not installed; pip install 'elf-sdk[grpc]', or unset it")
+    # gRPC and the types are 25 MB, which a server without it never needs.
+    from elf_sdk.server.a2a.grpc_service import GrpcService
+
+    async def card(params: Json, call: Call) -> Json:
+        return extended_card()
+
+    known = {**operations(Handler(engine, idempotent=idempotent)), EXTENDED_CARD: card}
+    return GrpcService(Guard(authenticate, callers, max_message), known, host, port, max_message)
 
 
 def _card_endpoint(card_factory: Callable[[str], dict[str, Any]], address: Address) -> Endpoint:
