@@ -109,6 +109,10 @@ class Connection(Protocol):
         """
         ...
 
+    def lock_free(self, select: str, values: Sequence[Any] = (), /) -> Cursor:
+        """The rows of a SELECT on one table that nobody else is changing, kept from others until the commit."""
+        ...
+
     def add_events(self, events: Sequence[EventRow], moved: Sequence[MovedRow]) -> None:
         """Add events of locked runs, move their heads, and let other processes know after the commit."""
         ...

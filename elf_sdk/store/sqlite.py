@@ -146,6 +146,11 @@ class _Session(Session):
         }
 
     @override
+    def lock_free(self, select: str, values: Sequence[Any] = (), /) -> Cursor:
+        # The transaction locks the whole file.
+        return self.execute(select, values)
+
+    @override
     def add_events(self, events: Sequence[EventRow], moved: Sequence[MovedRow]) -> None:
         # Nobody has to be told: one process serves a file.
         self._raw.executemany(
