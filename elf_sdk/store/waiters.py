@@ -4,10 +4,23 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
 __all__ = ["Waiters"]
+
+
+class _Watch:
+    """Somebody who looks after many runs, and is told which has news."""
+
+    __slots__ = ("_run_id", "_tell")
+
+    def __init__(self, tell: Callable[[str], None], run_id: str) -> None:
+        self._tell = tell
+        self._run_id = run_id
+
+    def set(self) -> None:
+        self._tell(self._run_id)
 
 
 class Waiters:
@@ -17,7 +30,7 @@ class Waiters:
     """
 
     def __init__(self) -> None:
-        self._by_run: defaultdict[str, dict[asyncio.Event, bool]] = defaultdict(dict)
+        self._by_run: defaultdict[str, dict[asyncio.Event | _Watch, bool]] = defaultdict(dict)
 
     @contextmanager
     def register(self, run_id: str, *, until_rest: bool = False) -> Iterator[asyncio.Event]:
@@ -28,9 +41,20 @@ class Waiters:
             until_rest: leave out the news after which the run surely still works.
         """
         waiter = asyncio.Event()
+        with self._entered(run_id, waiter, until_rest):
+            yield waiter
+
+    @contextmanager
+    def watch(self, run_id: str, tell: Callable[[str], None]) -> Iterator[None]:
+        """Have `tell` called with the run's id at each notification; it takes no time, and raises nothing."""
+        with self._entered(run_id, _Watch(tell, run_id), until_rest=False):
+            yield
+
+    @contextmanager
+    def _entered(self, run_id: str, waiter: asyncio.Event | _Watch, until_rest: bool) -> Iterator[None]:
         self._by_run[run_id][waiter] = until_rest
         try:
-            yield waiter
+            yield
         finally:
             waiting = self._by_run[run_id]
             del waiting[waiter]
