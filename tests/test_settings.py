@@ -52,3 +52,10 @@ def test_what_cannot_be_used_is_named(variables: dict[str, str], message: str) -
 )
 def test_tokens_in_addresses_are_for_dev_unless_switched(environment: str, switch: str, taken: bool) -> None:
     assert load_settings({"ELF_ENVIRONMENT": environment, "ELF_QUERY_TOKEN": switch}).takes_query_token is taken
+
+
+def test_what_push_notifications_may_go_to_is_a_list() -> None:
+    assert load_settings({"ELF_PUSH_ALLOW": " hooks.internal , ,10.0.0.0/8"}).push_allow == (
+        "hooks.internal",
+        "10.0.0.0/8",
+    )

@@ -119,8 +119,8 @@ class Egress:
             host = bare.removesuffix(".")
             if not _is_name(host):
                 raise BadInput(
-                    f"{entry!r} cannot be let through; name a host, an address or a network such as 10.1.0.0/16, "
-                    "with http:// before it where it has no HTTPS"
+                    f"ELF_PUSH_ALLOW holds {entry!r}, which cannot be let through; name a host, an address or a "
+                    "network such as 10.1.0.0/16, with http:// before it where it has no HTTPS"
                 ) from None
             self._hosts[host] = without_tls
 

@@ -20,10 +20,12 @@ from elf_sdk.runs.durable import DurableLog
 from elf_sdk.runs.log import RunLog
 from elf_sdk.runs.memory import MemoryLog
 from elf_sdk.server.auth import Issuer
+from elf_sdk.server.egress import Egress
 from elf_sdk.server.local import dev_secret
 from elf_sdk.settings import Settings
 from elf_sdk.store import store_at
 from elf_sdk.store.delegations import Delegations
+from elf_sdk.store.push import PushConfigs
 from elf_sdk.team.org import Org
 from elf_sdk.team.spec import TeamSpec
 
@@ -42,6 +44,8 @@ class Services:
         secret: signs and verifies tokens; empty where there is none.
         log: where runs are kept.
         delegations: where delegations are kept.
+        push_configs: where the receivers of push notifications are kept.
+        egress: where requests to addresses of others may go.
         http: for calls to other teams.
         offline: the offline model; starts when the first team needs it.
         org: the organisation, where its files are at hand.
@@ -51,6 +55,8 @@ class Services:
     secret: str = field(repr=False)
     log: RunLog
     delegations: Delegations
+    push_configs: PushConfigs
+    egress: Egress
     http: httpx.AsyncClient
     offline: OfflineModel
     org: Org | None = None
@@ -112,13 +118,15 @@ async def open_services(settings: Settings, org: Org | None = None) -> AsyncGene
     """Open what the teams of a process share, and close it again.
 
     Raises:
-        ElfError: the store cannot be opened, or the secret cannot be kept.
+        ElfError: the store cannot be opened, the secret cannot be kept, or a setting holds what it cannot.
     """
     async with AsyncExitStack() as stack:
         volatile = settings.store == ":memory:" and not settings.database_url
         store_path = Path(settings.store)
         if volatile:
             store_path = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="elf-"))) / "elf.db"
+        egress = Egress(settings.push_allow, plain=settings.environment == "dev")
+        stack.callback(egress.close)
         secret = settings.jwt_secret
         if not secret and settings.environment == "dev":
             secret = dev_secret(settings.store)
@@ -133,6 +141,8 @@ async def open_services(settings: Settings, org: Org | None = None) -> AsyncGene
             secret=secret,
             log=MemoryLog() if volatile else DurableLog(store),
             delegations=Delegations(store),
+            push_configs=PushConfigs(store),
+            egress=egress,
             http=http,
             offline=offline,
             org=org,

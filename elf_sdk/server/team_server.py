@@ -16,7 +16,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import ClassVar, NoReturn, final
+from typing import Any, ClassVar, NoReturn, final
 
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -29,6 +29,7 @@ from elf_sdk.runs.adapter import Adapter, RunContext
 from elf_sdk.runs.engine import Engine
 from elf_sdk.runs.events import Event
 from elf_sdk.server.a2a.card import agent_card, interfaces
+from elf_sdk.server.a2a.push import PushSender
 from elf_sdk.server.a2a.routes import a2a_routes
 from elf_sdk.server.address import base_url, is_local
 from elf_sdk.server.auth import Principal, Verifier, bearer_token
@@ -61,6 +62,8 @@ class _Running:
     verifier: Verifier
     engine: Engine
     courier: Courier
+    push: PushSender | None
+    """None where runs are volatile: what is sent again after a restart has to be kept."""
     chat: ChatEndpoint | None
     """None where the chat is off."""
 
@@ -176,12 +179,16 @@ class TeamServer:
         try:
             async with AsyncExitStack() as stack:
                 stack.push_async_callback(running.courier.close)
+                if running.push is not None:
+                    stack.push_async_callback(running.push.close)
                 stack.push_async_callback(running.engine.close)
                 if running.chat is not None:
                     stack.push_async_callback(running.chat.close)
                 await running.engine.open()
                 self._app.router.routes[:] = self._routes(running)
                 await running.courier.open()
+                if running.push is not None:
+                    await running.push.open()
                 await self.on_start()
                 started = True
                 yield
@@ -209,6 +216,9 @@ class TeamServer:
             client_for=lambda team: services.client_for(spec.name, team),
             publish=self._publish,
         )
+        push = None
+        if not services.log.volatile:
+            push = PushSender(spec.name, services.push_configs, services.log, services.egress)
         verifier = Verifier(services.secret, settings.organisation, settings.environment, spec.name)
         chat = None
         if spec.chat.enabled and self._chat_possible():
@@ -222,7 +232,7 @@ class TeamServer:
                 summarise=self.on_chat_close,
                 query_token=settings.takes_query_token,
             )
-        return _Running(services, verifier, engine, courier, chat)
+        return _Running(services, verifier, engine, courier, push, chat)
 
     def _chat_possible(self) -> bool:
         if importlib.util.find_spec("websockets") is None:
@@ -253,10 +263,11 @@ class TeamServer:
         routes: list[BaseRoute] = []
         routes += a2a_routes(
             running.engine,
-            lambda base_url: agent_card(self.spec, self._adapter.capabilities, base_url),
+            self._card,
             self._authenticate,
             callers=running.services.callers_of(self.spec),
             public_url=running.services.settings.public_url,
+            push=running.push,
         )
         routes += self._fixed_routes()
         if running.chat is not None:
@@ -268,12 +279,16 @@ class TeamServer:
         """Whether the chat is really mounted."""
         return self._running is not None and self._running.chat is not None
 
+    def _card(self, base_url: str) -> dict[str, Any]:
+        push = self._running is not None and self._running.push is not None
+        return agent_card(self.spec, self._adapter.capabilities, base_url, push=push)
+
     def _capabilities(self, base_url: str) -> Capabilities:
         return describe(
             self.spec,
             self._adapter.capabilities,
             base_url=base_url,
-            a2a=interfaces(agent_card(self.spec, self._adapter.capabilities, base_url)),
+            a2a=interfaces(self._card(base_url)),
             chat_enabled=self._chats,
             query_token=self._running is not None and self._running.services.settings.takes_query_token,
         )

@@ -32,8 +32,10 @@ from elf_sdk.runs.events import (
     ToolResult,
     Usage,
 )
+from elf_sdk.runs.log import RunLog
 from elf_sdk.runs.memory import MemoryLog
 from elf_sdk.server.a2a.card import agent_card
+from elf_sdk.server.a2a.push import PushSender
 from elf_sdk.server.a2a.routes import a2a_routes
 from elf_sdk.server.auth import Issuer, Principal, Verifier, bearer_token
 from elf_sdk.team.spec import TeamSpec
@@ -161,7 +163,15 @@ async def serve() -> AsyncIterator[Serve]:
     """A function that serves a team and returns it as `Served`."""
     async with AsyncExitStack() as stack:
 
-        async def start(*, stream: bool = True, prefix: str = "", public_url: str = "", **spec: Any) -> Served:
+        async def start(
+            *,
+            stream: bool = True,
+            prefix: str = "",
+            public_url: str = "",
+            log: RunLog | None = None,
+            push: PushSender | None = None,
+            **spec: Any,
+        ) -> Served:
             about = {
                 "name": "painting",
                 "display_name": "Painting team",
@@ -171,7 +181,7 @@ async def serve() -> AsyncIterator[Serve]:
             }
             team = TeamSpec(**{**about, **spec})
             adapter = ScriptedAdapter(stream)
-            engine = Engine(team, adapter, MemoryLog(), Endpoint("offline", "none", "http://127.0.0.1:9", ""))
+            engine = Engine(team, adapter, log or MemoryLog(), Endpoint("offline", "none", "http://127.0.0.1:9", ""))
             verifier = Verifier(SECRET, ORGANISATION, ENVIRONMENT, team.name)
 
             def authenticate(request: Request) -> Principal:
@@ -180,10 +190,11 @@ async def serve() -> AsyncIterator[Serve]:
             routes: list[BaseRoute] = [
                 *a2a_routes(
                     engine,
-                    partial(agent_card, team, adapter.capabilities),
+                    partial(agent_card, team, adapter.capabilities, push=push is not None),
                     authenticate,
                     callers=frozenset({"executive"}),
                     public_url=public_url,
+                    push=push,
                 )
             ]
             app = Starlette(routes=[Mount(prefix, routes=routes)] if prefix else routes)

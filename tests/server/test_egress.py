@@ -234,7 +234,7 @@ async def test_what_is_named_is_let_through() -> None:
     "entry", ["", "10.0.0.0/33", "*.example", "https://hooks.example", "hooks.example:80", "127.1"]
 )
 def test_an_entry_that_is_nothing_is_named(entry: str) -> None:
-    with pytest.raises(BadInput, match="cannot be let through; name a host, an address or a network"):
+    with pytest.raises(BadInput, match="which cannot be let through; name a host, an address or a network"):
         Egress([entry])
 
 

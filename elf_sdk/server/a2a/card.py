@@ -23,10 +23,13 @@ _SCHEME: Final = "bearer"
 _MODES: Final = ("text/plain", "application/json")
 
 
-def agent_card(spec: TeamSpec, capabilities: AdapterCapabilities, base_url: str) -> dict[str, Any]:
+def agent_card(
+    spec: TeamSpec, capabilities: AdapterCapabilities, base_url: str, *, push: bool = False
+) -> dict[str, Any]:
     """The card of a team that is served at `base_url` (no slash at the end), as JSON.
 
-    It is the card of 1.0 and beside it the fields by which a client of 0.3 finds its way.
+    It is the card of 1.0 and beside it the fields by which a client of 0.3 finds its way. `push` says whether there
+    are push notifications.
     """
     url = f"{base_url}{A2A_PATH}"
     return {
@@ -39,7 +42,7 @@ def agent_card(spec: TeamSpec, capabilities: AdapterCapabilities, base_url: str)
         ],
         "capabilities": {
             "streaming": capabilities.stream,
-            "pushNotifications": False,
+            "pushNotifications": push,
             "extendedAgentCard": False,
             "extensions": [
                 {

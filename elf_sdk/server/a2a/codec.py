@@ -33,7 +33,7 @@ from elf_sdk.runs.adapter import Owner
 from elf_sdk.runs.events import LoggedEvent
 from elf_sdk.runs.run import Run, RunRequest, RunState, next_state
 from elf_sdk.server.a2a.errors import Fault, FaultKind
-from elf_sdk.server.a2a.values import Message
+from elf_sdk.server.a2a.values import Message, PushTarget
 
 __all__ = [
     "ANSWER",
@@ -42,6 +42,7 @@ __all__ = [
     "TASK_STATES",
     "TaskView",
     "message_text",
+    "push_target",
     "run_request",
 ]
 
@@ -113,6 +114,17 @@ def run_request(message: Message, team: str, owner: Owner, max_depth: int) -> Ru
         text=message_text(message),
         metadata={"message_id": message.message_id, **_delegation(message, team, owner, max_depth)},
     )
+
+
+def push_target(target: PushTarget) -> dict[str, Any]:
+    """A TaskPushNotificationConfig, with all that its caller gave."""
+    said = {"taskId": target.task_id, "id": target.id, "url": target.url}
+    if target.token:
+        said["token"] = target.token
+    if not target.scheme:
+        return said
+    credentials = {"credentials": target.credentials} if target.credentials else {}
+    return {**said, "authentication": {"scheme": target.scheme, **credentials}}
 
 
 def _delegation(message: Message, team: str, owner: Owner, max_depth: int) -> dict[str, Any]:

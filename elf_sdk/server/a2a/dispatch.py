@@ -21,7 +21,15 @@ from elf_sdk.runs.adapter import Owner
 from elf_sdk.server.a2a.errors import Fault, FaultKind, fault_of
 from elf_sdk.server.a2a.handler import Handler, Json, no_extended_card, no_push
 from elf_sdk.server.a2a.sse import event_stream
-from elf_sdk.server.a2a.values import ListTasks, SendMessage, TaskQuery, from_query
+from elf_sdk.server.a2a.values import (
+    ListPush,
+    ListTasks,
+    PushQuery,
+    PushTarget,
+    SendMessage,
+    TaskQuery,
+    from_query,
+)
 from elf_sdk.server.auth import Principal
 from elf_sdk.server.errors import error_response
 
@@ -114,9 +122,6 @@ def operations(handler: Handler) -> dict[str, Operation]:
     async def send(params: Json, owner: Owner) -> Json:
         return {"task": await handler.send(SendMessage.parse(params), owner)}
 
-    def push(params: Json, owner: Owner) -> NoReturn:
-        no_push()
-
     def card(params: Json, owner: Owner) -> NoReturn:
         no_extended_card()
 
@@ -127,12 +132,23 @@ def operations(handler: Handler) -> dict[str, Operation]:
         "ListTasks": lambda params, owner: handler.list(ListTasks.parse(params), owner),
         "CancelTask": lambda params, owner: handler.cancel(TaskQuery.parse(params), owner),
         "SubscribeToTask": lambda params, owner: handler.subscribe(TaskQuery.parse(params), owner),
-        "CreateTaskPushNotificationConfig": push,
-        "GetTaskPushNotificationConfig": push,
-        "ListTaskPushNotificationConfigs": push,
-        "DeleteTaskPushNotificationConfig": push,
+        **_push_operations(handler),
         "GetExtendedAgentCard": card,
     }
+
+
+def _push_operations(handler: Handler) -> dict[str, Operation]:
+    def missing(params: Json, owner: Owner) -> NoReturn:
+        no_push()
+
+    known: dict[str, Operation] = {
+        "CreateTaskPushNotificationConfig": lambda params, owner: handler.create_push(PushTarget.parse(params), owner),
+        "GetTaskPushNotificationConfig": lambda params, owner: handler.get_push(PushQuery.parse(params), owner),
+        "ListTaskPushNotificationConfigs": lambda params, owner: handler.list_push(ListPush.parse(params), owner),
+        "DeleteTaskPushNotificationConfig": lambda params, owner: handler.delete_push(PushQuery.parse(params), owner),
+    }
+    # Whatever the params are.
+    return known if handler.pushes else dict.fromkeys(known, missing)
 
 
 REST: Final = (
@@ -142,10 +158,10 @@ REST: Final = (
     ("GET", "/tasks/{id}:subscribe", "SubscribeToTask"),
     ("POST", "/tasks/{id}:subscribe", "SubscribeToTask"),
     ("GET", "/tasks/{id}", "GetTask"),
-    ("GET", "/tasks/{id}/pushNotificationConfigs/{push_id}", "GetTaskPushNotificationConfig"),
-    ("DELETE", "/tasks/{id}/pushNotificationConfigs/{push_id}", "DeleteTaskPushNotificationConfig"),
-    ("POST", "/tasks/{id}/pushNotificationConfigs", "CreateTaskPushNotificationConfig"),
-    ("GET", "/tasks/{id}/pushNotificationConfigs", "ListTaskPushNotificationConfigs"),
+    ("GET", "/tasks/{taskId}/pushNotificationConfigs/{id}", "GetTaskPushNotificationConfig"),
+    ("DELETE", "/tasks/{taskId}/pushNotificationConfigs/{id}", "DeleteTaskPushNotificationConfig"),
+    ("POST", "/tasks/{taskId}/pushNotificationConfigs", "CreateTaskPushNotificationConfig"),
+    ("GET", "/tasks/{taskId}/pushNotificationConfigs", "ListTaskPushNotificationConfigs"),
     ("GET", "/tasks", "ListTasks"),
     ("GET", "/extendedAgentCard", "GetExtendedAgentCard"),
 )

@@ -10,14 +10,15 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Any, Final, NoReturn
 
-from elf_sdk.errors import BadInput, Conflict
+from elf_sdk.errors import BadInput, Conflict, NotFound
 from elf_sdk.runs.adapter import Owner
 from elf_sdk.runs.engine import Engine
 from elf_sdk.runs.events import Answered, InputRequired, clean
 from elf_sdk.runs.run import IdempotencyKey, Run, RunFilter, RunState
-from elf_sdk.server.a2a.codec import RUN_STATES, TASK_STATES, TaskView, message_text, run_request
+from elf_sdk.server.a2a.codec import RUN_STATES, TASK_STATES, TaskView, message_text, push_target, run_request
 from elf_sdk.server.a2a.errors import Fault, FaultKind
-from elf_sdk.server.a2a.values import ListTasks, Message, SendMessage, TaskQuery
+from elf_sdk.server.a2a.push import PushSender
+from elf_sdk.server.a2a.values import ListPush, ListTasks, Message, PushQuery, PushTarget, SendMessage, TaskQuery
 
 __all__ = ["Handler", "no_extended_card", "no_push"]
 
@@ -30,10 +31,21 @@ _LARGEST_PAGE: Final = 100
 
 
 class Handler:
-    """A2A's operations as operations of an `Engine`. All of them raise `Fault` or `ElfError`."""
+    """A2A's operations as operations of an `Engine`. All of them raise `Fault` or `ElfError`.
 
-    def __init__(self, engine: Engine) -> None:
+    Args:
+        engine: runs the work.
+        push: sends push notifications; None where there are none.
+    """
+
+    def __init__(self, engine: Engine, push: PushSender | None = None) -> None:
         self._engine = engine
+        self._push = push
+
+    @property
+    def pushes(self) -> bool:
+        """Whether there are push notifications."""
+        return self._push is not None
 
     async def send(self, request: SendMessage, owner: Owner) -> Json:
         """The Task that the message starts, started before, or answers, once it rests."""
@@ -92,12 +104,62 @@ class Handler:
             "totalSize": len(runs),
         }
 
-    async def _begin(self, request: SendMessage, owner: Owner) -> Run:
-        """The run that the message starts, started before, or answers."""
-        _history_length(request.history_length)
-        if request.push:
+    async def create_push(self, target: PushTarget, owner: Owner) -> Json:
+        """The TaskPushNotificationConfig, stored; one with its id is replaced."""
+        push = self._pushing()
+        run = await self._engine.get(target.task_id, owner)
+        await _checked(push, target, "url")
+        return push_target(await push.add(run.id, target))
+
+    async def get_push(self, query: PushQuery, owner: Owner) -> Json:
+        """The TaskPushNotificationConfig."""
+        push = self._pushing()
+        run = await self._engine.get(query.task_id, owner)
+        target = await push.get(run.id, query.id)
+        if target is None:
+            raise NotFound(f"the task {run.id!r} has no push notification config {query.id!r}")
+        return push_target(target)
+
+    async def list_push(self, query: ListPush, owner: Owner) -> Json:
+        """A page of the task's configs, the oldest first, as a ListTaskPushNotificationConfigsResponse."""
+        push = self._pushing()
+        run = await self._engine.get(query.task_id, owner)
+        size = _LARGEST_PAGE if query.page_size is None else query.page_size
+        if size < 1:
+            raise BadInput(f"pageSize is {size}; ask for at least one config")
+        start = _page_start(query.page_token)
+        targets = await push.of_run(run.id)
+        page: Json = {"configs": [push_target(target) for target in targets[start : start + size]]}
+        if start + size < len(targets):
+            page["nextPageToken"] = str(start + size)
+        return page
+
+    async def delete_push(self, query: PushQuery, owner: Owner) -> Json:
+        """Nothing; and so it is when there was none."""
+        push = self._pushing()
+        run = await self._engine.get(query.task_id, owner)
+        await push.remove(run.id, query.id)
+        return {}
+
+    def _pushing(self) -> PushSender:
+        if self._push is None:
             no_push()
-        message = request.message
+        return self._push
+
+    async def _begin(self, request: SendMessage, owner: Owner) -> Run:
+        """The run that the message starts, started before, or answers, with whoever is to hear of it."""
+        _history_length(request.history_length)
+        if request.push is None:
+            return await self._begun(request.message, owner)
+        push = self._pushing()
+        await _checked(push, request.push, "configuration.taskPushNotificationConfig.url")
+        run = await self._begun(request.message, owner)
+        # Not one change with the run, and nothing is missed all the same: a receiver gets the task as it is first,
+        # and who has no answer yet sends the message again.
+        await push.add(run.id, request.push)
+        return run
+
+    async def _begun(self, message: Message, owner: Owner) -> Run:
         if message.task_id:
             return await self._answer(message, owner)
         spec = self._engine.spec
@@ -171,6 +233,13 @@ class Handler:
             # A state that no run has here fits no task.
             states = frozenset({state} if state and TASK_STATES[state] == query.status else ())
         return RunFilter(self._engine.spec.name, owner, query.context_id or None, states)
+
+
+async def _checked(push: PushSender, target: PushTarget, where: str) -> None:
+    try:
+        await push.check(target)
+    except BadInput as error:
+        raise Fault(FaultKind.INVALID_PARAMS, f"{where}: {error}", violations=[(where, str(error))]) from None
 
 
 def no_push() -> NoReturn:

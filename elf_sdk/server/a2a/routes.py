@@ -17,6 +17,7 @@ from elf_sdk.server.a2a.card import A2A_PATH, CARD_PATH
 from elf_sdk.server.a2a.compat import Compatible
 from elf_sdk.server.a2a.dispatch import REST, Guard, RestEndpoint, RpcEndpoint, operations
 from elf_sdk.server.a2a.handler import Handler
+from elf_sdk.server.a2a.push import PushSender
 from elf_sdk.server.address import base_url
 from elf_sdk.server.auth import Principal
 
@@ -38,6 +39,7 @@ def a2a_routes(
     callers: frozenset[str] = frozenset(),
     public_url: str = "",
     max_body: int = MAX_BODY,
+    push: PushSender | None = None,
 ) -> list[Route]:
     """All routes of A2A for one team, to be put at the team's root.
 
@@ -48,9 +50,10 @@ def a2a_routes(
         callers: names of the teams that may call; people are let in whatever it holds.
         public_url: the team's address as others see it; empty: as the request says.
         max_body: bytes in a request's body; more is answered with 413.
+        push: sends push notifications; None where there are none.
     """
     guard = Guard(authenticate, callers, max_body)
-    handler = Handler(engine)
+    handler = Handler(engine, push)
     known = operations(handler)
     return [
         Route(A2A_PATH, RpcEndpoint(guard, known, Compatible(handler)), methods=["POST"]),
