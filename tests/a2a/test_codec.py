@@ -276,8 +276,9 @@ def test_odd_values_of_a_push_config_are_taken_and_refused_as_by_protobuf(value:
     whole = {"task_id": "t", "url": "https://a.example/"}
     for field in ("id", "token", "taskId", "authentication"):
         theirs = refusal(lambda params: ParseDict(params, TaskPushNotificationConfig()), {**whole, field: value})
-        # Nothing odd names a scheme, and no header begins with a space.
-        stricter = (field == "authentication" and value is not None) or (field == "token" and value == " 1")
+        # Nothing odd names a scheme, no header begins with a space, and a task has an id.
+        stricter = field == "authentication" and value is not None
+        stricter = stricter or (field, value) in (("token", " 1"), ("taskId", ""))
         assert bool(refusal(PushTarget.parse, {**whole, field: value})) == (bool(theirs) or stricter), field
     written = push_target(PushTarget("https://a.example/", "i", "t", "token", "Basic", "YTpi"))
     assert PushTarget.parse(MessageToDict(ParseDict(written, TaskPushNotificationConfig()))) == PushTarget.parse(

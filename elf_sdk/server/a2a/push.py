@@ -41,6 +41,7 @@ _WATCHED: Final = 500
 _VIEWS: Final = 200
 """Tasks that are kept between two turns, so that their log is not read from the start again."""
 _CLOCKS: Final = 0.05
+"""Seconds by which this process's clock may be ahead of the database's over one delay."""
 _IDS: Final = uuid.UUID("0c8f0c5e-5e7b-5d0e-8a52-7c1f5d7a4b19")
 
 
@@ -261,8 +262,9 @@ class PushSender:
         except Undelivered as error:
             await _settled(self._missed(turn, error))
         except ElfError as error:
+            # The fault is not the receiver's, so its attempts are not counted.
             log.warning("push notifications of run %s wait: %s", config.run_id, error)
-            await _settled(self._configs.released(config))
+            await _settled(self._configs.failed(config, turn.attempts, round(self._pace.look * 1000)))
         except asyncio.CancelledError:
             await _settled(self._configs.released(config))
             raise
@@ -333,7 +335,6 @@ class PushSender:
         delay = max(backoff * random.uniform(0.5, 1.0), min(error.after, pace.longest_delay))  # noqa: S311 - no secret
         log.info("push notification of run %s to %s failed: %s", config.run_id, config.host, error)
         await self._configs.failed(config, attempts, round(delay * 1000))
-        # A little later, for it is the database's clock that says when.
         asyncio.get_running_loop().call_later(delay + _CLOCKS, self._wake, config.run_id)
 
     async def _post(self, turn: _Turn, update: Mapping[str, Any], seq: int, place: int) -> None:
