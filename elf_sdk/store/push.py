@@ -70,9 +70,10 @@ VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, elf_now(), elf_now())
 ON CONFLICT (run_id, config_id) DO UPDATE SET
     url = excluded.url, host = excluded.host, token = excluded.token, scheme = excluded.scheme,
     credentials = excluded.credentials, attempts = 0, next_attempt_at = excluded.next_attempt_at,
-    sent_seq = CASE WHEN push_configs.url = excluded.url THEN push_configs.sent_seq ELSE excluded.sent_seq END,
+    sent_seq = CASE WHEN push_configs.url = excluded.url AND push_configs.ended IS NULL
+        THEN push_configs.sent_seq ELSE excluded.sent_seq END,
     claimed_until = CASE WHEN push_configs.url = excluded.url THEN push_configs.claimed_until ELSE 0 END,
-    ended = CASE WHEN push_configs.url = excluded.url AND push_configs.ended = '' THEN '' END
+    ended = NULL
 """
 _IS_DUE: Final = "team = ? AND ended IS NULL AND next_attempt_at <= elf_now() AND claimed_until <= elf_now()"
 _DUE: Final = """
@@ -96,7 +97,9 @@ class PushConfigs:
         self._store = store
 
     async def put(self, config: PushConfig, most: int) -> PushConfig:
-        """Store a receiver, in the place of one with its id; what was delivered to the same URL stays delivered.
+        """Store a receiver, in the place of one with its id.
+
+        While that is being delivered to the same URL, what was delivered stays delivered. Otherwise all begins anew.
 
         Args:
             config: new, or with what is new in it.

@@ -384,12 +384,18 @@ async def test_the_same_message_again_doubles_nothing(pushing: Pushing, receiver
     tasks = await asyncio.gather(*(pushing.send("count 3", receiver.url()) for _ in range(3)))
     await receiver.end()
     assert len(set(tasks)) == 1
-    assert await pushing.send("count 3", receiver.url()) == tasks[0]
-    listed = await pushing.team.rpc("ListTaskPushNotificationConfigs", {"taskId": tasks[0]})
-    assert len(listed["result"]["configs"]) == 1
     assert await pushing.ended(tasks[0]) == ""
     assert len(set(receiver.keys)) == len(receiver.keys)
     assert text_of(receiver.bodies) == "0 1 2 "
+    # After the end it is a receiver that comes late.
+    before = len(receiver.posts)
+    assert await pushing.send("count 3", receiver.url()) == tasks[0]
+    await receiver.until(lambda: len(receiver.posts) > before)
+    assert await pushing.ended(tasks[0]) == ""
+    (task,) = receiver.bodies[before:]
+    assert task["task"]["status"]["state"] == "TASK_STATE_COMPLETED"
+    listed = await pushing.team.rpc("ListTaskPushNotificationConfigs", {"taskId": tasks[0]})
+    assert len(listed["result"]["configs"]) == 1
 
 
 async def test_a_deleted_receiver_hears_nothing_more(pushing: Pushing, receiver: Receiver) -> None:

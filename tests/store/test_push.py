@@ -93,7 +93,7 @@ async def test_a_claim_is_one_senders_until_it_is_settled_or_runs_out(store: Sto
     assert (stored.sent_seq, stored.attempts, stored.ended) == (2, 0, None)
 
 
-async def test_given_again_it_goes_on_where_it_was_and_to_another_url_from_the_start(store: Store) -> None:
+async def test_given_again_it_goes_on_where_it_was_and_after_its_end_from_the_start(store: Store) -> None:
     configs = PushConfigs(store)
     given = await run(store, "r1")
     await configs.put(given, 10)
@@ -101,13 +101,13 @@ async def test_given_again_it_goes_on_where_it_was_and_to_another_url_from_the_s
     assert await configs.moved(claimed, 1)
     again = await configs.put(replace(given, token="newer"), 10)
     assert (again.sent_seq, again.token, again.claimed_until) == (1, "newer", claimed.claimed_until)
-    assert await configs.end(claimed, "it was given up")
-    revived = await configs.put(given, 10)
-    assert (revived.sent_seq, revived.ended) == (1, None)
-    (claimed,) = await configs.claim("team", [("r1", "p1")], LEASE)
-    assert await configs.end(claimed, seq=2)
-    assert await configs.due("team", 10, NOBODY, 4) == ()
-    assert (await configs.put(given, 10)).ended == ""
+    for why in ("it was given up", ""):
+        assert await configs.end(claimed, why, seq=2)
+        assert await configs.due("team", 10, NOBODY, 4) == ()
+        revived = await configs.put(given, 10)
+        assert (revived.sent_seq, revived.ended) == (NOTHING, None)
+        (claimed,) = await configs.claim("team", [("r1", "p1")], LEASE)
+        assert await configs.moved(claimed, 1)
     moved = await configs.put(replace(given, url="https://b.example/", host="b.example"), 10)
     assert (moved.sent_seq, moved.ended, moved.host) == (NOTHING, None, "b.example")
     assert await configs.due("team", 10, NOBODY, 4) == (("r1", "p1"),)

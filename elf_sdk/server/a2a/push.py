@@ -280,7 +280,7 @@ class PushSender:
         view = self._views.pop((config.run_id, config.config_id), None)
         if config.sent_seq == NOTHING:
             view = TaskView(run, await all_events(self._log, run.id))
-            await self._post(turn, {"task": view.task()}, view.seq, 0)
+            await self._post(turn, {"task": view.task()}, f"{view.seq}.task")
             if view.state.terminal:
                 await self._finish(config, view.seq)
                 return
@@ -296,7 +296,7 @@ class PushSender:
                     await self._rest(config, view)
                     return
                 for place, update in enumerate(view.updates(logged)):
-                    await self._post(turn, update, logged.seq, place)
+                    await self._post(turn, update, f"{logged.seq}.{place}")
                 if is_terminal(logged.event):
                     await self._finish(config, logged.seq)
                     return
@@ -337,11 +337,11 @@ class PushSender:
         await self._configs.failed(config, attempts, round(delay * 1000))
         asyncio.get_running_loop().call_later(delay + _CLOCKS, self._wake, config.run_id)
 
-    async def _post(self, turn: _Turn, update: Mapping[str, Any], seq: int, place: int) -> None:
+    async def _post(self, turn: _Turn, update: Mapping[str, Any], name: str) -> None:
         if time.monotonic() > turn.last_request:
             raise Retryable("the turn took too long")
         # The same id for a repeat, and for nothing else.
-        await self._webhooks.post(turn.config, update, f"{turn.config.run_id}.{seq}.{place}")
+        await self._webhooks.post(turn.config, update, f"{turn.config.run_id}.{name}")
 
 
 async def _settled(change: Awaitable[object]) -> None:
