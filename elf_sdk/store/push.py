@@ -148,8 +148,8 @@ class PushConfigs:
 
     async def due(
         self, team: str, room: int, busy: Mapping[str, int], each: int, runs: Collection[str] | None = None
-    ) -> tuple[Key, ...]:
-        """Whom something is to be sent to now, those that wait longest first.
+    ) -> tuple[tuple[Key, ...], bool]:
+        """Whom something is to be sent to now, those that wait longest first; and whether there were others.
 
         Args:
             team: whose.
@@ -160,16 +160,18 @@ class PushConfigs:
         """
         among = "" if runs is None else f" AND run_id IN ({', '.join('?' * len(runs))})"
         statement = _DUE.format(due=_IS_DUE, runs=among)
-        values = (team, *(runs or ()), each, room + sum(busy.values()))
+        # One more than can be taken of a host, and of all, so that others are seen.
+        values = (team, *(runs or ()), each + 1, room + 1 + (each + 1) * len(busy))
 
-        def query(connection: Connection) -> tuple[Key, ...]:
+        def query(connection: Connection) -> tuple[tuple[Key, ...], bool]:
             taken = Counter(busy)
             keys: list[Key] = []
-            for run_id, config_id, host in connection.execute(statement, values):
+            found = connection.execute(statement, values).fetchall()
+            for run_id, config_id, host in found:
                 if taken[host] < each and len(keys) < room:
                     taken[host] += 1
                     keys.append((run_id, config_id))
-            return tuple(keys)
+            return tuple(keys), len(found) > len(keys)
 
         return await self._store.read(query)
 

@@ -347,7 +347,7 @@ async def test_an_endless_answer_is_not_read(pushing: Pushing) -> None:
 
 
 async def test_receivers_that_hang_delay_no_other(make: Make, receiver: Receiver) -> None:
-    pushing = await make(Pace(look=0.2, timeout=30, lease=90, at_once=6, each_host=4, grace=0))
+    pushing = await make(Pace(look=60, timeout=30, lease=90, at_once=6, each_host=4, grace=0))
     hanging = asyncio.Event()
     async with receiving() as slow:
 

@@ -19,6 +19,7 @@ from elf_sdk.store.push import NOTHING, PushConfig, PushConfigs
 
 LEASE = 60_000
 NOBODY: Mapping[str, int] = {}
+NONE: tuple[tuple[()], bool] = ((), False)
 
 
 async def run(store: Store, run_id: str) -> PushConfig:
@@ -63,10 +64,10 @@ async def test_a_claim_is_one_senders_until_it_is_settled_or_runs_out(store: Sto
     configs = PushConfigs(store)
     await configs.put(await run(store, "r1"), 10)
     key = ("r1", "p1")
-    assert await configs.due("team", 10, NOBODY, 4) == (key,)
-    assert await configs.due("other", 10, NOBODY, 4) == ()
+    assert await configs.due("team", 10, NOBODY, 4) == ((key,), False)
+    assert await configs.due("other", 10, NOBODY, 4) == NONE
     (first,) = await configs.claim("team", [key], 100)
-    assert await configs.due("team", 10, NOBODY, 4) == ()
+    assert await configs.due("team", 10, NOBODY, 4) == NONE
     assert await configs.claim("team", [key], LEASE) == ()
     assert await configs.moved(first, 1)
     await asyncio.sleep(0.15)
@@ -80,14 +81,14 @@ async def test_a_claim_is_one_senders_until_it_is_settled_or_runs_out(store: Sto
     assert await configs.released(second)
     (third,) = await configs.claim("team", [key], LEASE)
     assert await configs.failed(third, 3, 200)
-    assert await configs.due("team", 10, NOBODY, 4) == ()
+    assert await configs.due("team", 10, NOBODY, 4) == NONE
     await asyncio.sleep(0.25)
     (fourth,) = await configs.claim("team", [key], LEASE)
     assert (fourth.sent_seq, fourth.attempts) == (1, 3)
     assert await configs.moved(fourth, 2)
     assert await configs.released(fourth)
     # It has all that there is.
-    assert await configs.due("team", 10, NOBODY, 4) == ()
+    assert await configs.due("team", 10, NOBODY, 4) == NONE
     stored = await configs.get("r1", "p1")
     assert stored is not None
     assert (stored.sent_seq, stored.attempts, stored.ended) == (2, 0, None)
@@ -103,14 +104,14 @@ async def test_given_again_it_goes_on_where_it_was_and_after_its_end_from_the_st
     assert (again.sent_seq, again.token, again.claimed_until) == (1, "newer", claimed.claimed_until)
     for why in ("it was given up", ""):
         assert await configs.end(claimed, why, seq=2)
-        assert await configs.due("team", 10, NOBODY, 4) == ()
+        assert await configs.due("team", 10, NOBODY, 4) == NONE
         revived = await configs.put(given, 10)
         assert (revived.sent_seq, revived.ended) == (NOTHING, None)
         (claimed,) = await configs.claim("team", [("r1", "p1")], LEASE)
         assert await configs.moved(claimed, 1)
     moved = await configs.put(replace(given, url="https://b.example/", host="b.example"), 10)
     assert (moved.sent_seq, moved.ended, moved.host) == (NOTHING, None, "b.example")
-    assert await configs.due("team", 10, NOBODY, 4) == (("r1", "p1"),)
+    assert await configs.due("team", 10, NOBODY, 4) == ((("r1", "p1"),), False)
 
 
 async def test_who_deletes_or_moves_it_stops_who_delivers(store: Store) -> None:
@@ -131,12 +132,12 @@ async def test_no_host_takes_all_the_room(store: Store) -> None:
         given = await run(store, f"r{number}")
         await configs.put(replace(given, url=f"https://slow.example/{number}", host="slow.example"), 10)
     await configs.put(await run(store, "r9"), 10)
-    keys = await configs.due("team", 4, NOBODY, 3)
-    assert keys == (("r0", "p1"), ("r1", "p1"), ("r2", "p1"), ("r9", "p1"))
-    assert await configs.due("team", 4, {"slow.example": 2}, 3) == (("r0", "p1"), ("r9", "p1"))
-    assert await configs.due("team", 4, {"slow.example": 3}, 3) == (("r9", "p1"),)
-    assert await configs.due("team", 2, NOBODY, 3) == (("r0", "p1"), ("r1", "p1"))
-    assert await configs.due("team", 9, NOBODY, 9, {"r4", "r9", "absent"}) == (("r4", "p1"), ("r9", "p1"))
+    keys, more = await configs.due("team", 4, NOBODY, 3)
+    assert (keys, more) == ((("r0", "p1"), ("r1", "p1"), ("r2", "p1"), ("r9", "p1")), True)
+    assert await configs.due("team", 4, {"slow.example": 2}, 3) == ((("r0", "p1"), ("r9", "p1")), True)
+    assert await configs.due("team", 4, {"slow.example": 3}, 3) == ((("r9", "p1"),), True)
+    assert await configs.due("team", 2, NOBODY, 3) == ((("r0", "p1"), ("r1", "p1")), True)
+    assert await configs.due("team", 9, NOBODY, 9, {"r4", "r9", "absent"}) == ((("r4", "p1"), ("r9", "p1")), False)
 
 
 async def test_of_two_processes_each_takes_what_the_other_has_not(database: str) -> None:

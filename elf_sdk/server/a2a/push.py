@@ -240,15 +240,13 @@ class PushSender:
         if runs is not None and not runs:
             return
         busy = Counter(config.host for config in self._turns.values())
-        keys = await self._configs.due(self._team, room, busy, pace.each_host, runs)
+        keys, self._more = await self._configs.due(self._team, room, busy, pace.each_host, runs)
         before = time.monotonic()
         for config in await self._configs.claim(self._team, keys, round(pace.lease * 1000)):
             turn = _Turn(config, config.attempts, before + pace.turn, before + pace.lease - pace.timeout)
             task = asyncio.create_task(self._take_turn(turn), name=f"push {config.run_id}")
             self._turns[task] = config
             task.add_done_callback(self._ended)
-        full = Counter(config.host for config in self._turns.values()).values()
-        self._more = len(keys) == room or any(count >= pace.each_host for count in full)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         # There may be news that came while the row was claimed, and there is room.
