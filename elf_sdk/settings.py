@@ -98,6 +98,8 @@ class Settings:
             25, in dev 0.
         model_keys: `<PROVIDER>_API_KEY` by provider.
         offline_url: `ELF_OFFLINE_URL`, a running offline model; default: the server starts its own.
+        push_allow: `ELF_PUSH_ALLOW`, hosts, addresses and networks that push notifications may go to although they are
+            not public, with commas between; `http://` before one where it has no HTTPS; default none.
         log_level: `ELF_LOG_LEVEL`, one of debug, info, warning and error; default `info`.
     """
 
@@ -124,6 +126,7 @@ class Settings:
     drain: int | None = None
     model_keys: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}), repr=False)
     offline_url: str = ""
+    push_allow: tuple[str, ...] = ()
     log_level: str = "info"
 
     @property
@@ -225,6 +228,7 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
         drain=int(drain) if drain else None,
         model_keys=MappingProxyType({name: key for name in _PROVIDERS if (key := _secret(source, key_variable(name)))}),
         offline_url=source.get("ELF_OFFLINE_URL", "").rstrip("/"),
+        push_allow=tuple(entry.strip() for entry in source.get("ELF_PUSH_ALLOW", "").split(",") if entry.strip()),
         log_level=log_level,
     )
 

@@ -123,3 +123,10 @@ def test_who_is_trusted_is_read_with_its_defaults() -> None:
 )
 def test_the_namespace_follows_the_environment(variables: dict[str, str], namespace: str) -> None:
     assert load_settings(variables).namespace_name == namespace
+
+
+def test_what_push_notifications_may_go_to_is_a_list() -> None:
+    assert load_settings({"ELF_PUSH_ALLOW": " hooks.internal , ,10.0.0.0/8"}).push_allow == (
+        "hooks.internal",
+        "10.0.0.0/8",
+    )

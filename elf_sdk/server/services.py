@@ -21,10 +21,12 @@ from elf_sdk.runs.memory import MemoryLog
 from elf_sdk.server.auth import Issuer
 from elf_sdk.server.auth.team_tokens import TeamTokens
 from elf_sdk.server.auth.trust import Trust
+from elf_sdk.server.egress import Egress
 from elf_sdk.server.local import dev_secret
 from elf_sdk.settings import Settings
 from elf_sdk.store import store_at
 from elf_sdk.store.delegations import Delegations
+from elf_sdk.store.push import PushConfigs
 from elf_sdk.team.org import Org
 from elf_sdk.team.spec import TeamSpec
 
@@ -71,6 +73,8 @@ class Services:
         trust: who else is trusted to say who calls.
         log: where runs are kept.
         delegations: where delegations are kept.
+        push_configs: where the receivers of push notifications are kept.
+        egress: where requests to addresses of others may go.
         connections: to other teams.
         offline: the offline model; starts when the first team needs it.
         org: the organisation, where its files are at hand.
@@ -82,6 +86,8 @@ class Services:
     trust: Trust
     log: RunLog
     delegations: Delegations
+    push_configs: PushConfigs
+    egress: Egress
     connections: Connections
     offline: OfflineModel
     org: Org | None = None
@@ -145,13 +151,15 @@ async def open_services(settings: Settings, org: Org | None = None) -> AsyncGene
     """Open what the teams of a process share, and close it again.
 
     Raises:
-        ElfError: the store cannot be opened, or the secret cannot be kept.
+        ElfError: the store cannot be opened, the secret cannot be kept, or a setting holds what it cannot.
     """
     async with AsyncExitStack() as stack:
         volatile = settings.store == ":memory:" and not settings.database_url
         store_path = Path(settings.store)
         if volatile:
             store_path = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="elf-"))) / "elf.db"
+        egress = Egress(settings.push_allow, plain=settings.environment == "dev")
+        stack.callback(egress.close)
         secret = settings.jwt_secret
         # Where an issuer is set up, nobody else signs in its name.
         if not secret and settings.environment == "dev" and settings.elf_issuer is None:
@@ -176,6 +184,8 @@ async def open_services(settings: Settings, org: Org | None = None) -> AsyncGene
             trust=trust,
             log=run_log,
             delegations=Delegations(store),
+            push_configs=PushConfigs(store),
+            egress=egress,
             connections=connections,
             offline=offline,
             org=org,

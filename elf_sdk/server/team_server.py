@@ -29,6 +29,7 @@ from elf_sdk.runs.adapter import Adapter, RunContext
 from elf_sdk.runs.engine import Engine
 from elf_sdk.runs.events import Event
 from elf_sdk.server.a2a.card import agent_card, extended_card, interfaces
+from elf_sdk.server.a2a.push import PushSender
 from elf_sdk.server.a2a.routes import a2a_grpc, a2a_routes
 from elf_sdk.server.address import Address, address_beside, is_local
 from elf_sdk.server.auth import Principal, Verifier, bearer_token
@@ -64,6 +65,8 @@ class _Running:
     verifier: Verifier
     engine: Engine
     courier: Courier
+    push: PushSender | None
+    """None where runs are volatile: what is sent again after a restart has to be kept."""
     chat: ChatEndpoint | None
     """None where the chat is off."""
     grpc: GrpcService | None
@@ -192,6 +195,8 @@ class TeamServer:
         try:
             async with AsyncExitStack() as stack:
                 stack.push_async_callback(running.courier.close)
+                if running.push is not None:
+                    stack.push_async_callback(running.push.close)
                 stack.push_async_callback(running.engine.close)
                 if running.chat is not None:
                     stack.push_async_callback(running.chat.close)
@@ -200,6 +205,8 @@ class TeamServer:
                 await running.engine.open()
                 self._app.router.routes[:] = self._routes(running)
                 await running.courier.open()
+                if running.push is not None:
+                    await running.push.open()
                 await self.on_start()
                 started = True
                 if running.grpc is not None:
@@ -229,6 +236,9 @@ class TeamServer:
             client_for=lambda team: services.client_for(spec.name, team),
             publish=self._publish,
         )
+        push = None
+        if not services.log.volatile:
+            push = PushSender(spec.name, services.push_configs, services.log, services.egress)
         verifier = Verifier(
             services.secret, settings.organisation, settings.environment, spec.name, services.trust.anchors
         )
@@ -254,8 +264,9 @@ class TeamServer:
                 port=settings.grpc_port,
                 callers=services.callers_of(spec),
                 idempotent=settings.a2a_idempotency == "always",
+                push=push,
             )
-        return _Running(services, verifier, engine, courier, chat, grpc)
+        return _Running(services, verifier, engine, courier, push, chat, grpc)
 
     def _chat_possible(self) -> bool:
         if importlib.util.find_spec("websockets") is None:
@@ -293,6 +304,7 @@ class TeamServer:
             address=self._address,
             compatible=running.services.settings.a2a_compat,
             idempotent=running.services.settings.a2a_idempotency == "always",
+            push=running.push,
         )
         routes += self._fixed_routes()
         if running.chat is not None:
@@ -326,6 +338,7 @@ class TeamServer:
             others=self._address.others(base_url),
             compatible=compatible,
             grpc_address=grpc,
+            push=self._running is not None and self._running.push is not None,
         )
 
     def _extended_card(self, base_url: str) -> dict[str, Any]:

@@ -33,8 +33,10 @@ from elf_sdk.runs.events import (
     ToolResult,
     Usage,
 )
+from elf_sdk.runs.log import RunLog
 from elf_sdk.runs.memory import MemoryLog
 from elf_sdk.server.a2a.card import agent_card, extended_card
+from elf_sdk.server.a2a.push import PushSender
 from elf_sdk.server.a2a.routes import a2a_routes
 from elf_sdk.server.address import Address
 from elf_sdk.server.auth import Issuer, Principal, Verifier, bearer_token
@@ -195,6 +197,8 @@ async def serve() -> AsyncIterator[Serve]:
             address: Address | None = None,
             compatible: bool = True,
             idempotent: bool = True,
+            log: RunLog | None = None,
+            push: PushSender | None = None,
             **spec: Any,
         ) -> Served:
             about = {
@@ -206,7 +210,7 @@ async def serve() -> AsyncIterator[Serve]:
             }
             team = TeamSpec(**{**about, **spec})
             adapter = ScriptedAdapter(stream)
-            engine = Engine(team, adapter, MemoryLog(), Endpoint("offline", "none", "http://127.0.0.1:9", ""))
+            engine = Engine(team, adapter, log or MemoryLog(), Endpoint("offline", "none", "http://127.0.0.1:9", ""))
             verifier = Verifier(SECRET, ORGANISATION, ENVIRONMENT, team.name)
 
             async def authenticate(request: Request) -> Principal:
@@ -214,20 +218,26 @@ async def serve() -> AsyncIterator[Serve]:
 
             def card(base_url: str) -> dict[str, Any]:
                 others = address.others(base_url) if address else ()
-                return agent_card(team, adapter.capabilities, base_url, others=others, compatible=compatible)
+                return agent_card(
+                    team,
+                    adapter.capabilities,
+                    base_url,
+                    others=others,
+                    compatible=compatible,
+                    push=push is not None,
+                )
 
             routes: list[BaseRoute] = [
                 *a2a_routes(
                     engine,
                     card,
                     authenticate,
-                    extended_card=lambda url: extended_card(
-                        agent_card(team, adapter.capabilities, url), team, adapter.capabilities
-                    ),
+                    extended_card=lambda url: extended_card(card(url), team, adapter.capabilities),
                     callers=frozenset({"executive"}),
                     address=address,
                     compatible=compatible,
                     idempotent=idempotent,
+                    push=push,
                 )
             ]
             app = Starlette(routes=[Mount(prefix, routes=routes)] if prefix else routes)

@@ -36,6 +36,7 @@ def agent_card(
     others: Sequence[str] = (),
     compatible: bool = True,
     grpc_address: str = "",
+    push: bool = False,
 ) -> dict[str, Any]:
     """The card of a team as JSON: that of 1.0.
 
@@ -46,6 +47,7 @@ def agent_card(
         others: the same for where else; what comes first is preferred.
         compatible: whether it also has the fields by which a client of 0.3 finds its way.
         grpc_address: `host:port` of its gRPC; empty where there is none.
+        push: whether there are push notifications.
     """
     url = f"{base_url}{A2A_PATH}"
     bindings = [("JSONRPC", "1.0"), ("HTTP+JSON", "1.0"), *([("JSONRPC", "0.3")] if compatible else [])]
@@ -69,7 +71,7 @@ def agent_card(
         ],
         "capabilities": {
             "streaming": capabilities.stream,
-            "pushNotifications": False,
+            "pushNotifications": push,
             "extendedAgentCard": True,
             "extensions": [
                 {

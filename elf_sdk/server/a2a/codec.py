@@ -37,7 +37,7 @@ from elf_sdk.runs.events import LoggedEvent
 from elf_sdk.runs.run import Run, RunRequest, RunState, next_state
 from elf_sdk.server.a2a.errors import Fault, FaultKind
 from elf_sdk.server.a2a.propagation import deadline_of, delegation_of
-from elf_sdk.server.a2a.values import Message
+from elf_sdk.server.a2a.values import Message, PushTarget
 
 __all__ = [
     "ANSWER",
@@ -45,6 +45,7 @@ __all__ = [
     "TASK_STATES",
     "TaskView",
     "message_text",
+    "push_target",
     "run_request",
 ]
 
@@ -115,6 +116,17 @@ def run_request(message: Message, team: str, owner: Owner, max_depth: int, *, re
         metadata={"message_id": message.message_id, **delegation_of(message.metadata, team, owner, max_depth)},
         deadline=deadline_of(message.metadata),
     )
+
+
+def push_target(target: PushTarget) -> dict[str, Any]:
+    """A TaskPushNotificationConfig, with all that its caller gave."""
+    said = {"taskId": target.task_id, "id": target.id, "url": target.url}
+    if target.token:
+        said["token"] = target.token
+    if not target.scheme:
+        return said
+    credentials = {"credentials": target.credentials} if target.credentials else {}
+    return {**said, "authentication": {"scheme": target.scheme, **credentials}}
 
 
 class TaskView:

@@ -23,7 +23,15 @@ from elf_sdk.runs.adapter import Owner
 from elf_sdk.server.a2a.card import IDEMPOTENT_MESSAGE_ID
 from elf_sdk.server.a2a.errors import Fault, FaultKind, fault_of
 from elf_sdk.server.a2a.handler import Handler, Json, Stream, no_push
-from elf_sdk.server.a2a.values import ListTasks, SendMessage, TaskQuery, from_query
+from elf_sdk.server.a2a.values import (
+    ListPush,
+    ListTasks,
+    PushQuery,
+    PushTarget,
+    SendMessage,
+    TaskQuery,
+    from_query,
+)
 from elf_sdk.server.auth import Principal
 from elf_sdk.server.errors import error_response
 
@@ -183,9 +191,6 @@ def operations(handler: Handler) -> dict[str, Operation]:
     def stream(params: Json, call: Call) -> Stream:
         return handler.stream(SendMessage.parse(params), call.owner, unique=call.unique, after=call.after)
 
-    def push(params: Json, call: Call) -> NoReturn:
-        no_push()
-
     return {
         "SendMessage": lambda params, call: handler.send(SendMessage.parse(params), call.owner, unique=call.unique),
         "SendStreamingMessage": stream,
@@ -195,11 +200,26 @@ def operations(handler: Handler) -> dict[str, Operation]:
         "SubscribeToTask": lambda params, call: handler.subscribe(
             TaskQuery.parse(params), call.owner, after=call.after
         ),
-        "CreateTaskPushNotificationConfig": push,
-        "GetTaskPushNotificationConfig": push,
-        "ListTaskPushNotificationConfigs": push,
-        "DeleteTaskPushNotificationConfig": push,
+        **_push_operations(handler),
     }
+
+
+def _push_operations(handler: Handler) -> dict[str, Operation]:
+    def missing(params: Json, call: Call) -> NoReturn:
+        no_push()
+
+    known: dict[str, Operation] = {
+        "CreateTaskPushNotificationConfig": lambda params, call: handler.create_push(
+            PushTarget.parse(params), call.owner
+        ),
+        "GetTaskPushNotificationConfig": lambda params, call: handler.get_push(PushQuery.parse(params), call.owner),
+        "ListTaskPushNotificationConfigs": lambda params, call: handler.list_push(ListPush.parse(params), call.owner),
+        "DeleteTaskPushNotificationConfig": lambda params, call: handler.delete_push(
+            PushQuery.parse(params), call.owner
+        ),
+    }
+    # Whatever the params are.
+    return known if handler.pushes else dict.fromkeys(known, missing)
 
 
 REST: Final = (
@@ -209,10 +229,10 @@ REST: Final = (
     ("GET", "/tasks/{id}:subscribe", "SubscribeToTask"),
     ("POST", "/tasks/{id}:subscribe", "SubscribeToTask"),
     ("GET", "/tasks/{id}", "GetTask"),
-    ("GET", "/tasks/{id}/pushNotificationConfigs/{push_id}", "GetTaskPushNotificationConfig"),
-    ("DELETE", "/tasks/{id}/pushNotificationConfigs/{push_id}", "DeleteTaskPushNotificationConfig"),
-    ("POST", "/tasks/{id}/pushNotificationConfigs", "CreateTaskPushNotificationConfig"),
-    ("GET", "/tasks/{id}/pushNotificationConfigs", "ListTaskPushNotificationConfigs"),
+    ("GET", "/tasks/{taskId}/pushNotificationConfigs/{id}", "GetTaskPushNotificationConfig"),
+    ("DELETE", "/tasks/{taskId}/pushNotificationConfigs/{id}", "DeleteTaskPushNotificationConfig"),
+    ("POST", "/tasks/{taskId}/pushNotificationConfigs", "CreateTaskPushNotificationConfig"),
+    ("GET", "/tasks/{taskId}/pushNotificationConfigs", "ListTaskPushNotificationConfigs"),
     ("GET", "/tasks", "ListTasks"),
 )
 """HTTP method, path below the binding's own, and operation, of HTTP+JSON."""

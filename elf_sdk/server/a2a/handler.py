@@ -10,14 +10,15 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Any, Final, NoReturn
 
-from elf_sdk.errors import BadInput, Conflict
+from elf_sdk.errors import BadInput, Conflict, NotFound
 from elf_sdk.runs.adapter import Owner
 from elf_sdk.runs.engine import Engine
 from elf_sdk.runs.events import Answered, InputRequired, clean
 from elf_sdk.runs.run import IdempotencyKey, Run, RunFilter, RunState
-from elf_sdk.server.a2a.codec import RUN_STATES, TaskView, message_text, run_request
+from elf_sdk.server.a2a.codec import RUN_STATES, TaskView, message_text, push_target, run_request
 from elf_sdk.server.a2a.errors import Fault, FaultKind
-from elf_sdk.server.a2a.values import ListTasks, Message, SendMessage, TaskQuery
+from elf_sdk.server.a2a.push import PushSender
+from elf_sdk.server.a2a.values import ListPush, ListTasks, Message, PushQuery, PushTarget, SendMessage, TaskQuery
 
 __all__ = ["Handler", "Json", "Stream", "no_push"]
 
@@ -36,12 +37,19 @@ class Handler:
 
     Args:
         engine: runs the team's work.
+        push: sends push notifications; None where there are none.
         idempotent: whether two messages with the same id are the same one also for callers that promise nothing of ids.
     """
 
-    def __init__(self, engine: Engine, *, idempotent: bool = True) -> None:
+    def __init__(self, engine: Engine, push: PushSender | None = None, *, idempotent: bool = True) -> None:
         self._engine = engine
+        self._push = push
         self._idempotent = idempotent
+
+    @property
+    def pushes(self) -> bool:
+        """Whether there are push notifications."""
+        return self._push is not None
 
     async def send(self, request: SendMessage, owner: Owner, *, unique: bool = False) -> Json:
         """The SendMessageResponse: the task that the message starts, started before, or answers, once it rests.
@@ -115,13 +123,63 @@ class Handler:
             "totalSize": len(runs),
         }
 
-    async def _begin(self, request: SendMessage, owner: Owner, unique: bool) -> Run:
-        """The run that the message starts, started before, or answers."""
-        _history_length(request.history_length)
-        if request.push:
+    async def create_push(self, target: PushTarget, owner: Owner) -> Json:
+        """The TaskPushNotificationConfig, stored; one with its id is replaced."""
+        push = self._pushing()
+        run = await self._engine.get(target.task_id, owner)
+        await _checked(push, target, "url")
+        return push_target(await push.add(run.id, target))
+
+    async def get_push(self, query: PushQuery, owner: Owner) -> Json:
+        """The TaskPushNotificationConfig."""
+        push = self._pushing()
+        run = await self._engine.get(query.task_id, owner)
+        target = await push.get(run.id, query.id)
+        if target is None:
+            raise NotFound(f"the task {run.id!r} has no push notification config {query.id!r}")
+        return push_target(target)
+
+    async def list_push(self, query: ListPush, owner: Owner) -> Json:
+        """A page of the task's configs, the oldest first, as a ListTaskPushNotificationConfigsResponse."""
+        push = self._pushing()
+        run = await self._engine.get(query.task_id, owner)
+        size = _LARGEST_PAGE if query.page_size is None else query.page_size
+        if size < 1:
+            raise BadInput(f"pageSize is {size}; ask for at least one config")
+        start = _page_start(query.page_token)
+        targets = await push.of_run(run.id)
+        page: Json = {"configs": [push_target(target) for target in targets[start : start + size]]}
+        if start + size < len(targets):
+            page["nextPageToken"] = str(start + size)
+        return page
+
+    async def delete_push(self, query: PushQuery, owner: Owner) -> Json:
+        """Nothing; and so it is when there was none."""
+        push = self._pushing()
+        run = await self._engine.get(query.task_id, owner)
+        await push.remove(run.id, query.id)
+        return {}
+
+    def _pushing(self) -> PushSender:
+        if self._push is None:
             no_push()
-        message = request.message
+        return self._push
+
+    async def _begin(self, request: SendMessage, owner: Owner, unique: bool) -> Run:
+        """The run that the message starts, started before, or answers, with whoever is to hear of it."""
+        _history_length(request.history_length)
         known = unique or self._idempotent
+        if request.push is None:
+            return await self._begun(request.message, owner, known)
+        push = self._pushing()
+        await _checked(push, request.push, "configuration.taskPushNotificationConfig.url")
+        run = await self._begun(request.message, owner, known)
+        # Not one change with the run, and nothing is missed all the same: a receiver gets the task as it is first,
+        # and who has no answer yet sends the message again.
+        await push.add(run.id, request.push)
+        return run
+
+    async def _begun(self, message: Message, owner: Owner, known: bool) -> Run:
         if message.task_id:
             return await self._answer(message, owner, known)
         spec = self._engine.spec
@@ -224,6 +282,13 @@ class Handler:
         if query.status:
             states = frozenset({RUN_STATES[query.status]})
         return RunFilter(self._engine.spec.name, owner, query.context_id or None, states)
+
+
+async def _checked(push: PushSender, target: PushTarget, where: str) -> None:
+    try:
+        await push.check(target)
+    except BadInput as error:
+        raise Fault(FaultKind.INVALID_PARAMS, f"{where}: {error}", violations=[(where, str(error))]) from None
 
 
 def no_push() -> NoReturn:

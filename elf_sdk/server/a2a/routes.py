@@ -29,6 +29,7 @@ from elf_sdk.server.a2a.dispatch import (
     operations,
 )
 from elf_sdk.server.a2a.handler import Handler, Json
+from elf_sdk.server.a2a.push import PushSender
 from elf_sdk.server.address import Address
 from elf_sdk.server.auth import Principal
 
@@ -56,6 +57,7 @@ def a2a_routes(
     compatible: bool = True,
     idempotent: bool = True,
     max_body: int = MAX_BODY,
+    push: PushSender | None = None,
 ) -> list[Route]:
     """All routes of A2A for one team, to be put at the team's root.
 
@@ -69,9 +71,10 @@ def a2a_routes(
         compatible: whether clients of 0.3 are answered.
         idempotent: as `Handler` has it.
         max_body: bytes in a request's body; more is answered with 413.
+        push: sends push notifications; None where there are none.
     """
     guard = Guard(authenticate, callers, max_body)
-    handler = Handler(engine, idempotent=idempotent)
+    handler = Handler(engine, push, idempotent=idempotent)
     known = operations(handler)
     where = address or Address()
 
@@ -102,6 +105,7 @@ def a2a_grpc(
     callers: frozenset[str] = frozenset(),
     idempotent: bool = True,
     max_message: int = MAX_BODY,
+    push: PushSender | None = None,
 ) -> GrpcService:
     """A2A over gRPC for one team, on a port that is bound and does not answer yet.
 
@@ -114,6 +118,7 @@ def a2a_grpc(
         callers: as for `a2a_routes`.
         idempotent: as `Handler` has it.
         max_message: bytes in a request; more is answered with RESOURCE_EXHAUSTED.
+        push: as for `a2a_routes`.
 
     Raises:
         Missing: gRPC is not installed.
@@ -127,7 +132,7 @@ def a2a_grpc(
     async def card(params: Json, call: Call) -> Json:
         return extended_card()
 
-    known = {**operations(Handler(engine, idempotent=idempotent)), EXTENDED_CARD: card}
+    known = {**operations(Handler(engine, push, idempotent=idempotent)), EXTENDED_CARD: card}
     return GrpcService(Guard(authenticate, callers, max_message), known, host, port, max_message)
 
 
