@@ -127,7 +127,8 @@ class FunctionContext:
         async with aclosing(self._client.stream(messages)) as pieces:
             async for piece in pieces:
                 if isinstance(piece, TokenCount):
-                    self.emit(Usage(self.run.endpoint.model, piece.input, piece.output))
+                    model = self.run.endpoint.model
+                    self.emit(Usage(model, piece.input, piece.output, piece.cached, piece.reasoning))
                 else:
                     yield piece
 
