@@ -19,6 +19,7 @@ from weakref import WeakValueDictionary
 from elf_sdk.errors import Conflict, ElfError, NotFound, Retryable
 from elf_sdk.models.llm import Endpoint
 from elf_sdk.runs.adapter import Adapter, Delegate, Owner, RunContext, RunError, TurnMessage
+from elf_sdk.runs.current import current_run
 from elf_sdk.runs.events import (
     Answered,
     Cancelled,
@@ -333,6 +334,7 @@ class Engine:
     async def _execute(self, job: _Job) -> None:
         """Have the work done, or stopped, and write the end, before the next run of the conversation begins."""
         run = job.run
+        current_run.set(run.id)
         try:
             work = asyncio.create_task(self._take_turn(job), name=f"work of run {run.id}")
             await _first(work, job.stopped)
