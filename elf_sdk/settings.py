@@ -18,6 +18,7 @@ from elf_sdk.errors import BadInput
 __all__ = ["Settings", "key_variable", "load_settings"]
 
 _LOG_LEVELS: Final = ("debug", "info", "warning", "error")
+_LOG_FORMATS: Final = ("", "json", "text")
 _SWITCH: Final[Mapping[str, bool | None]] = {"": None, "on": True, "off": False}
 _PROVIDERS: Final = ("openai", "anthropic", "openrouter", "ollama", "compatible")
 
@@ -41,6 +42,9 @@ class Settings:
         model_keys: `<PROVIDER>_API_KEY` by provider.
         offline_url: `ELF_OFFLINE_URL`, a running offline model; default: the server starts its own.
         log_level: `ELF_LOG_LEVEL`, one of debug, info, warning and error; default `info`.
+        log_format: `ELF_LOG_FORMAT`, `json` or `text`; default: text for a terminal, JSON for everything else.
+        metrics_port: `ELF_METRICS_PORT`, a port of its own for `/metrics`, which then asks nobody who they are; default
+            0: on the main port, for callers on this machine or with a token.
     """
 
     environment: str = "dev"
@@ -56,6 +60,8 @@ class Settings:
     model_keys: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}), repr=False)
     offline_url: str = ""
     log_level: str = "info"
+    log_format: str = ""
+    metrics_port: int = 0
 
     @property
     def takes_query_token(self) -> bool:
@@ -76,12 +82,12 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
     """
     source = os.environ if environ is None else environ
     defaults = Settings()
-    port = source.get("ELF_PORT", str(defaults.port))
-    if not port.isdecimal() or not 0 <= int(port) <= 65535:
-        raise BadInput(f"ELF_PORT is {port!r}; set it to a port number from 0 to 65535")
     log_level = source.get("ELF_LOG_LEVEL", defaults.log_level).lower()
     if log_level not in _LOG_LEVELS:
         raise BadInput(f"ELF_LOG_LEVEL is {log_level!r}; set it to {', '.join(_LOG_LEVELS)}")
+    log_format = source.get("ELF_LOG_FORMAT", "").lower()
+    if log_format not in _LOG_FORMATS:
+        raise BadInput(f"ELF_LOG_FORMAT is {log_format!r}; set it to json or text")
     query_token = source.get("ELF_QUERY_TOKEN", "").lower()
     if query_token not in _SWITCH:
         raise BadInput(f"ELF_QUERY_TOKEN is {query_token!r}; set it to on or off")
@@ -98,11 +104,20 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
         public_url=source.get("ELF_PUBLIC_URL", "").rstrip("/"),
         query_token=_SWITCH[query_token],
         host=source.get("ELF_HOST", defaults.host),
-        port=int(port),
+        port=_port(source, "ELF_PORT", defaults.port),
         model_keys=MappingProxyType({name: key for name in _PROVIDERS if (key := _secret(source, key_variable(name)))}),
         offline_url=source.get("ELF_OFFLINE_URL", "").rstrip("/"),
         log_level=log_level,
+        log_format=log_format,
+        metrics_port=_port(source, "ELF_METRICS_PORT", defaults.metrics_port),
     )
+
+
+def _port(source: Mapping[str, str], name: str, default: int) -> int:
+    port = source.get(name, "") or str(default)
+    if not port.isdecimal() or not 0 <= int(port) <= 65535:
+        raise BadInput(f"{name} is {port!r}; set it to a port number from 0 to 65535")
+    return int(port)
 
 
 def _secret(source: Mapping[str, str], name: str) -> str:

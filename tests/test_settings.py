@@ -35,6 +35,8 @@ def test_a_secret_in_a_file_goes_before_the_variable_and_is_not_shown(tmp_path: 
         ({"ELF_PORT": "http"}, "ELF_PORT is 'http'; set it to a port number from 0 to 65535"),
         ({"ELF_PORT": "65536"}, "ELF_PORT is '65536'"),
         ({"ELF_LOG_LEVEL": "loud"}, "ELF_LOG_LEVEL is 'loud'; set it to debug, info, warning, error"),
+        ({"ELF_METRICS_PORT": "-1"}, "ELF_METRICS_PORT is '-1'; set it to a port number from 0 to 65535"),
+        ({"ELF_LOG_FORMAT": "xml"}, "ELF_LOG_FORMAT is 'xml'; set it to json or text"),
         ({"ELF_QUERY_TOKEN": "yes"}, "ELF_QUERY_TOKEN is 'yes'; set it to on or off"),
         ({"JWT_SECRET_KEY": "short"}, "JWT_SECRET_KEY has 5 bytes; HS256 needs at least 32"),
         ({"OPENAI_API_KEY_FILE": "/nowhere/key"}, "OPENAI_API_KEY_FILE names '/nowhere/key', which cannot be read"),

@@ -86,7 +86,7 @@ def calm_garbage_collection() -> None:
     gc.set_threshold(_YOUNG, 20, 20)
 
 
-def serve(app: Starlette, sock: socket.socket, *, log_level: str) -> None:
+def serve(app: Starlette, sock: socket.socket, *, log_level: str, log_format: str = "") -> None:
     """Serve until SIGINT or SIGTERM.
 
     The application's lifespan is entered here and not by the server, which would turn what goes wrong there into a
@@ -96,11 +96,12 @@ def serve(app: Starlette, sock: socket.socket, *, log_level: str) -> None:
         app: whose lifespan is entered and left.
         sock: to serve on.
         log_level: from which level up logs are written.
+        log_format: as in `Settings.log_format`.
 
     Raises:
         ElfError: the application cannot start; the message says why.
     """
-    configure_logs(log_level)
+    configure_logs(log_level, log_format)
     server = server_for(app, lifespan="off")
 
     async def lifelong() -> None:

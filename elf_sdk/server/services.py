@@ -21,6 +21,8 @@ from elf_sdk.runs.log import RunLog
 from elf_sdk.runs.memory import MemoryLog
 from elf_sdk.server.auth import Issuer
 from elf_sdk.server.local import dev_secret
+from elf_sdk.server.logs import protect_logs
+from elf_sdk.server.redaction import secrets_of
 from elf_sdk.settings import Settings
 from elf_sdk.store import store_at
 from elf_sdk.store.delegations import Delegations
@@ -122,6 +124,7 @@ async def open_services(settings: Settings, org: Org | None = None) -> AsyncGene
         secret = settings.jwt_secret
         if not secret and settings.environment == "dev":
             secret = dev_secret(settings.store)
+        protect_logs((*secrets_of(settings), secret))
         store = store_at(store_path, settings.database_url)
         await store.open()
         stack.push_async_callback(store.close)

@@ -41,8 +41,8 @@ from elf_sdk.server.errors import error_response
 from elf_sdk.server.health import Health, report
 from elf_sdk.server.hooks import Hooked, chosen_adapter
 from elf_sdk.server.listen import bind, serve
-from elf_sdk.server.logs import protect_logs
 from elf_sdk.server.preview import Preview
+from elf_sdk.server.requests import IdentifiedRequests
 from elf_sdk.server.services import Services, open_services
 from elf_sdk.settings import load_settings
 from elf_sdk.team.load import load_team
@@ -103,6 +103,8 @@ class TeamServer:
             lifespan=self._lifespan,
             exception_handlers={ElfError: error_response},
         )
+        # Around Starlette's own handling of errors, whose answers have an id too.
+        self._app.middleware_stack = IdentifiedRequests(self._app.build_middleware_stack(), spec.name)
 
     @final
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -157,7 +159,7 @@ class TeamServer:
             sock = bind(host or settings.host, settings.port if port is None else port)
             address = "http://{}:{}".format(*sock.getsockname()[:2])
             print(f"{self.spec.title} on {address} — card: {address}/.well-known/agent-card.json", flush=True)  # noqa: T201 - a person started this
-            serve(self._app, sock, log_level=settings.log_level)
+            serve(self._app, sock, log_level=settings.log_level, log_format=settings.log_format)
         except ElfError as error:
             _leave(error)
 
@@ -170,7 +172,6 @@ class TeamServer:
         """
         settings = services.settings
         self.spec = self._declared.for_environment(settings.environment)
-        protect_logs()
         self._running = running = self._assembled(services)
         started = False
         try:
