@@ -29,11 +29,14 @@ from elf_sdk.runs.events import (
     InputRequired,
     LoggedEvent,
     Started,
+    Usage,
     clean,
     is_terminal,
 )
 from elf_sdk.runs.history import all_events, earlier_messages
 from elf_sdk.runs.log import IdempotencyKey, Run, RunFilter, RunLog, RunRequest, RunState
+from elf_sdk.runs.observer import RunObserver, RunWatch
+from elf_sdk.runs.usage import priced
 from elf_sdk.runs.writer import RunWriter
 from elf_sdk.team.kinds import duration_seconds
 from elf_sdk.team.spec import TeamSpec
@@ -80,6 +83,7 @@ class _Job:
         run: as it was when the job began.
         writer: the way of its events.
         stopped: how it is to end before its time, once somebody has said so.
+        watch: told how it goes.
         task: writes the end, whatever happens; nobody cancels it.
         turn: the conversation's lock, while the run holds it.
         deadline: stops it; set while the run holds a place.
@@ -88,6 +92,7 @@ class _Job:
     run: Run
     writer: RunWriter
     stopped: asyncio.Future[Event]
+    watch: RunWatch
     task: asyncio.Task[None] = field(init=False)
     turn: asyncio.Lock | None = None
     deadline: asyncio.TimerHandle | None = None
@@ -107,6 +112,7 @@ class Engine:
         run_log: where runs are kept.
         endpoint: the team's model.
         delegates: the teams that may be proposed for delegation.
+        observer: told what the engine does.
     """
 
     def __init__(
@@ -116,11 +122,13 @@ class Engine:
         run_log: RunLog,
         endpoint: Endpoint,
         delegates: tuple[Delegate, ...] = (),
+        observer: RunObserver | None = None,
     ) -> None:
         self.spec = spec
         self.adapter = adapter
         self.log = run_log
         self._endpoint = endpoint
+        self._observer = observer or RunObserver()
         self.delegates = delegates
         self._deadline = duration_seconds(spec.runs.deadline)
         self._places = asyncio.Semaphore(spec.runs.concurrency)
@@ -326,7 +334,8 @@ class Engine:
         )
 
     def _launch(self, run: Run) -> None:
-        job = _Job(run, RunWriter(self.log, run.id), asyncio.get_running_loop().create_future())
+        watch = self._observer.queued(run)
+        job = _Job(run, RunWriter(self.log, run.id, watch), asyncio.get_running_loop().create_future(), watch)
         self._jobs[run.id] = job
         job.task = asyncio.create_task(self._execute(job), name=f"run {run.id}")
         job.task.add_done_callback(lambda _: self._jobs.pop(run.id))
@@ -349,6 +358,7 @@ class Engine:
                 self._strays.add(work)
                 work.add_done_callback(self._forget_stray)
             await self._write_end(job, end)
+            job.watch.ended(end)
         finally:
             self._give_back(job)
         self._last_activity = datetime.now(UTC)
@@ -427,6 +437,7 @@ class Engine:
         job.turn = turn
         await self._places.acquire()
         self._running += 1
+        job.watch.working()
         late = Failed("deadline", f"it took longer than {self.spec.runs.deadline}", retryable=True)
         job.deadline = asyncio.get_running_loop().call_later(self._deadline, job.stop, late)
         try:
@@ -476,7 +487,7 @@ class Engine:
                     if event.question_id in answers:
                         continue
                     waits = True
-                await writer.add(event)
+                await writer.add(await priced(event, self._endpoint) if isinstance(event, Usage) else event)
         if waits:
             return None
         writer.hold()
