@@ -10,9 +10,12 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 
-from elf_sdk.server.address import base_url
+from elf_sdk.errors import ElfError, NotFound, Unauthenticated
+from elf_sdk.server.address import base_url, is_local
+from elf_sdk.server.errors import error_response
 from elf_sdk.server.local import team_path
-from elf_sdk.server.services import open_services
+from elf_sdk.server.metrics.exposition import exposition
+from elf_sdk.server.services import Services, open_services
 from elf_sdk.server.team_server import TeamServer
 from elf_sdk.settings import Settings
 from elf_sdk.team.org import Org
@@ -31,11 +34,14 @@ def mounted(
         org: the organisation; None, where each team knows only its own file.
         on_ready: called once all of them serve.
     """
+    shared: list[Services] = []
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncGenerator[None, None]:
         async with AsyncExitStack() as stack:
             services = await stack.enter_async_context(open_services(settings, org))
+            shared.append(services)
+            stack.callback(shared.clear)
             for server in servers:
                 await stack.enter_async_context(server.running(services))
             on_ready()
@@ -45,6 +51,13 @@ def mounted(
         base = base_url(request)
         return JSONResponse({"teams": {server.spec.name: base + team_path(server.spec.name) for server in servers}})
 
+    async def metrics(request: Request) -> Response:
+        if not is_local(request):
+            raise Unauthenticated("the metrics of all teams are for callers on this machine; ask a team with its token")
+        if settings.metrics_port or not shared:
+            raise NotFound("the metrics have a port of their own here: ELF_METRICS_PORT")
+        return await exposition(request, shared[0].metrics)
+
     routes: list[BaseRoute] = [Mount(team_path(server.spec.name), server) for server in servers]
-    routes.append(Mount("/", servers[0]) if len(servers) == 1 else Route("/", index))
-    return Starlette(routes=routes, lifespan=lifespan)
+    routes += [Mount("/", servers[0])] if len(servers) == 1 else [Route("/", index), Route("/metrics", metrics)]
+    return Starlette(routes=routes, lifespan=lifespan, exception_handlers={ElfError: error_response})

@@ -7,16 +7,19 @@ import errno
 import gc
 import signal
 import socket
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Final, Literal
 
 import uvicorn
 from starlette.applications import Starlette
 from starlette.types import ASGIApp
+from typing_extensions import override
 
 from elf_sdk.errors import BadInput
 from elf_sdk.server.logs import configure_logs
 
-__all__ = ["bind", "calm_garbage_collection", "serve", "server_for"]
+__all__ = ["bind", "calm_garbage_collection", "serve", "server_for", "serving_beside"]
 
 _PING: Final = 20.0
 """Seconds between WebSocket pings, and for their answer."""
@@ -29,8 +32,13 @@ _GRACE: Final = 30
 """Seconds for open connections to end after SIGTERM."""
 
 
-def bind(host: str, port: int) -> socket.socket:
+def bind(host: str, port: int, setting: str = "--port") -> socket.socket:
     """A listening socket; port 0 takes any that is free.
+
+    Args:
+        host: address.
+        port: number.
+        setting: where the number comes from; messages say to change it there.
 
     Raises:
         BadInput: the address is taken or not ours; the message says what to do.
@@ -45,11 +53,11 @@ def bind(host: str, port: int) -> socket.socket:
         sock.close()
         if error.errno == errno.EADDRINUSE:
             raise BadInput(
-                f"port {port} of {host} is taken; stop what listens there, or use --port {port + 1}"
+                f"port {port} of {host} is taken; stop what listens there, or use {setting} {port + 1}"
             ) from None
         if error.errno == errno.EACCES:
             raise BadInput(
-                f"port {port} needs more rights than you have; use --port with a number from 1024 up"
+                f"port {port} needs more rights than you have; use {setting} with a number from 1024 up"
             ) from None
         raise BadInput(f"cannot listen on {host}:{port}: {error.strerror}; use another --host") from None
     return sock
@@ -74,6 +82,28 @@ def server_for(app: ASGIApp, *, lifespan: Literal["on", "off"] = "on") -> uvicor
         timeout_graceful_shutdown=_GRACE,
     )
     return uvicorn.Server(config)
+
+
+class _Beside(uvicorn.Server):
+    """A server that leaves the process's signals to another one."""
+
+    @contextmanager
+    @override
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+@asynccontextmanager
+async def serving_beside(app: ASGIApp, sock: socket.socket) -> AsyncGenerator[None, None]:
+    """Serve `app` on a socket of its own, in a process that serves another one, for as long as the block runs."""
+    server = _Beside(server_for(app, lifespan="off").config)
+    task = asyncio.create_task(server.serve(sockets=[sock]), name="server beside")
+    try:
+        yield
+    finally:
+        server.should_exit = True
+        await task
+        sock.close()
 
 
 def calm_garbage_collection() -> None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import random
+import itertools
 import re
+import secrets
 from typing import Final
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from elf_sdk.server.logs import RequestInfo, current_request
+from elf_sdk.server.metrics.team import TeamMetrics
 
 __all__ = ["REQUEST_ID", "IdentifiedRequests"]
 
@@ -28,11 +30,17 @@ class IdentifiedRequests:
     Args:
         app: what serves the requests.
         team: in whose name.
+
+    Attributes:
+        metrics: where answers are counted, once somebody wants that.
     """
 
     def __init__(self, app: ASGIApp, team: str) -> None:
+        self.metrics: TeamMetrics | None = None
         self._app = app
         self._team = team
+        self._series = secrets.token_hex(12)
+        self._numbers = itertools.count(1)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection."""
@@ -40,19 +48,26 @@ class IdentifiedRequests:
         if kind not in ("http", "websocket"):
             await self._app(scope, receive, send)
             return
-        given = trace = b""
+        request_id = trace = ""
         for name, value in scope["headers"]:
             if name == REQUEST_ID:
-                given = _UNCLEAN.sub(b"", value)[:_LONGEST]
+                request_id = _UNCLEAN.sub(b"", value)[:_LONGEST].decode()
             elif name == _TRACE_PARENT and (parent := _TRACE.fullmatch(value)):
-                trace = parent[1]
-        request_id = given or b"%032x" % random.getrandbits(128)
+                trace = parent[1].decode()
+        if not request_id:
+            # Tells requests apart, also those of two processes, and guards nothing.
+            request_id = f"{self._series}{next(self._numbers):08x}"
         # Never set back: the server below gives each connection a context of its own, and logs there what went wrong.
-        current_request.set(RequestInfo(request_id.decode(), self._team, trace.decode()))
+        current_request.set(RequestInfo(request_id, self._team, trace))
+
+        metrics = self.metrics
 
         async def send_identified(message: Message) -> None:
-            if message["type"] in ("http.response.start", "websocket.accept"):
-                message["headers"] = [*message.get("headers", ()), (REQUEST_ID, request_id)]
+            said = message["type"]
+            if said == "http.response.start" or said == "websocket.accept":
+                message["headers"] = [*message.get("headers", ()), (REQUEST_ID, request_id.encode())]
+                if metrics is not None and said == "http.response.start":
+                    metrics.responded(message["status"])
             await send(message)
 
         await self._app(scope, receive, send_identified)

@@ -20,8 +20,11 @@ from elf_sdk.runs.durable import DurableLog
 from elf_sdk.runs.log import RunLog
 from elf_sdk.runs.memory import MemoryLog
 from elf_sdk.server.auth import Issuer
+from elf_sdk.server.listen import bind, serving_beside
 from elf_sdk.server.local import dev_secret
 from elf_sdk.server.logs import protect_logs
+from elf_sdk.server.metrics.exposition import metrics_app
+from elf_sdk.server.metrics.process import Metrics
 from elf_sdk.server.redaction import secrets_of
 from elf_sdk.settings import Settings
 from elf_sdk.store import store_at
@@ -47,6 +50,7 @@ class Services:
         http: for calls to other teams.
         offline: the offline model; starts when the first team needs it.
         org: the organisation, where its files are at hand.
+        metrics: what is counted.
     """
 
     settings: Settings
@@ -56,6 +60,7 @@ class Services:
     http: httpx.AsyncClient
     offline: OfflineModel
     org: Org | None = None
+    metrics: Metrics = field(default_factory=Metrics)
 
     @property
     def issuer(self) -> Issuer:
@@ -124,10 +129,16 @@ async def open_services(settings: Settings, org: Org | None = None) -> AsyncGene
         secret = settings.jwt_secret
         if not secret and settings.environment == "dev":
             secret = dev_secret(settings.store)
+        metrics = Metrics()
         protect_logs((*secrets_of(settings), secret))
         store = store_at(store_path, settings.database_url)
         await store.open()
+        store.observe(metrics)
         stack.push_async_callback(store.close)
+        await stack.enter_async_context(metrics.watching_loop())
+        if settings.metrics_port:
+            sock = bind(settings.host, settings.metrics_port, "ELF_METRICS_PORT")
+            await stack.enter_async_context(serving_beside(metrics_app(metrics), sock))
         http = await stack.enter_async_context(httpx.AsyncClient(timeout=httpx.Timeout(30, read=None)))
         offline = OfflineModel()
         stack.callback(offline.stop)
@@ -139,4 +150,5 @@ async def open_services(settings: Settings, org: Org | None = None) -> AsyncGene
             http=http,
             offline=offline,
             org=org,
+            metrics=metrics,
         )

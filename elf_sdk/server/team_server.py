@@ -24,7 +24,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.types import Receive, Scope, Send
 
-from elf_sdk.errors import BadInput, ElfError, Unauthenticated
+from elf_sdk.errors import BadInput, ElfError, NotFound, Unauthenticated
 from elf_sdk.runs.adapter import Adapter, RunContext
 from elf_sdk.runs.engine import Engine
 from elf_sdk.runs.events import Event
@@ -41,6 +41,7 @@ from elf_sdk.server.errors import error_response
 from elf_sdk.server.health import Health, report
 from elf_sdk.server.hooks import Hooked, chosen_adapter
 from elf_sdk.server.listen import bind, serve
+from elf_sdk.server.metrics.exposition import exposition
 from elf_sdk.server.preview import Preview
 from elf_sdk.server.requests import IdentifiedRequests
 from elf_sdk.server.services import Services, open_services
@@ -104,7 +105,8 @@ class TeamServer:
             exception_handlers={ElfError: error_response},
         )
         # Around Starlette's own handling of errors, whose answers have an id too.
-        self._app.middleware_stack = IdentifiedRequests(self._app.build_middleware_stack(), spec.name)
+        self._requests = IdentifiedRequests(self._app.build_middleware_stack(), spec.name)
+        self._app.middleware_stack = self._requests
 
     @final
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -173,6 +175,7 @@ class TeamServer:
         settings = services.settings
         self.spec = self._declared.for_environment(settings.environment)
         self._running = running = self._assembled(services)
+        self._requests.metrics = services.metrics.team(self.spec.name)
         started = False
         try:
             async with AsyncExitStack() as stack:
@@ -181,6 +184,9 @@ class TeamServer:
                 if running.chat is not None:
                     stack.push_async_callback(running.chat.close)
                 await running.engine.open()
+                stack.enter_context(
+                    services.metrics.showing(self.spec.name, running.engine.status, lambda: _open_chats(running))
+                )
                 self._app.router.routes[:] = self._routes(running)
                 await running.courier.open()
                 await self.on_start()
@@ -202,7 +208,12 @@ class TeamServer:
         if self._replaced:
             adapter = Hooked(self.on_message, adapter.name, adapter.capabilities)
         engine = Engine(
-            spec, adapter, services.log, services.endpoint(spec, self.directory), services.delegates_of(spec)
+            spec,
+            adapter,
+            services.log,
+            services.endpoint(spec, self.directory),
+            services.delegates_of(spec),
+            observer=services.metrics.team(spec.name),
         )
         courier = Courier(
             spec.name,
@@ -247,6 +258,7 @@ class TeamServer:
             Route("/startupz", self._startupz),
             Route("/capabilities", self._show_capabilities),
             Route("/status", self._status),
+            Route("/metrics", self._metrics),
         ]
 
     def _routes(self, running: _Running) -> list[BaseRoute]:
@@ -258,6 +270,7 @@ class TeamServer:
             self._authenticate,
             callers=running.services.callers_of(self.spec),
             public_url=running.services.settings.public_url,
+            metrics=running.services.metrics.team(self.spec.name),
         )
         routes += self._fixed_routes()
         if running.chat is not None:
@@ -339,6 +352,15 @@ class TeamServer:
             }
         )
 
+    async def _metrics(self, request: Request) -> Response:
+        if self._running is None:
+            return JSONResponse({"status": "starting"}, status_code=503)
+        services = self._running.services
+        if services.settings.metrics_port:
+            raise NotFound("the metrics have a port of their own here: ELF_METRICS_PORT")
+        self._require(request)
+        return await exposition(request, services.metrics, self.spec.name)
+
     def _base_url(self, request: Request) -> str:
         return base_url(request, self._running.services.settings.public_url if self._running is not None else "")
 
@@ -358,6 +380,10 @@ class TeamServer:
         if self._running is None:
             raise Unauthenticated("the team has not started yet")
         return self._running.verifier.verify(bearer_token(request.headers.get("authorization")))
+
+
+def _open_chats(running: _Running) -> int:
+    return running.chat.sessions if running.chat is not None else 0
 
 
 def _leave(error: ElfError) -> NoReturn:

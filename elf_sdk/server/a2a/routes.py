@@ -15,10 +15,13 @@ from starlette.routing import Route
 from elf_sdk.runs.engine import Engine
 from elf_sdk.server.a2a.card import A2A_PATH, CARD_PATH
 from elf_sdk.server.a2a.compat import Compatible
-from elf_sdk.server.a2a.dispatch import REST, Guard, RestEndpoint, RpcEndpoint, operations
+from elf_sdk.server.a2a.dispatch import REST, Guard, Operation, RestEndpoint, RpcEndpoint, operations
 from elf_sdk.server.a2a.handler import Handler
+from elf_sdk.server.a2a.measured import measured, measured_compatible
 from elf_sdk.server.address import base_url
 from elf_sdk.server.auth import Principal
+from elf_sdk.server.metrics.process import Metrics
+from elf_sdk.server.metrics.team import TeamMetrics
 
 __all__ = ["MAX_BODY", "a2a_routes"]
 
@@ -38,6 +41,7 @@ def a2a_routes(
     callers: frozenset[str] = frozenset(),
     public_url: str = "",
     max_body: int = MAX_BODY,
+    metrics: TeamMetrics | None = None,
 ) -> list[Route]:
     """All routes of A2A for one team, to be put at the team's root.
 
@@ -48,15 +52,23 @@ def a2a_routes(
         callers: names of the teams that may call; people are let in whatever it holds.
         public_url: the team's address as others see it; empty: as the request says.
         max_body: bytes in a request's body; more is answered with 413.
+        metrics: where requests are counted; None counts them for nobody.
     """
+    metrics = metrics or Metrics().team(engine.spec.name)
     guard = Guard(authenticate, callers, max_body)
     handler = Handler(engine)
     known = operations(handler)
+
+    def counted(operation: str, binding: str) -> Operation:
+        return measured(operation, known[operation], binding, metrics)
+
+    rpc = {operation: counted(operation, "jsonrpc") for operation in known}
+    compatible = measured_compatible(Compatible(handler), metrics)
     return [
-        Route(A2A_PATH, RpcEndpoint(guard, known, Compatible(handler)), methods=["POST"]),
+        Route(A2A_PATH, RpcEndpoint(guard, rpc, compatible), methods=["POST"]),
         Route(CARD_PATH, _card_endpoint(card_factory, public_url), methods=["GET"]),
         *(
-            Route(A2A_PATH + path, RestEndpoint(guard, known[operation]), methods=[method])
+            Route(A2A_PATH + path, RestEndpoint(guard, counted(operation, "rest")), methods=[method])
             for method, path, operation in REST
         ),
     ]
