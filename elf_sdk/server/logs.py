@@ -162,7 +162,7 @@ def configure_logs(level: str, form: str = "") -> None:
     handler.setFormatter(TextFormatter() if as_text else JsonFormatter())
     logging.basicConfig(level=level.upper(), handlers=[handler])
     for name, lowest in _CHATTY.items():
-        logging.getLogger(name).setLevel(lowest)
+        logging.getLogger(name).setLevel(max(lowest, logging.getLevelNamesMapping()[level.upper()]))
 
 
 def _exception(formatter: logging.Formatter, record: logging.LogRecord) -> str:

@@ -290,6 +290,23 @@ async def test_a_request_has_an_id(given: str | None, echoed: str | None, settin
         assert all(len(each) == 32 for each in ids)
 
 
+@pytest.mark.parametrize("level", ["debug", "info", "warning", "error"])
+def test_nobody_is_heard_below_the_level(level: str) -> None:
+    script = (
+        "import logging; from elf_sdk.server.logs import configure_logs\n"
+        f"configure_logs({level!r}, 'text')\n"
+        "for name in ('elf.x', 'uvicorn.error', 'httpx', 'websockets'):\n"
+        "    log = logging.getLogger(name)\n"
+        "    for level in (log.debug, log.info, log.warning, log.error): level('%s said %s', name, level.__name__)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)
+    levels = ["debug", "info", "warning", "error"]
+    lowest = {"elf.x": "debug", "uvicorn.error": "info", "websockets": "info", "httpx": "warning"}
+    for name, least in lowest.items():
+        heard = [each for each in levels if f"{name} said {each}" in done.stderr]
+        assert heard == levels[max(levels.index(least), levels.index(level)) :]
+
+
 @pytest.mark.parametrize(("form", "begins"), [("", "{"), ("json", "{"), ("text", "20")])
 def test_what_is_no_terminal_gets_json_unless_told_otherwise(form: str, begins: str) -> None:
     script = (

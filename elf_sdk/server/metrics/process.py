@@ -94,8 +94,8 @@ class Metrics(StoreObserver):
         if shown := [gauges for name, gauges in self._gauges.items() if team in (None, name)]:
             looks = await asyncio.gather(*(gauges.look() for gauges in shown))
             found.append(Sample(catalogue.STORE_UP, (), float(None not in looks)))
-            for look in looks:
-                found += look or ()
+            for gauges, look in zip(shown, looks, strict=True):
+                found += [*gauges.at_hand(), *(look or ())]
         found += [
             sample
             for sample in self._families.samples()
@@ -110,8 +110,12 @@ class _Gauges:
         self._status = status
         self._chats = chats
 
+    def at_hand(self) -> list[Sample]:
+        """The samples that need no store."""
+        return [Sample(catalogue.CHATS, (self._team,), self._chats())]
+
     async def look(self) -> list[Sample] | None:
-        """The samples; None where the store does not answer."""
+        """The samples that the store knows; None where it does not answer."""
         try:
             async with asyncio.timeout(_PATIENCE):
                 status = await self._status()
@@ -122,5 +126,4 @@ class _Gauges:
             *(Sample(catalogue.RUNS, (team, state.value), status.runs.get(state, 0)) for state in RunState),
             Sample(catalogue.WORKING, (team,), status.running),
             Sample(catalogue.QUEUED, (team,), status.queued),
-            Sample(catalogue.CHATS, (team,), self._chats()),
         ]
