@@ -22,6 +22,7 @@ __all__ = ["Network", "Settings", "TrustedIssuer", "default_namespace", "is_safe
 Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 _LOG_LEVELS: Final = ("debug", "info", "warning", "error")
+_LOG_FORMATS: Final = ("", "json", "text")
 _SWITCH: Final[Mapping[str, bool | None]] = {"": None, "on": True, "off": False}
 _IDEMPOTENCY: Final = ("always", "extension")
 _PROVIDERS: Final = ("openai", "anthropic", "openrouter", "ollama", "compatible")
@@ -101,6 +102,9 @@ class Settings:
         push_allow: `ELF_PUSH_ALLOW`, hosts, addresses and networks that push notifications may go to although they are
             not public, with commas between; `http://` before one where it has no HTTPS; default none.
         log_level: `ELF_LOG_LEVEL`, one of debug, info, warning and error; default `info`.
+        log_format: `ELF_LOG_FORMAT`, `json` or `text`; default: text for a terminal, JSON for everything else.
+        metrics_port: `ELF_METRICS_PORT`, a port of its own for `/metrics`, which then asks nobody who they are; default
+            0: on the main port, for callers on this machine or with a token.
     """
 
     environment: str = "dev"
@@ -128,6 +132,8 @@ class Settings:
     offline_url: str = ""
     push_allow: tuple[str, ...] = ()
     log_level: str = "info"
+    log_format: str = ""
+    metrics_port: int = 0
 
     @property
     def takes_query_token(self) -> bool:
@@ -173,10 +179,12 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
     """
     source = os.environ if environ is None else environ
     defaults = Settings()
-    grpc_port = source.get("ELF_GRPC_PORT", "")
     log_level = source.get("ELF_LOG_LEVEL", defaults.log_level).lower()
     if log_level not in _LOG_LEVELS:
         raise BadInput(f"ELF_LOG_LEVEL is {log_level!r}; set it to {', '.join(_LOG_LEVELS)}")
+    log_format = source.get("ELF_LOG_FORMAT", "").lower()
+    if log_format not in _LOG_FORMATS:
+        raise BadInput(f"ELF_LOG_FORMAT is {log_format!r}; set it to json or text")
     drain = source.get("ELF_DRAIN_SECONDS", "")
     if drain and not (drain.isdecimal() and int(drain) <= 86_400):
         raise BadInput(f"ELF_DRAIN_SECONDS is {drain!r}; set it to a number of seconds from 0 to 86400")
@@ -222,18 +230,21 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
         a2a_idempotency=a2a_idempotency,
         query_token=_SWITCH[query_token],
         host=source.get("ELF_HOST", defaults.host),
-        port=_port("ELF_PORT", source.get("ELF_PORT", str(defaults.port))),
-        grpc_port=_port("ELF_GRPC_PORT", grpc_port) if grpc_port else None,
+        port=_port(source, "ELF_PORT", defaults.port),
+        grpc_port=_port(source, "ELF_GRPC_PORT", 0) if source.get("ELF_GRPC_PORT") else None,
         grpc_address=source.get("ELF_GRPC_ADDRESS", ""),
         drain=int(drain) if drain else None,
         model_keys=MappingProxyType({name: key for name in _PROVIDERS if (key := _secret(source, key_variable(name)))}),
         offline_url=source.get("ELF_OFFLINE_URL", "").rstrip("/"),
         push_allow=tuple(entry.strip() for entry in source.get("ELF_PUSH_ALLOW", "").split(",") if entry.strip()),
         log_level=log_level,
+        log_format=log_format,
+        metrics_port=_port(source, "ELF_METRICS_PORT", defaults.metrics_port),
     )
 
 
-def _port(name: str, port: str) -> int:
+def _port(source: Mapping[str, str], name: str, default: int) -> int:
+    port = source.get(name, "") or str(default)
     if not port.isdecimal() or not 0 <= int(port) <= 65535:
         raise BadInput(f"{name} is {port!r}; set it to a port number from 0 to 65535")
     return int(port)

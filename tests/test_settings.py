@@ -38,6 +38,8 @@ def test_a_secret_in_a_file_goes_before_the_variable_and_is_not_shown(tmp_path: 
         ({"ELF_PORT": "65536"}, "ELF_PORT is '65536'"),
         ({"ELF_GRPC_PORT": "grpc"}, "ELF_GRPC_PORT is 'grpc'; set it to a port number from 0 to 65535"),
         ({"ELF_LOG_LEVEL": "loud"}, "ELF_LOG_LEVEL is 'loud'; set it to debug, info, warning, error"),
+        ({"ELF_METRICS_PORT": "-1"}, "ELF_METRICS_PORT is '-1'; set it to a port number from 0 to 65535"),
+        ({"ELF_LOG_FORMAT": "xml"}, "ELF_LOG_FORMAT is 'xml'; set it to json or text"),
         ({"ELF_QUERY_TOKEN": "yes"}, "ELF_QUERY_TOKEN is 'yes'; set it to on or off"),
         ({"ELF_A2A_COMPAT": "0.3"}, "ELF_A2A_COMPAT is '0.3'; set it to on or off"),
         ({"ELF_A2A_IDEMPOTENCY": "off"}, "ELF_A2A_IDEMPOTENCY is 'off'; set it to always or extension"),

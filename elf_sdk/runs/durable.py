@@ -12,7 +12,7 @@ from typing_extensions import override
 
 from elf_sdk.errors import Conflict, ElfError, Retryable
 from elf_sdk.runs.adapter import Owner
-from elf_sdk.runs.events import Event, LoggedEvent, decode, encode, stored_kind
+from elf_sdk.runs.events import Event, LoggedEvent, Usage, decode, encode, stored_kind
 from elf_sdk.runs.lease import Lease
 from elf_sdk.runs.log import (
     WORK,
@@ -32,7 +32,9 @@ from elf_sdk.runs.log import (
     stale,
 )
 from elf_sdk.runs.recent import Recent
+from elf_sdk.runs.usage import usage_rows
 from elf_sdk.store.database import Connection, EventRow, Group, HeadRow, MovedRow, RunRow, Store, moment
+from elf_sdk.store.usage import UsageRow, add_usage
 
 __all__ = ["DurableLog"]
 
@@ -422,7 +424,20 @@ def _append(connection: Connection, items: Sequence[_Appended]) -> list[_Outcome
         for item in items:
             if item.run_id in kept and item.outcome is not None:
                 item.outcome.handed_on = True
+        _add_usage(connection, outcomes)
     return outcomes
+
+
+def _add_usage(connection: Connection, outcomes: Sequence[_Outcome | ElfError]) -> None:
+    """Keep what models used also apart from the events, because it outlives them."""
+    rows: list[UsageRow] = []
+    for outcome in outcomes:
+        if isinstance(outcome, _Outcome) and any(type(entry.event) is Usage for entry in outcome.logged):
+            run = _get(connection, outcome.moved.id)
+            assert run is not None  # noqa: S101 - its row is locked
+            rows += usage_rows(run, outcome.logged)
+    if rows:
+        add_usage(connection, rows)
 
 
 def _refused(item: _Appended, run: HeadRow) -> ElfError | None:

@@ -20,6 +20,7 @@ from typing import Any, Final
 from elf_sdk.errors import Conflict, ElfError, NotFound, Retryable
 from elf_sdk.models.llm import Endpoint
 from elf_sdk.runs.adapter import Adapter, Delegate, Owner, RunContext, RunError, TurnMessage
+from elf_sdk.runs.current import current_run
 from elf_sdk.runs.events import (
     Answered,
     Cancelled,
@@ -29,11 +30,14 @@ from elf_sdk.runs.events import (
     InputRequired,
     LoggedEvent,
     Started,
+    Usage,
     clean,
     is_terminal,
 )
 from elf_sdk.runs.history import all_events, earlier_messages
 from elf_sdk.runs.log import WORK, IdempotencyKey, Run, RunLog, RunRequest, RunState
+from elf_sdk.runs.observer import RunObserver, RunWatch
+from elf_sdk.runs.usage import priced
 from elf_sdk.runs.writer import RunWriter
 from elf_sdk.team.kinds import duration_seconds
 from elf_sdk.team.spec import TeamSpec
@@ -95,6 +99,7 @@ class _Job:
         run: as it was when the job began, with the epoch of the hold.
         writer: the way of its events.
         stopped: how it is to end before its time, once somebody has said so.
+        watch: told how it goes.
         task: writes the end, whatever happens; nobody cancels it.
         begun: whether it has a place.
         effects: whether it did anything yet that others can see.
@@ -105,6 +110,7 @@ class _Job:
     run: Run
     writer: RunWriter
     stopped: asyncio.Future[Event | _Leave]
+    watch: RunWatch
     task: asyncio.Task[None] = field(init=False)
     begun: bool = False
     effects: bool = False
@@ -126,6 +132,7 @@ class Engine:
         run_log: where runs are kept.
         endpoint: the team's model.
         delegates: the teams that may be proposed for delegation.
+        observer: told what the engine does.
     """
 
     def __init__(
@@ -135,11 +142,13 @@ class Engine:
         run_log: RunLog,
         endpoint: Endpoint,
         delegates: tuple[Delegate, ...] = (),
+        observer: RunObserver | None = None,
     ) -> None:
         self.spec = spec
         self.adapter = adapter
         self.log = run_log
         self._endpoint = endpoint
+        self._observer = observer or RunObserver()
         self.delegates = delegates
         self._deadline = duration_seconds(spec.runs.deadline)
         self._places = asyncio.Semaphore(spec.runs.concurrency)
@@ -420,7 +429,9 @@ class Engine:
         if lost := self._jobs.get(run.id):
             # Lost and claimed again; what is still done for the hold before is nobody's any more.
             lost.stop(_Leave.FORSAKE)
-        job = _Job(run, RunWriter(self.log, run.id, run.epoch), asyncio.get_running_loop().create_future())
+        watch = self._observer.queued(run)
+        writer = RunWriter(self.log, run.id, run.epoch, watch)
+        job = _Job(run, writer, asyncio.get_running_loop().create_future(), watch)
         self._jobs[run.id] = job
         job.task = asyncio.create_task(self._execute(job), name=f"run {run.id}")
 
@@ -435,6 +446,7 @@ class Engine:
     async def _execute(self, job: _Job) -> None:
         """Have the work done, or stopped, and write the end, before the next run of the conversation begins."""
         run = job.run
+        current_run.set(run.id)
         try:
             work = asyncio.create_task(self._take_place(job), name=f"work of run {run.id}")
             await _first(work, job.stopped)
@@ -448,7 +460,11 @@ class Engine:
                     log.warning("the adapter of run %s does not close; the run is left over its head", run.id)
                 self._strays.add(work)
                 work.add_done_callback(self._forget_stray)
-            await self._leave(job, end)
+            left = await self._leave(job, end)
+            if isinstance(left, _Leave):
+                job.watch.left()
+            else:
+                job.watch.ended(left)
         finally:
             if job.deadline is not None:
                 job.deadline.cancel()
@@ -463,8 +479,12 @@ class Engine:
         if not work.cancelled() and (error := work.exception()) is not None:
             log.debug("an adapter raised while it was stopped", exc_info=error)
 
-    async def _leave(self, job: _Job, end: Event | _Leave | None) -> None:
-        """Store the end, or the questions that a person has to answer, or let go of the run."""
+    async def _leave(self, job: _Job, end: Event | _Leave | None) -> Event | _Leave | None:
+        """Store the end, or the questions that a person has to answer, or let go of the run.
+
+        Returns:
+            What has come of it: the end that is stored, None for questions, or how this process let go of the run.
+        """
         tries = 0
         while not (job.stopped.done() and job.stopped.result() is _Leave.FORSAKE):
             try:
@@ -477,20 +497,22 @@ class Engine:
                     await job.writer.park(tuple(job.questions.values()))
             except Conflict as error:
                 log.info("run %s: %s", job.run.id, error)
+                return _Leave.FORSAKE
             except Exception as error:
                 if tries and not isinstance(error, Retryable):
                     log.exception(
                         "the end of run %s could not be stored; the next start of the server ends it", job.run.id
                     )
-                    return
+                    return _Leave.FORSAKE
                 log.warning("run %s could not be stored: %s", job.run.id, error)
                 if end is not _Leave.HAND_OVER:
                     end = _UNSTORED
                 if tries and await self._closed_within(_RETRY[min(tries, len(_RETRY)) - 1]):
-                    return
+                    return _Leave.FORSAKE
                 tries += 1
                 continue
-            return
+            return end
+        return _Leave.FORSAKE
 
     async def _closed_within(self, seconds: float) -> bool:
         try:
@@ -534,6 +556,7 @@ class Engine:
         await self._places.acquire()
         job.begun = True
         self._running += 1
+        job.watch.working()
         try:
             return await self._work(job, time.monotonic() - came)
         except SystemExit as error:
@@ -580,11 +603,12 @@ class Engine:
                     adapter = type(self.adapter).__name__
                     raise TypeError(f"{adapter} yielded a {event.kind} event; only the engine ends a run")
                 job.effects = True
-                if not isinstance(event, InputRequired):
-                    await writer.add(event)
-                elif event.question_id not in answers:
+                if isinstance(event, InputRequired):
                     # Asked when the adapter has returned: only then can an answer be of use.
-                    job.questions[event.question_id] = event
+                    if event.question_id not in answers:
+                        job.questions[event.question_id] = event
+                else:
+                    await writer.add(await priced(event, self._endpoint) if isinstance(event, Usage) else event)
         if job.stopped.done():
             # Whoever stopped it says how it ends.
             await asyncio.Future()

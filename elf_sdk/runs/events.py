@@ -20,6 +20,7 @@ import orjson
 __all__ = [
     "KINDS",
     "MAX_EVENT_BYTES",
+    "NANO",
     "REJECTED",
     "Answered",
     "Artifact",
@@ -44,6 +45,7 @@ __all__ = [
     "as_stored",
     "clean",
     "decode",
+    "dollars",
     "encode",
     "is_terminal",
     "stored_kind",
@@ -51,6 +53,9 @@ __all__ = [
 
 MAX_EVENT_BYTES: Final = 256 * 1024
 """Upper bound of one encoded event; the engine splits larger text and refuses larger data."""
+
+NANO: Final = 1_000_000_000
+"""Billionths in a dollar, in which costs are counted: a token of the cheapest models costs some ten of them."""
 
 REJECTED: Final = "rejected"
 """Code of a `Failed` that says: the team will not do this. It is a decision and no breakdown."""
@@ -193,12 +198,18 @@ class Artifact(Event):
 
 @dataclass(frozen=True, slots=True)
 class Usage(Event):
-    """What one call to a model used, in tokens."""
+    """What one call to a model used, in tokens, and what that cost."""
 
     kind: ClassVar[str] = "usage"
     model: str
     input_tokens: int = 0
     output_tokens: int = 0
+    cached_tokens: int = 0
+    """Of the input, those that the provider had in its cache."""
+    reasoning_tokens: int = 0
+    """Of the output, those that were thought and not said."""
+    cost: int | None = None
+    """Billionths of a US dollar; None where no price is known. Adapters leave it to the engine."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,9 +286,9 @@ _TUPLES: Final = {
 _PLAIN: Final = {
     cls: tuple(_FIELDS[kind])
     for kind, cls in KINDS.items()
-    if all(field.type in ("str", "int", "bool") for field in _FIELDS[kind].values())
+    if all(field.type in ("str", "int", "int | None", "bool") for field in _FIELDS[kind].values())
 }
-"""Kinds whose fields are all text, numbers and flags."""
+"""Kinds whose fields are all text, numbers, flags, and numbers that may be missing."""
 _SAFE_INTEGER: Final = 2**53
 _TERMINAL: Final = (Finished, Failed, Cancelled)
 _UNSTORABLE: Final = re.compile("[\x00\ud800-\udfff]")
@@ -315,6 +326,12 @@ def answer_text(events: Iterable[LoggedEvent]) -> str:
             to_seq = logged.event.to_seq
             pieces = [piece for piece in pieces if piece[0] <= to_seq]
     return "".join(text for _, text in pieces)
+
+
+def dollars(cost: int) -> str:
+    """Billionths of a dollar as dollars: plain decimal digits, without zeros at the end."""
+    whole, part = divmod(cost, NANO)
+    return f"{whole}.{part:09d}".rstrip("0").rstrip(".")
 
 
 def stored_kind(event: Event) -> str:
@@ -386,7 +403,9 @@ def as_stored(event: Event) -> Event:
                 if _UNSTORABLE.search(value):
                     break
                 characters += len(value)
-            elif type(value) is not bool and (type(value) is not int or abs(value) > _SAFE_INTEGER):
+            elif value is None or type(value) is bool:
+                continue
+            elif type(value) is not int or abs(value) > _SAFE_INTEGER:
                 break
         else:
             # JSON writes a character in six bytes at most, and the names are short.

@@ -22,7 +22,12 @@ from elf_sdk.server.auth import Issuer
 from elf_sdk.server.auth.team_tokens import TeamTokens
 from elf_sdk.server.auth.trust import Trust
 from elf_sdk.server.egress import Egress
+from elf_sdk.server.listen import bind, serving_beside
 from elf_sdk.server.local import dev_secret
+from elf_sdk.server.logs import protect_logs
+from elf_sdk.server.metrics.exposition import metrics_app
+from elf_sdk.server.metrics.process import Metrics
+from elf_sdk.server.redaction import secrets_of
 from elf_sdk.settings import Settings
 from elf_sdk.store import store_at
 from elf_sdk.store.delegations import Delegations
@@ -79,6 +84,7 @@ class Services:
         offline: the offline model; starts when the first team needs it.
         org: the organisation, where its files are at hand.
         clients: of other teams, by caller and callee; each keeps what the callee's card says.
+        metrics: what is counted.
     """
 
     settings: Settings
@@ -92,6 +98,7 @@ class Services:
     offline: OfflineModel
     org: Org | None = None
     clients: dict[tuple[str, str], TeamClient] = field(default_factory=dict, repr=False)
+    metrics: Metrics = field(default_factory=Metrics)
 
     @property
     def issuer(self) -> Issuer:
@@ -164,9 +171,16 @@ async def open_services(settings: Settings, org: Org | None = None) -> AsyncGene
         # Where an issuer is set up, nobody else signs in its name.
         if not secret and settings.environment == "dev" and settings.elf_issuer is None:
             secret = dev_secret(settings.store)
+        metrics = Metrics()
+        protect_logs((*secrets_of(settings), secret))
         store = store_at(store_path, settings.database_url)
         await store.open()
+        store.observe(metrics)
         stack.push_async_callback(store.close)
+        await stack.enter_async_context(metrics.watching_loop())
+        if settings.metrics_port:
+            sock = bind(settings.host, settings.metrics_port, "ELF_METRICS_PORT")
+            await stack.enter_async_context(serving_beside(metrics_app(metrics), sock))
         run_log: RunLog = MemoryLog()
         if not volatile:
             run_log = durable = DurableLog(store)
@@ -189,4 +203,5 @@ async def open_services(settings: Settings, org: Org | None = None) -> AsyncGene
             connections=connections,
             offline=offline,
             org=org,
+            metrics=metrics,
         )

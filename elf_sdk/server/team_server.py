@@ -24,7 +24,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.types import Receive, Scope, Send
 
-from elf_sdk.errors import BadInput, ElfError, Unauthenticated
+from elf_sdk.errors import BadInput, ElfError, NotFound, Unauthenticated
 from elf_sdk.runs.adapter import Adapter, RunContext
 from elf_sdk.runs.engine import Engine
 from elf_sdk.runs.events import Event
@@ -42,8 +42,9 @@ from elf_sdk.server.errors import error_response
 from elf_sdk.server.health import Health, report
 from elf_sdk.server.hooks import Hooked, chosen_adapter
 from elf_sdk.server.listen import GRACE, bind, serve
-from elf_sdk.server.logs import protect_logs
+from elf_sdk.server.metrics.exposition import exposition
 from elf_sdk.server.preview import Preview
+from elf_sdk.server.requests import IdentifiedRequests
 from elf_sdk.server.services import Services, open_services
 from elf_sdk.settings import load_settings
 from elf_sdk.team.load import load_team
@@ -112,6 +113,9 @@ class TeamServer:
             lifespan=self._lifespan,
             exception_handlers={ElfError: error_response},
         )
+        # Around Starlette's own handling of errors, whose answers have an id too.
+        self._requests = IdentifiedRequests(self._app.build_middleware_stack(), spec.name)
+        self._app.middleware_stack = self._requests
 
     @final
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -166,7 +170,7 @@ class TeamServer:
             sock = bind(host or settings.host, settings.port if port is None else port)
             address = "http://{}:{}".format(*sock.getsockname()[:2])
             print(f"{self.spec.title} on {address} — card: {address}/.well-known/agent-card.json", flush=True)  # noqa: T201 - a person started this
-            serve(self._app, sock, log_level=settings.log_level, drain=self._drain)
+            serve(self._app, sock, log_level=settings.log_level, log_format=settings.log_format, drain=self._drain)
         except ElfError as error:
             _leave(error)
 
@@ -188,9 +192,9 @@ class TeamServer:
         """
         settings = services.settings
         self.spec = self._declared.for_environment(settings.environment)
-        protect_logs()
         self._running = running = self._assembled(services)
         self._draining = False
+        self._requests.metrics = services.metrics.team(self.spec.name)
         started = False
         try:
             async with AsyncExitStack() as stack:
@@ -203,6 +207,9 @@ class TeamServer:
                 if running.grpc is not None:
                     stack.push_async_callback(running.grpc.stop, GRACE)
                 await running.engine.open()
+                stack.enter_context(
+                    services.metrics.showing(self.spec.name, running.engine.status, lambda: _open_chats(running))
+                )
                 self._app.router.routes[:] = self._routes(running)
                 await running.courier.open()
                 if running.push is not None:
@@ -228,7 +235,12 @@ class TeamServer:
         if self._replaced:
             adapter = Hooked(self.on_message, adapter.name, adapter.capabilities)
         engine = Engine(
-            spec, adapter, services.log, services.endpoint(spec, self.directory), services.delegates_of(spec)
+            spec,
+            adapter,
+            services.log,
+            services.endpoint(spec, self.directory),
+            services.delegates_of(spec),
+            observer=services.metrics.team(spec.name),
         )
         courier = Courier(
             spec.name,
@@ -265,6 +277,7 @@ class TeamServer:
                 callers=services.callers_of(spec),
                 idempotent=settings.a2a_idempotency == "always",
                 push=push,
+                metrics=services.metrics.team(spec.name),
             )
         return _Running(services, verifier, engine, courier, push, chat, grpc)
 
@@ -290,6 +303,7 @@ class TeamServer:
             Route("/startupz", self._startupz),
             Route("/capabilities", self._show_capabilities),
             Route("/status", self._status),
+            Route("/metrics", self._metrics),
         ]
 
     def _routes(self, running: _Running) -> list[BaseRoute]:
@@ -305,6 +319,7 @@ class TeamServer:
             compatible=running.services.settings.a2a_compat,
             idempotent=running.services.settings.a2a_idempotency == "always",
             push=running.push,
+            metrics=running.services.metrics.team(self.spec.name),
         )
         routes += self._fixed_routes()
         if running.chat is not None:
@@ -419,6 +434,15 @@ class TeamServer:
             }
         )
 
+    async def _metrics(self, request: Request) -> Response:
+        if self._running is None:
+            return JSONResponse({"status": "starting"}, status_code=503)
+        services = self._running.services
+        if services.settings.metrics_port:
+            raise NotFound("the metrics have a port of their own here: ELF_METRICS_PORT")
+        await self._require(request)
+        return await exposition(request, services.metrics, self.spec.name)
+
     async def _may_see(self, request: Request) -> bool:
         try:
             await self._require(request)
@@ -435,6 +459,10 @@ class TeamServer:
         if self._running is None:
             raise Unauthenticated("the team has not started yet")
         return await self._running.verifier.identify(bearer_token(request.headers.get("authorization")))
+
+
+def _open_chats(running: _Running) -> int:
+    return running.chat.sessions if running.chat is not None else 0
 
 
 def _leave(error: ElfError) -> NoReturn:

@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Generic, NamedTuple, Protocol, TypeVar
 
 from elf_sdk.errors import ElfError
+from elf_sdk.store.observer import StoreObserver
 from elf_sdk.store.waiters import Waiters
 
 __all__ = ["AddedRow", "Connection", "EventRow", "Group", "HeadRow", "MovedRow", "RunRow", "Store", "moment"]
@@ -201,6 +202,14 @@ class Store(Protocol):
 
     async def close(self) -> None:
         """Finish what waits, then disconnect."""
+        ...
+
+    def observe(self, observer: StoreObserver) -> None:
+        """Tell this observer, until `close`, how long everything takes.
+
+        Raises:
+            Retryable: it is not open.
+        """
         ...
 
     async def write(self, change: Callable[[Connection], T], then: Callable[[T], None] | None = None) -> T:

@@ -316,3 +316,21 @@ def test_the_card_is_the_one_that_the_sdk_would_write(skills: tuple[Skill, ...])
         parsed = ParseDict(card, AgentCard(), ignore_unknown_fields=True)
         validate_proto_required_fields(parsed)
         assert agent_card_to_dict(parsed) == wire(card)
+
+
+AT = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def test_usage_is_summed_and_its_cost_shown_when_all_of_it_is_known() -> None:
+    known = [events.Usage("a", 3, 4, cost=2_000_000), events.Usage("b", 10, 1, cost=1_525_000)]
+
+    def shown(*happened: Event) -> dict[str, Any]:
+        asked = Run("r1", RunRequest("t", Owner("i", "s"), "c1", "hi"), RunState.WORKING, 0, AT, AT, AT)
+        logged = [LoggedEvent("r1", seq, AT, event) for seq, event in enumerate(happened, start=1)]
+        usage: dict[str, Any] = TaskView(asked, logged).task()["metadata"]["usage"]
+        return usage
+
+    assert shown(*known) == {"input_tokens": 13, "output_tokens": 5, "cost_usd": "0.003525"}
+    assert shown(events.Usage("a", 3, 4, cost=0)) == {"input_tokens": 3, "output_tokens": 4, "cost_usd": "0"}
+    assert shown(*known, events.Usage("c", 1, 1)) == {"input_tokens": 14, "output_tokens": 6}
+    assert shown(events.Usage("c", 1, 1), *known) == {"input_tokens": 14, "output_tokens": 6}

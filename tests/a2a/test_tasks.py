@@ -264,7 +264,7 @@ async def test_every_event_reaches_the_wire_and_no_tool_argument_does(team: Serv
     assert results["numbers"]["data"] == {"a": [1, 2.5, None]}
     assert results["p1"]["data"]["target"] == "brand"
     assert results["p1"]["data"]["requirements"] == ["blue"]
-    assert MessageToDict(task.metadata) == {"usage": {"input_tokens": 3, "output_tokens": 4}}
+    assert MessageToDict(task.metadata) == {"usage": {"input_tokens": 3, "output_tokens": 4, "cost_usd": "0"}}
 
 
 @both

@@ -151,6 +151,7 @@ class TaskView:
         self._reason = ""
         self._usage = [0, 0]
         self._message_only = False
+        self._cost: int | None = 0
         for event in logged:
             self.take(event)
 
@@ -179,9 +180,10 @@ class TaskView:
             case events.Answered(question_id, answer, key):
                 self._questions.pop(question_id, None)
                 self._later.append(self._message(_USER, key or str(logged.seq), answer))
-            case events.Usage(_, input_tokens, output_tokens):
-                self._usage[0] += input_tokens
-                self._usage[1] += output_tokens
+            case events.Usage() as usage:
+                self._usage[0] += usage.input_tokens
+                self._usage[1] += usage.output_tokens
+                self._cost = None if self._cost is None or usage.cost is None else self._cost + usage.cost
             case events.Failed() as failure:
                 self._failure = failure
             case events.Cancelled(reason):
@@ -240,7 +242,10 @@ class TaskView:
             history = [self._message(_USER, asked, self._request.text), *self._later]
             task["history"] = history if history_length is None else history[-history_length:]
         if any(self._usage):
-            task["metadata"] = {"usage": {"input_tokens": self._usage[0], "output_tokens": self._usage[1]}}
+            usage: dict[str, Any] = {"input_tokens": self._usage[0], "output_tokens": self._usage[1]}
+            if self._cost is not None:
+                usage["cost_usd"] = events.dollars(self._cost)
+            task["metadata"] = {"usage": usage}
         return task
 
     def answer(self, history_length: int | None = None) -> dict[str, Any]:

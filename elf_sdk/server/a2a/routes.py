@@ -24,14 +24,18 @@ from elf_sdk.server.a2a.dispatch import (
     Call,
     ExtendedCardEndpoint,
     Guard,
+    Operation,
     RestEndpoint,
     RpcEndpoint,
     operations,
 )
 from elf_sdk.server.a2a.handler import Handler, Json
+from elf_sdk.server.a2a.measured import measured, measured_compatible
 from elf_sdk.server.a2a.push import PushSender
 from elf_sdk.server.address import Address
 from elf_sdk.server.auth import Principal
+from elf_sdk.server.metrics.process import Metrics
+from elf_sdk.server.metrics.team import TeamMetrics
 
 if TYPE_CHECKING:
     from elf_sdk.server.a2a.grpc_service import GrpcService
@@ -58,6 +62,7 @@ def a2a_routes(
     idempotent: bool = True,
     max_body: int = MAX_BODY,
     push: PushSender | None = None,
+    metrics: TeamMetrics | None = None,
 ) -> list[Route]:
     """All routes of A2A for one team, to be put at the team's root.
 
@@ -72,21 +77,27 @@ def a2a_routes(
         idempotent: as `Handler` has it.
         max_body: bytes in a request's body; more is answered with 413.
         push: sends push notifications; None where there are none.
+        metrics: where requests are counted; None counts them for nobody.
     """
     guard = Guard(authenticate, callers, max_body)
     handler = Handler(engine, push, idempotent=idempotent)
     known = operations(handler)
     where = address or Address()
+    metrics = metrics or Metrics().team(engine.spec.name)
+
+    def counted(operation: str, binding: str) -> Operation:
+        return measured(operation, known[operation], binding, metrics)
 
     def extended(request: Request) -> dict[str, Any]:
         return (extended_card or card_factory)(where.of(request))
 
-    rpc = RpcEndpoint(guard, known, Compatible(handler, extended) if compatible else None, extended)
+    old = measured_compatible(Compatible(handler, extended), metrics) if compatible else None
+    rpc = RpcEndpoint(guard, {operation: counted(operation, "jsonrpc") for operation in known}, old, extended)
     return [
         Route(A2A_PATH, rpc, methods=["POST"]),
         Route(CARD_PATH, _card_endpoint(card_factory, where), methods=["GET"]),
         *(
-            Route(A2A_PATH + path, RestEndpoint(guard, known[operation]), methods=[method])
+            Route(A2A_PATH + path, RestEndpoint(guard, counted(operation, "rest")), methods=[method])
             for method, path, operation in REST
         ),
         Route(f"{A2A_PATH}/extendedAgentCard", ExtendedCardEndpoint(guard, extended), methods=["GET"]),
@@ -106,6 +117,7 @@ def a2a_grpc(
     idempotent: bool = True,
     max_message: int = MAX_BODY,
     push: PushSender | None = None,
+    metrics: TeamMetrics | None = None,
 ) -> GrpcService:
     """A2A over gRPC for one team, on a port that is bound and does not answer yet.
 
@@ -119,6 +131,7 @@ def a2a_grpc(
         idempotent: as `Handler` has it.
         max_message: bytes in a request; more is answered with RESOURCE_EXHAUSTED.
         push: as for `a2a_routes`.
+        metrics: as for `a2a_routes`.
 
     Raises:
         Missing: gRPC is not installed.
@@ -132,7 +145,12 @@ def a2a_grpc(
     async def card(params: Json, call: Call) -> Json:
         return extended_card()
 
-    known = {**operations(Handler(engine, push, idempotent=idempotent)), EXTENDED_CARD: card}
+    metrics = metrics or Metrics().team(engine.spec.name)
+    known = {
+        name: measured(name, operation, "grpc", metrics)
+        for name, operation in operations(Handler(engine, push, idempotent=idempotent)).items()
+    }
+    known[EXTENDED_CARD] = card
     return GrpcService(Guard(authenticate, callers, max_message), known, host, port, max_message)
 
 
