@@ -1,4 +1,4 @@
-"""What adapters share: the bridge from callbacks to a stream, factories, and errors as sentences."""
+"""What adapters share: the bridge from callbacks to a stream, and factories."""
 
 from __future__ import annotations
 
@@ -6,16 +6,12 @@ import asyncio
 import contextvars
 import importlib.util
 import inspect
-import re
 import threading
-from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
 from contextlib import aclosing
-from typing import Any, Final
+from typing import Any
 
-import httpx
-
-from elf_sdk.errors import BadInput, ElfError, Missing
-from elf_sdk.models.llm import Endpoint
+from elf_sdk.errors import BadInput, Missing
 from elf_sdk.runs.adapter import RunContext, RunError, TurnMessage
 from elf_sdk.runs.events import Event
 
@@ -27,7 +23,6 @@ __all__ = [
     "checked_factory",
     "in_thread",
     "need",
-    "said",
     "transcript",
 ]
 
@@ -118,7 +113,7 @@ async def bridged(ctx: RunContext, work: Callable[[Bridge], Coroutine[Any, Any, 
     """Run `work` with a bridge, and yield what comes over it. What it raises is said in one sentence.
 
     Raises:
-        ElfError: see `said`.
+        ElfError: see `failure.said`.
     """
     bridge = Bridge()
     try:
@@ -126,6 +121,9 @@ async def bridged(ctx: RunContext, work: Callable[[Bridge], Coroutine[Any, Any, 
             async for event in events:
                 yield event
     except Exception as error:
+        # With the HTTP client, which most processes need only now or with the first question to a model.
+        from elf_sdk.adapters.failure import said
+
         raise said(error, ctx) from error
 
 
@@ -202,94 +200,3 @@ def need(package: str, install: str) -> None:
 def transcript(history: Sequence[TurnMessage]) -> str:
     """Earlier messages as text, for frameworks that take a prompt and not messages."""
     return "\n".join(f"{'Person' if turn.role == 'user' else 'Team'}: {turn.text}" for turn in history)
-
-
-def said(error: BaseException, ctx: RunContext) -> ElfError:
-    """`error` as an error whose message is one sentence for the caller, without secrets.
-
-    Looks through the chain of causes for what an HTTP client says about the model: a status, a timeout, a broken
-    connection. Everything else is the team's own error, named by its type, its text and the line that raised it.
-    """
-    for link in _chain(error):
-        if isinstance(link, ElfError):
-            return link
-        status = _status(link)
-        if status is not None:
-            return _model_error(status, link, ctx.endpoint)
-        name = type(link).__name__
-        if name == "APITimeoutError" or isinstance(link, httpx.TimeoutException):
-            text = f"the model at {_host(ctx.endpoint)} did not answer within {ctx.endpoint.timeout:g} s"
-            return RunError(f"{text}; try again, or raise llm.timeout", code="model", retryable=True)
-        if name == "APIConnectionError" or isinstance(link, httpx.TransportError):
-            text = f"the connection to the model at {_host(ctx.endpoint)} broke or could not be made"
-            return RunError(f"{text}; try again, or check llm.base_url and the network", code="model", retryable=True)
-    where = _where(error)
-    text = _without_key(" ".join(str(error).split())[:500], ctx.endpoint)
-    return RunError(f"{type(error).__name__}: {text}{where}" if text else f"{type(error).__name__}{where}")
-
-
-_HINTS: Final = {
-    400: "did not accept the request",
-    401: "refused the key; check the provider's API key",
-    403: "does not allow this key to do that; check the key's rights",
-    404: "knows no such model or address; check llm.model and llm.base_url",
-    413: "says that the conversation is too long for it",
-    429: "is asked too often; try again later",
-}
-
-
-def _model_error(status: int, error: BaseException, endpoint: Endpoint) -> RunError:
-    hint = _HINTS.get(status, "failed; try again later" if status >= 500 else "did not accept the request")
-    text = f"the model {endpoint.model!r} at {_host(endpoint)} {hint} (HTTP {status})"
-    if status in (400, 413, 422):
-        text += f": {_without_key(' '.join(_model_text(error).split())[:300], endpoint)}"
-    return RunError(text, code="model", retryable=status in (408, 409, 429) or status >= 500)
-
-
-def _model_text(error: BaseException) -> str:
-    """What the model itself says, in the shape of OpenAI's errors, else the client's words."""
-    response = getattr(error, "response", None)
-    try:
-        said_by_model = response.json()["error"]["message"] if isinstance(response, httpx.Response) else str(error)
-    except (ValueError, KeyError, TypeError, httpx.StreamError):
-        return str(error)
-    return str(said_by_model)
-
-
-def _chain(error: BaseException) -> Iterator[BaseException]:
-    seen: set[int] = set()
-    link: BaseException | None = error
-    while link is not None and id(link) not in seen:
-        seen.add(id(link))
-        yield link
-        link = link.__cause__ or link.__context__
-
-
-def _status(error: BaseException) -> int | None:
-    for holder in (error, getattr(error, "response", None)):
-        status = getattr(holder, "status_code", None)
-        if isinstance(status, int) and status >= 400:
-            return status
-    return None
-
-
-def _host(endpoint: Endpoint) -> str:
-    return httpx.URL(endpoint.base_url).netloc.decode()
-
-
-def _without_key(text: str, endpoint: Endpoint) -> str:
-    if len(endpoint.api_key) >= 8:
-        text = text.replace(endpoint.api_key, "…")
-    return re.sub(r"\b(sk-|Bearer )[\w.*-]{8,}", r"\1…", text)
-
-
-def _where(error: BaseException) -> str:
-    # The deepest frame outside installed packages and outside ELF is the author's own line.
-    found = ""
-    trace = error.__traceback__
-    while trace is not None:
-        file = trace.tb_frame.f_code.co_filename
-        if "site-packages" not in file and "/elf_sdk/" not in file and "/lib/python" not in file and file[:1] != "<":
-            found = f" ({file.rpartition('/')[2]}, line {trace.tb_lineno})"
-        trace = trace.tb_next
-    return found

@@ -6,18 +6,21 @@ runs in a thread of its own.
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from elf_sdk.adapters.base import Bridge, bridged, in_thread
 from elf_sdk.adapters.delegation import DelegateArguments, delegate_tools
 from elf_sdk.errors import BadInput
-from elf_sdk.models.chat import ChatClient, TokenCount
 from elf_sdk.runs.adapter import AdapterCapabilities, RunContext, RunError, TurnMessage
 from elf_sdk.runs.events import Event, Step, TextDelta, Usage
 from elf_sdk.team.spec import TeamSpec
+
+if TYPE_CHECKING:
+    from elf_sdk.models.chat import ChatClient
 
 __all__ = ["FunctionAdapter", "FunctionContext"]
 
@@ -115,8 +118,7 @@ class FunctionContext:
             prompt: what to ask; by default the earlier messages and what was asked of the team.
             system: by default who the team is, from its team.yaml.
         """
-        if self._client is None:
-            self._client = ChatClient(self.run.endpoint)
+        client = await self._connected()
         messages = [{"role": "system", "content": system or introduction(self.spec)}]
         if prompt is None:
             messages += [
@@ -124,22 +126,35 @@ class FunctionContext:
                 for turn in await self.history()
             ]
         messages.append({"role": "user", "content": self.text if prompt is None else prompt})
-        async with aclosing(self._client.stream(messages)) as pieces:
+        async with aclosing(client.stream(messages)) as pieces:
             async for piece in pieces:
-                if isinstance(piece, TokenCount):
-                    self.emit(Usage(self.run.endpoint.model, piece.input, piece.output))
-                else:
+                if isinstance(piece, str):
                     yield piece
+                else:
+                    self.emit(Usage(self.run.endpoint.model, piece.input, piece.output))
 
     async def complete(self, prompt: str | None = None, *, system: str | None = None) -> str:
         """Ask the team's model, and return its whole answer. Arguments as for `stream`."""
         async with aclosing(self.stream(prompt, system=system)) as pieces:
             return "".join([piece async for piece in pieces])
 
+    async def _connected(self) -> ChatClient:
+        # In a thread: the first run that asks a model loads the HTTP client.
+        client = await asyncio.to_thread(_client_class)
+        if self._client is None:
+            self._client = client(self.run.endpoint)
+        return self._client
+
     async def aclose(self) -> None:
         """Close the connections to the model; the adapter does it at the end of the run."""
         if self._client is not None:
             await self._client.aclose()
+
+
+def _client_class() -> type[ChatClient]:
+    from elf_sdk.models.chat import ChatClient
+
+    return ChatClient
 
 
 def introduction(spec: TeamSpec) -> str:

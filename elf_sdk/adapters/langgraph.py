@@ -14,7 +14,6 @@ from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
-import httpx
 import orjson
 
 from elf_sdk.adapters.base import Bridge, bridged, call_factory, checked_factory, in_thread, need
@@ -25,6 +24,7 @@ from elf_sdk.runs.adapter import AdapterCapabilities, RunContext, RunError
 from elf_sdk.runs.events import Event, Step, TextDelta, ToolCall, ToolResult, Usage
 
 if TYPE_CHECKING:
+    import httpx
     from langchain_core.callbacks import BaseCallbackHandler
     from langchain_core.language_models import BaseChatModel
     from langchain_core.outputs import LLMResult
@@ -239,11 +239,15 @@ def _watcher(bridge: Bridge, model: str) -> BaseCallbackHandler:
 
 @functools.cache
 def _certificates() -> ssl.SSLContext:
+    import httpx
+
     return httpx.create_ssl_context()  # costs tens of milliseconds, so once and not for each run
 
 
 def _connections(endpoint: Endpoint) -> httpx.AsyncClient:
     """The connections of one run, closed with it; LangChain's own are never closed, and outlive their event loop."""
+    import httpx
+
     return httpx.AsyncClient(verify=_certificates(), timeout=endpoint.timeout, follow_redirects=True)
 
 

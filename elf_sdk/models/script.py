@@ -50,7 +50,7 @@ Duration = Annotated[str, AfterValidator(_duration)]
 
 
 class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class When(_Part):

@@ -192,7 +192,12 @@ class DurableLog(RunLog):
             return tuple(_run(row, holder) for row in rows if row is not None)
 
         free = f"SELECT 1 {_CLAIMABLE} LIMIT 1"
-        if limit < 1 or await self._store.read(lambda connection: connection.execute(free, (team,)).fetchone()) is None:
+        # Who may have lost its lease would claim what it believes to hold.
+        if (
+            limit < 1
+            or not self.lease.valid
+            or await self._store.read(lambda connection: connection.execute(free, (team,)).fetchone()) is None
+        ):
             return ()
         runs = await self._store.write(change)
         for run in runs:

@@ -417,6 +417,9 @@ class Engine:
         return min(_WAITING, self.spec.runs.queue)
 
     def _launch(self, run: Run) -> None:
+        if lost := self._jobs.get(run.id):
+            # Lost and claimed again; what is still done for the hold before is nobody's any more.
+            lost.stop(_Leave.FORSAKE)
         job = _Job(run, RunWriter(self.log, run.id, run.epoch), asyncio.get_running_loop().create_future())
         self._jobs[run.id] = job
         job.task = asyncio.create_task(self._execute(job), name=f"run {run.id}")

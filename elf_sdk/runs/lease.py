@@ -93,9 +93,9 @@ class Lease:
         except ElfError as error:
             log.warning("the lease could not be given back, and runs out by itself: %s", error)
 
-    def _leases(self) -> Leases:
+    def _leases(self, holder: str = "") -> Leases:
         name = f"process {os.getpid()} on {socket.gethostname()}"
-        return Leases(self._store, self.holder, name, round(TTL * 1000))
+        return Leases(self._store, holder or self.holder, name, round(TTL * 1000))
 
     async def _keep(self) -> None:
         while True:
@@ -121,10 +121,13 @@ class Lease:
             )
         # What this life held belongs to whoever claims it, and this process begins another life.
         await self._leases().retire()
-        self.holder = str(uuid.uuid4())
-        await self._leases().enlist()
+        next_holder = str(uuid.uuid4())
+        await self._leases(next_holder).enlist()
+        self.holder = next_holder
         self._renewed = begun
         self._spent = False
+        # With what was begun meanwhile, in the name of the life before.
+        self._tell()
 
     def _watchdog(self, loop: asyncio.AbstractEventLoop) -> None:
         # A thread, because the loop may be what stands still.
@@ -139,5 +142,8 @@ class Lease:
     def _sound(self, reason: str) -> None:
         self._spent = True
         log.error("%s", reason)
+        self._tell()
+
+    def _tell(self) -> None:
         for alarm in list(self._alarms):
             alarm()

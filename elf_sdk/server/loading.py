@@ -66,6 +66,7 @@ def _imported(path: Path) -> ModuleType:
     spec.has_location = True
     module = importlib.util.module_from_spec(spec)
     _refuse_hidden(directory)
+    present = frozenset(sys.modules)
     sys.modules[name] = module
     sys.path.insert(0, str(directory))
     try:
@@ -75,7 +76,7 @@ def _imported(path: Path) -> ModuleType:
         # The team's own code may have taken it away.
         with suppress(ValueError):
             sys.path.remove(str(directory))
-        _file_away(directory, name)
+        _file_away(directory, name, present)
     return module
 
 
@@ -122,11 +123,11 @@ def _refuse_hidden(directory: Path) -> None:
             raise BadInput(f"{entry}: {whose} module has the name {plain!r} already; give this one another name")
 
 
-def _file_away(directory: Path, name: str) -> None:
-    """Free the plain names of a team's own modules for the next team."""
+def _file_away(directory: Path, name: str, present: frozenset[str]) -> None:
+    """Free the plain names of a team's own modules for the next team; those that were `present` before are not its."""
     for plain, module in list(sys.modules.items()):
         file = getattr(module, "__file__", None)
-        if plain.startswith("elf_team_") or plain == "__main__" or not file:
+        if plain in present or plain.startswith("elf_team_") or not file:
             continue
         if Path(file).resolve().is_relative_to(directory):
             filed = f"{name}.{plain}"

@@ -9,13 +9,14 @@ import os
 import secrets
 from dataclasses import replace
 from pathlib import Path
-
-from dotenv import load_dotenv
+from typing import TYPE_CHECKING
 
 from elf_sdk.errors import BadInput, Failure
 from elf_sdk.server.auth import Issuer
 from elf_sdk.settings import Settings, load_settings
-from elf_sdk.team.project import Project
+
+if TYPE_CHECKING:
+    from elf_sdk.team.project import Project
 
 __all__ = ["dev_issuer", "dev_secret", "dev_settings", "local_settings", "team_path"]
 
@@ -50,6 +51,8 @@ def local_settings(project: Project) -> Settings:
     Raises:
         BadInput: the file cannot be read, or a variable holds what it cannot.
     """
+    from dotenv import load_dotenv  # no container has such a file
+
     path = project.root / ".env"
     try:
         load_dotenv(path, override=False)

@@ -1,15 +1,14 @@
-"""What the teams of one process share: settings, the store, the offline model, the signer, an HTTP client."""
+"""What the teams of one process share: settings, the store, the offline model, the signer, connections."""
 
 from __future__ import annotations
 
 import tempfile
+import threading
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
-
-import httpx
 
 from elf_sdk.errors import BadInput
 from elf_sdk.models.llm import Endpoint, resolve
@@ -20,6 +19,8 @@ from elf_sdk.runs.durable import DurableLog
 from elf_sdk.runs.log import RunLog
 from elf_sdk.runs.memory import MemoryLog
 from elf_sdk.server.auth import Issuer
+from elf_sdk.server.auth.team_tokens import TeamTokens
+from elf_sdk.server.auth.trust import Trust
 from elf_sdk.server.local import dev_secret
 from elf_sdk.settings import Settings
 from elf_sdk.store import store_at
@@ -28,9 +29,36 @@ from elf_sdk.team.org import Org
 from elf_sdk.team.spec import TeamSpec
 
 if TYPE_CHECKING:
+    import httpx
+
     from elf_sdk.server.a2a.client import TeamClient
 
 __all__ = ["Services", "open_services"]
+
+
+class Connections:
+    """To other teams. Made with the first call to one, for the HTTP client costs a tenth of a second to load.
+
+    Threads may share it.
+    """
+
+    def __init__(self) -> None:
+        self._making = threading.Lock()
+        self._client: httpx.AsyncClient | None = None
+
+    def client(self) -> httpx.AsyncClient:
+        """The client; the same one each time."""
+        import httpx
+
+        with self._making:
+            if self._client is None:
+                self._client = httpx.AsyncClient(timeout=httpx.Timeout(30, read=None))
+            return self._client
+
+    async def aclose(self) -> None:
+        """Close what was made."""
+        if self._client is not None:
+            await self._client.aclose()
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,18 +68,20 @@ class Services:
     Attributes:
         settings: what the environment said.
         secret: signs and verifies tokens; empty where there is none.
+        trust: who else is trusted to say who calls.
         log: where runs are kept.
         delegations: where delegations are kept.
-        http: for calls to other teams.
+        connections: to other teams.
         offline: the offline model; starts when the first team needs it.
         org: the organisation, where its files are at hand.
     """
 
     settings: Settings
     secret: str = field(repr=False)
+    trust: Trust
     log: RunLog
     delegations: Delegations
-    http: httpx.AsyncClient
+    connections: Connections
     offline: OfflineModel
     org: Org | None = None
 
@@ -102,9 +132,9 @@ class Services:
         template = self.settings.team_url
         if "{team}" not in template:
             raise BadInput(f"{caller} cannot reach {team}: set ELF_TEAM_URL to an address with {{team}} in it")
-        issuer = self.issuer
+        tokens = TeamTokens(self.settings.team_tokens, self.issuer if self.secret else None)
         url = template.replace("{team}", team)
-        return TeamClient(url, lambda: issuer.team_token(caller, team), self.http, team=team)
+        return TeamClient(url, lambda: tokens.token(caller, team), self.connections.client(), team=team)
 
 
 @asynccontextmanager
@@ -120,7 +150,8 @@ async def open_services(settings: Settings, org: Org | None = None) -> AsyncGene
         if volatile:
             store_path = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="elf-"))) / "elf.db"
         secret = settings.jwt_secret
-        if not secret and settings.environment == "dev":
+        # Where an issuer is set up, nobody else signs in its name.
+        if not secret and settings.environment == "dev" and settings.elf_issuer is None:
             secret = dev_secret(settings.store)
         store = store_at(store_path, settings.database_url)
         await store.open()
@@ -130,15 +161,19 @@ async def open_services(settings: Settings, org: Org | None = None) -> AsyncGene
             run_log = durable = DurableLog(store)
             await durable.open()
             stack.push_async_callback(durable.close)
-        http = await stack.enter_async_context(httpx.AsyncClient(timeout=httpx.Timeout(30, read=None)))
+        connections = Connections()
+        stack.push_async_callback(connections.aclose)
+        trust = Trust(settings)
+        await stack.enter_async_context(trust.reading())
         offline = OfflineModel()
         stack.callback(offline.stop)
         yield Services(
             settings=settings,
             secret=secret,
+            trust=trust,
             log=run_log,
             delegations=Delegations(store),
-            http=http,
+            connections=connections,
             offline=offline,
             org=org,
         )

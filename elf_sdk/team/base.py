@@ -24,7 +24,6 @@ class Frozen(BaseModel):
         validate_default=True,
         validate_by_name=True,
         validate_by_alias=True,
-        use_attribute_docstrings=True,
         allow_inf_nan=False,
     )
 

@@ -11,8 +11,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from pydantic import BaseModel
-from pydantic.json_schema import GenerateJsonSchema
 
+from elf_sdk.team.described import Described
 from elf_sdk.team.organisation import Organisation
 from elf_sdk.team.spec import TeamSpec
 
@@ -21,7 +21,7 @@ __all__ = ["organisation_schema", "reference_markdown", "team_schema"]
 _DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 
 
-class _Untitled(GenerateJsonSchema):
+class _Untitled(Described):
     """Without a title for each field, which would only repeat its name."""
 
     def field_title_should_be_set(self, schema: Any) -> bool:

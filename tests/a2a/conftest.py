@@ -34,7 +34,7 @@ from elf_sdk.runs.events import (
     Usage,
 )
 from elf_sdk.runs.memory import MemoryLog
-from elf_sdk.server.a2a.card import agent_card
+from elf_sdk.server.a2a.card import agent_card, extended_card
 from elf_sdk.server.a2a.routes import a2a_routes
 from elf_sdk.server.address import Address
 from elf_sdk.server.auth import Issuer, Principal, Verifier, bearer_token
@@ -209,8 +209,8 @@ async def serve() -> AsyncIterator[Serve]:
             engine = Engine(team, adapter, MemoryLog(), Endpoint("offline", "none", "http://127.0.0.1:9", ""))
             verifier = Verifier(SECRET, ORGANISATION, ENVIRONMENT, team.name)
 
-            def authenticate(request: Request) -> Principal:
-                return verifier.verify(bearer_token(request.headers.get("authorization")))
+            async def authenticate(request: Request) -> Principal:
+                return await verifier.identify(bearer_token(request.headers.get("authorization")))
 
             def card(base_url: str) -> dict[str, Any]:
                 others = address.others(base_url) if address else ()
@@ -221,6 +221,9 @@ async def serve() -> AsyncIterator[Serve]:
                     engine,
                     card,
                     authenticate,
+                    extended_card=lambda url: extended_card(
+                        agent_card(team, adapter.capabilities, url), team, adapter.capabilities
+                    ),
                     callers=frozenset({"executive"}),
                     address=address,
                     compatible=compatible,

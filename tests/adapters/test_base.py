@@ -6,14 +6,15 @@ from contextlib import aclosing
 
 import pytest
 
-from elf_sdk.adapters.base import Bridge, Closed, checked_factory, said
+from elf_sdk.adapters.base import Bridge, Closed, checked_factory
+from elf_sdk.adapters.failure import said
 from elf_sdk.adapters.registry import adapter_for, adapter_names
 from elf_sdk.errors import BadInput
 from elf_sdk.models.offline import OfflineModel
 from elf_sdk.runs.events import Step, TextDelta
 from tests.adapters.support import context
 
-MODULES = ["base", "crewai", "delegation", "function", "langgraph", "registry"]
+MODULES = ["base", "crewai", "delegation", "failure", "function", "langgraph", "registry"]
 
 
 async def test_events_of_threads_and_of_the_loop_merge_in_order() -> None:

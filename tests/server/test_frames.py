@@ -54,6 +54,11 @@ def test_deep_nesting_is_refused_and_not_followed(depth: int) -> None:
         parse('{"type": "message", "text": ' + "[" * depth + "]" * depth + "}")
 
 
+def test_the_published_schemas_say_what_a_field_means() -> None:
+    fields = frame_schemas()["client"]["$defs"]["Message"]["properties"]
+    assert fields["message_id"]["description"] == "Sent again with the same id, the message is not run again."
+
+
 def test_the_published_schemas_hold_for_what_is_accepted() -> None:
     client = jsonschema_rs.validator_for(frame_schemas()["client"])
     assert client.is_valid({"type": "message", "text": "hi"})

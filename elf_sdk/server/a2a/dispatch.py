@@ -16,18 +16,32 @@ from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
+from typing_extensions import override
 
-from elf_sdk.errors import BadInput, Denied, Forbidden
+from elf_sdk.errors import BadInput, Denied, Forbidden, Retryable
 from elf_sdk.runs.adapter import Owner
 from elf_sdk.server.a2a.card import IDEMPOTENT_MESSAGE_ID
 from elf_sdk.server.a2a.errors import Fault, FaultKind, fault_of
-from elf_sdk.server.a2a.handler import Handler, Json, Stream, no_extended_card, no_push
+from elf_sdk.server.a2a.handler import Handler, Json, Stream, no_push
 from elf_sdk.server.a2a.sse import event_stream
 from elf_sdk.server.a2a.values import ListTasks, SendMessage, TaskQuery, from_query
 from elf_sdk.server.auth import Principal
 from elf_sdk.server.errors import error_response
 
-__all__ = ["REST", "Call", "Guard", "RestEndpoint", "RpcEndpoint", "operations"]
+__all__ = [
+    "EXTENDED_CARD",
+    "REST",
+    "Call",
+    "ExtendedCardEndpoint",
+    "Guard",
+    "RestEndpoint",
+    "RpcEndpoint",
+    "operations",
+]
+
+EXTENDED_CARD: Final = "GetExtendedAgentCard"
+"""The method that needs no operation: its answer depends on the address that was called, and on nothing else."""
+
 
 _JSON: Final = "application/json"
 _A2A_JSON: Final = "application/a2a+json"
@@ -52,18 +66,24 @@ class Guard:
         max_body: bytes in a request's body.
     """
 
-    def __init__(self, authenticate: Callable[[Request], Principal], callers: frozenset[str], max_body: int) -> None:
+    def __init__(
+        self, authenticate: Callable[[Request], Awaitable[Principal]], callers: frozenset[str], max_body: int
+    ) -> None:
         self._authenticate = authenticate
         self._callers = callers
         self._max_body = max_body
 
-    def admit(self, request: Request) -> Principal:
+    async def admit(self, request: Request) -> Principal:
         """Who calls.
 
         Raises:
             Denied: it may not.
+            _RefusedError: whether it may cannot be told now.
         """
-        principal = self._authenticate(request)
+        try:
+            principal = await self._authenticate(request)
+        except Retryable as error:
+            raise _RefusedError(503, Fault(FaultKind.INTERNAL, str(error), metadata={"retryable": "true"})) from error
         if principal.kind == "team" and principal.name not in self._callers:
             raise Forbidden(f"the team {principal.name!r} may not call this one; name each other in both team.yaml")
         return principal
@@ -160,9 +180,6 @@ def operations(handler: Handler) -> dict[str, Operation]:
     def push(params: Json, call: Call) -> NoReturn:
         no_push()
 
-    def card(params: Json, call: Call) -> NoReturn:
-        no_extended_card()
-
     return {
         "SendMessage": lambda params, call: handler.send(SendMessage.parse(params), call.owner, unique=call.unique),
         "SendStreamingMessage": stream,
@@ -176,7 +193,6 @@ def operations(handler: Handler) -> dict[str, Operation]:
         "GetTaskPushNotificationConfig": push,
         "ListTaskPushNotificationConfigs": push,
         "DeleteTaskPushNotificationConfig": push,
-        "GetExtendedAgentCard": card,
     }
 
 
@@ -192,7 +208,6 @@ REST: Final = (
     ("POST", "/tasks/{id}/pushNotificationConfigs", "CreateTaskPushNotificationConfig"),
     ("GET", "/tasks/{id}/pushNotificationConfigs", "ListTaskPushNotificationConfigs"),
     ("GET", "/tasks", "ListTasks"),
-    ("GET", "/extendedAgentCard", "GetExtendedAgentCard"),
 )
 """HTTP method, path below the binding's own, and operation, of HTTP+JSON."""
 
@@ -205,6 +220,7 @@ class RpcEndpoint:
         known: the operations.
         compatible: answers those who speak 0.3; gets a request with its caller, its body and its JSON. None where
             nobody is to.
+        extended_card: the extended card for a request.
     """
 
     def __init__(
@@ -212,16 +228,18 @@ class RpcEndpoint:
         guard: Guard,
         known: Mapping[str, Operation],
         compatible: Callable[[Request, Principal, bytes, Any], Awaitable[Response]] | None,
+        extended_card: Callable[[Request], Json],
     ) -> None:
         self._guard = guard
         self._known = known
         self._compatible = compatible
+        self._extended_card = extended_card
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         request = Request(scope, receive)
         try:
-            principal = self._guard.admit(request)
+            principal = await self._guard.admit(request)
             body, envelope = await self._guard.read(request)
             version = _version(request)
             if version in _OLD and self._compatible is not None:
@@ -229,19 +247,22 @@ class RpcEndpoint:
                     raise _RefusedError(413, Fault(FaultKind.INVALID_REQUEST, _TOO_LARGE.format(_OLD_BODY)))
                 response = await self._compatible(request, principal, body, envelope)
             else:
-                response = await self._answer(envelope, version, Call(principal.owner, request.headers))
+                response = await self._answer(envelope, version, Call(principal.owner, request.headers), request)
         except Denied as error:
             response = await error_response(request, error)
         except _RefusedError as refused:
             response = _json(_rpc_fault(None, refused.fault), status=refused.status)
         await response(scope, receive, send)
 
-    async def _answer(self, envelope: Any, version: str, call: Call) -> Response:
+    async def _answer(self, envelope: Any, version: str, call: Call, request: Request) -> Response:
         request_id: str | int | None = None
         try:
             request_id = _request_id(envelope)
             method, params = _call(envelope)
             operation = self._known.get(method)
+            if method == EXTENDED_CARD:
+                _check_version(version)
+                return _json({"jsonrpc": "2.0", "id": request_id, "result": self._extended_card(request)})
             if operation is None:
                 raise Fault(FaultKind.METHOD_NOT_FOUND, "Method not found")
             _check_version(version)
@@ -273,7 +294,7 @@ class RestEndpoint:
         """Answer one request."""
         request = Request(scope, receive)
         try:
-            principal = self._guard.admit(request)
+            principal = await self._guard.admit(request)
             response = await self._answer(request, Call(principal.owner, request.headers))
         except Denied as error:
             response = await error_response(request, error)
@@ -297,6 +318,24 @@ class RestEndpoint:
         if isinstance(answer, AsyncGenerator):
             return await event_stream(answer, lambda event: event, lambda error: fault_of(error).rest())
         return _json(await answer, media_type=_media_type(request))
+
+
+class ExtendedCardEndpoint(RestEndpoint):
+    """`GET /extendedAgentCard` (A2A 1.0, section 11).
+
+    Args:
+        guard: before everything.
+        extended_card: the extended card for a request.
+    """
+
+    def __init__(self, guard: Guard, extended_card: Callable[[Request], Json]) -> None:
+        self._guard = guard
+        self._extended_card = extended_card
+
+    @override
+    async def _answer(self, request: Request, call: Call) -> Response:
+        _check_version(_version(request))
+        return _json(self._extended_card(request), media_type=_media_type(request))
 
 
 def _json(content: Json, *, status: int = 200, media_type: str = _JSON) -> Response:

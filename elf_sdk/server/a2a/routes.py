@@ -16,7 +16,14 @@ from starlette.routing import Route
 from elf_sdk.runs.engine import Engine
 from elf_sdk.server.a2a.card import A2A_PATH, CARD_PATH
 from elf_sdk.server.a2a.compat import Compatible
-from elf_sdk.server.a2a.dispatch import REST, Guard, RestEndpoint, RpcEndpoint, operations
+from elf_sdk.server.a2a.dispatch import (
+    REST,
+    ExtendedCardEndpoint,
+    Guard,
+    RestEndpoint,
+    RpcEndpoint,
+    operations,
+)
 from elf_sdk.server.a2a.handler import Handler
 from elf_sdk.server.address import Address
 from elf_sdk.server.auth import Principal
@@ -34,8 +41,9 @@ Endpoint = Callable[[Request], Awaitable[Response]]
 def a2a_routes(
     engine: Engine,
     card_factory: Callable[[str], dict[str, Any]],
-    authenticate: Callable[[Request], Principal],
+    authenticate: Callable[[Request], Awaitable[Principal]],
     *,
+    extended_card: Callable[[str], dict[str, Any]] | None = None,
     callers: frozenset[str] = frozenset(),
     address: Address | None = None,
     compatible: bool = True,
@@ -48,6 +56,7 @@ def a2a_routes(
         engine: runs the team's work.
         card_factory: the card for a base URL.
         authenticate: the caller of a request; raises `Unauthenticated` or `Forbidden`.
+        extended_card: the extended card for a base URL; by default the public one.
         callers: names of the teams that may call; people are let in whatever it holds.
         address: where the team is; by default as the request says.
         compatible: whether clients of 0.3 are answered.
@@ -57,14 +66,20 @@ def a2a_routes(
     guard = Guard(authenticate, callers, max_body)
     handler = Handler(engine, idempotent=idempotent)
     known = operations(handler)
-    rpc = RpcEndpoint(guard, known, Compatible(handler) if compatible else None)
+    where = address or Address()
+
+    def extended(request: Request) -> dict[str, Any]:
+        return (extended_card or card_factory)(where.of(request))
+
+    rpc = RpcEndpoint(guard, known, Compatible(handler, extended) if compatible else None, extended)
     return [
         Route(A2A_PATH, rpc, methods=["POST"]),
-        Route(CARD_PATH, _card_endpoint(card_factory, address or Address()), methods=["GET"]),
+        Route(CARD_PATH, _card_endpoint(card_factory, where), methods=["GET"]),
         *(
             Route(A2A_PATH + path, RestEndpoint(guard, known[operation]), methods=[method])
             for method, path, operation in REST
         ),
+        Route(f"{A2A_PATH}/extendedAgentCard", ExtendedCardEndpoint(guard, extended), methods=["GET"]),
         # Clients that join an address and a path write it like this, and do not follow a redirection of a POST.
         Route(f"{A2A_PATH}/", rpc, methods=["POST"]),
     ]

@@ -1,4 +1,4 @@
-"""Sets of public keys (JWK Set, RFC 7517), read for one algorithm. Pure."""
+"""Keys of an issuer, and sets of public ones (JWK Set, RFC 7517), read for one algorithm. Pure."""
 
 from __future__ import annotations
 
@@ -8,19 +8,18 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
-import jwt
 import orjson
 
 from elf_sdk.errors import BadInput
 from elf_sdk.server.auth.signature import Algorithm, Key
 
-__all__ = ["KeySet", "read_key_set"]
+__all__ = ["KeySet", "KeySource", "SharedKey", "read_key_set"]
 
 _MOST_KEYS: Final = 100
-_SHORTEST_RSA: Final = 2048
-"""Bits (RFC 7518, section 3.3)."""
+_RSA_BITS: Final = range(2048, 8192 + 1)
+"""RFC 7518, section 3.3; and what can be checked in a fraction of a millisecond."""
 _KINDS: Final[Mapping[str, tuple[str, str | None, tuple[str, ...]]]] = {
     "EdDSA": ("OKP", "Ed25519", ("x",)),
     "ES256": ("EC", "P-256", ("x", "y")),
@@ -46,6 +45,41 @@ class KeySet:
         if kid is None:
             return self.keys[0] if len(self.keys) == 1 else None
         return next((key for key in self.keys if key.kid == kid), None)
+
+
+class KeySource(Protocol):
+    """Keys of one issuer.
+
+    Attributes:
+        keys: those that serve now; another object as soon as they are others.
+        problem: why the source could not be read the last time, or empty.
+    """
+
+    keys: KeySet
+    problem: str
+
+    def find(self, kid: str | None) -> Key | None:
+        """The key that a token names, as far as it is known now."""
+        ...
+
+    async def ask(self) -> None:
+        """Read the source again, where that is not too soon."""
+        ...
+
+
+class SharedKey:
+    """The shared secret, which has no name and never changes."""
+
+    def __init__(self, secret: str) -> None:
+        self.keys = KeySet((Key.shared(secret),))
+        self.problem = ""
+
+    def find(self, kid: str | None) -> Key | None:
+        """The secret, whatever the token calls it."""
+        return self.keys.keys[0]
+
+    async def ask(self) -> None:
+        """Return: there is nothing to ask."""
 
 
 def read_key_set(data: bytes, algorithm: Algorithm) -> KeySet:
@@ -88,11 +122,13 @@ def _key(jwk: Any, algorithm: Algorithm) -> Key | None:
         or not all(_is_base64url(jwk.get(part)) for part in parts)
     ):
         return None
+    import jwt  # with cryptography, which a team with a shared secret does without
+
     try:
         material: Any = jwt.PyJWK({"kty": kty, "crv": crv, **{part: jwk[part] for part in parts}}, algorithm).key
     except (jwt.PyJWTError, ValueError):  # such as a point that is not on its curve
         return None
-    if algorithm == "RS256" and (material.key_size < _SHORTEST_RSA or _is_roca(material.public_numbers().n)):
+    if algorithm == "RS256" and (material.key_size not in _RSA_BITS or _is_roca(material.public_numbers().n)):
         return None
     return Key(algorithm, material, kid)
 

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from typing_extensions import TypedDict
 
 from elf_sdk.errors import BadInput
+from elf_sdk.team.described import Described
 
 __all__ = [
     "CODE_LENGTH",
@@ -43,7 +44,7 @@ CODE_LENGTH: Final = 8
 
 
 class _Frame(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class Message(_Frame):
@@ -166,7 +167,6 @@ class SessionEnded(TypedDict):
 
 
 ServerFrame = Greeting | Status | MessageDelta | DelegationPreview | DelegationUpdate | Error | SessionEnded
-_SERVER: Final[TypeAdapter[ServerFrame]] = TypeAdapter(ServerFrame)
 
 
 def parse(raw: str) -> ClientFrame:
@@ -218,9 +218,10 @@ def _explain(error: ValidationError) -> str:
 
 def frame_schemas() -> Mapping[str, Any]:
     """JSON Schemas of both directions, as published at `/chat/schema.json`."""
+    server: TypeAdapter[ServerFrame] = TypeAdapter(ServerFrame)
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "ELF chat, simple frames",
-        "client": _CLIENT.json_schema(),
-        "server": _SERVER.json_schema(),
+        "client": _CLIENT.json_schema(schema_generator=Described),
+        "server": server.json_schema(),
     }
