@@ -174,14 +174,21 @@ Operation = Callable[[Json, Call], Awaitable[Json] | Stream]
 def operations(handler: Handler) -> dict[str, Operation]:
     """What can be asked, by the name of its method: params and call to an answer, or to a stream of them."""
 
+    def unique(call: Call) -> bool:
+        # Most servers need not look.
+        return handler.idempotent or call.unique
+
+    def send(params: Json, call: Call) -> Awaitable[Json]:
+        return handler.send(SendMessage.parse(params), call.owner, unique=unique(call))
+
     def stream(params: Json, call: Call) -> Stream:
-        return handler.stream(SendMessage.parse(params), call.owner, unique=call.unique, after=call.after)
+        return handler.stream(SendMessage.parse(params), call.owner, unique=unique(call), after=call.after)
 
     def push(params: Json, call: Call) -> NoReturn:
         no_push()
 
     return {
-        "SendMessage": lambda params, call: handler.send(SendMessage.parse(params), call.owner, unique=call.unique),
+        "SendMessage": send,
         "SendStreamingMessage": stream,
         "GetTask": lambda params, call: handler.get(TaskQuery.parse(params), call.owner),
         "ListTasks": lambda params, call: handler.list(ListTasks.parse(params), call.owner),

@@ -38,11 +38,14 @@ class Handler:
     Args:
         engine: runs the team's work.
         idempotent: whether two messages with the same id are the same one also for callers that promise nothing of ids.
+
+    Attributes:
+        idempotent: the same.
     """
 
     def __init__(self, engine: Engine, *, idempotent: bool = True) -> None:
         self._engine = engine
-        self._idempotent = idempotent
+        self.idempotent = idempotent
 
     async def send(self, request: SendMessage, owner: Owner, *, unique: bool = False) -> Json:
         """The SendMessageResponse: the task that the message starts, started before, or answers, once it rests.
@@ -116,7 +119,7 @@ class Handler:
         if request.push:
             no_push()
         message = request.message
-        known = unique or self._idempotent
+        known = unique or self.idempotent
         if message.task_id:
             return await self._answer(message, owner, known)
         spec = self._engine.spec
