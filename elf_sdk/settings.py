@@ -250,6 +250,15 @@ def _port(source: Mapping[str, str], name: str, default: int) -> int:
     return int(port)
 
 
+def _networks(given: str) -> tuple[Network, ...]:
+    try:
+        return tuple(ipaddress.ip_network(network.strip()) for network in given.split(",") if network.strip())
+    except ValueError as error:
+        raise BadInput(
+            f"ELF_TRUSTED_PROXIES is {given!r}, where {error}; write addresses or networks such as 10.0.0.0/8"
+        ) from None
+
+
 def _trusted(source: Mapping[str, str], prefix: str, default_issuer: str, algorithm: str) -> TrustedIssuer | None:
     """The issuer that the variables of a prefix describe; None where there are none."""
     jwks = f"{prefix}_JWKS"
@@ -302,15 +311,6 @@ def _no_two_alike(trusted: Mapping[str, TrustedIssuer | None], own: str) -> None
                 "give them different names"
             )
         names[issuer.issuer] = f"{prefix}_ISSUER"
-
-
-def _networks(given: str) -> tuple[Network, ...]:
-    try:
-        return tuple(ipaddress.ip_network(network.strip()) for network in given.split(",") if network.strip())
-    except ValueError as error:
-        raise BadInput(
-            f"ELF_TRUSTED_PROXIES is {given!r}, where {error}; write addresses or networks such as 10.0.0.0/8"
-        ) from None
 
 
 def _secret(source: Mapping[str, str], name: str) -> str:

@@ -16,15 +16,17 @@ from typing import Final, Protocol
 
 from elf_sdk.errors import Conflict, NotFound, Retryable
 from elf_sdk.runs.events import Event, LoggedEvent, is_terminal
-from elf_sdk.runs.run import IdempotencyKey, Run, RunFilter, RunRequest, RunState, next_state
+from elf_sdk.runs.run import IdempotencyKey, Place, Run, RunFilter, RunPage, RunRequest, RunState, next_state
 from elf_sdk.store.waiters import Waiters
 
 __all__ = [
     "WORK",
     "IdempotencyKey",
+    "Place",
     "Run",
     "RunFilter",
     "RunLog",
+    "RunPage",
     "RunRequest",
     "RunState",
     "Stale",
@@ -222,6 +224,16 @@ class RunLog(Protocol):
 
     async def list(self, which: RunFilter, limit: int = 100) -> tuple[Run, ...]:
         """Runs that fit, the latest created first."""
+        ...
+
+    async def page(self, which: RunFilter, limit: int, before: Place | None = None) -> RunPage:
+        """Runs that fit, the latest changed first, and among those the latest created.
+
+        Args:
+            which: what fits.
+            limit: of runs on this page.
+            before: where the page before this one ended; what did not change since is where it was.
+        """
         ...
 
     async def count(self, team: str) -> Mapping[RunState, int]:

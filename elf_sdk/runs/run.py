@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, Final, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
 import orjson
 
@@ -25,7 +25,7 @@ from elf_sdk.runs.events import (
     clean,
 )
 
-__all__ = ["IdempotencyKey", "Run", "RunFilter", "RunRequest", "RunState", "next_state"]
+__all__ = ["IdempotencyKey", "Place", "Run", "RunFilter", "RunPage", "RunRequest", "RunState", "next_state"]
 
 StateT = TypeVar("StateT")
 
@@ -171,9 +171,38 @@ class RunFilter:
         owner: whose.
         context_id: of one conversation.
         states: any of these.
+        changed_since: aware; those whose state was last another one no earlier.
     """
 
     team: str
     owner: Owner | None = None
     context_id: str | None = None
     states: frozenset[RunState] | None = None
+    changed_since: datetime | None = None
+
+
+class Place(NamedTuple):
+    """Where a run is among those that a log lists by their last change. What changes meanwhile comes before it.
+
+    Attributes:
+        changed_at: by the log's own count of time.
+        number: in which order the log has made its runs.
+    """
+
+    changed_at: int
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class RunPage:
+    """Some runs of a list.
+
+    Attributes:
+        runs: the latest changed first.
+        total: how many fit in all, on this page or another.
+        last: the place of the last of `runs`; None where no more come behind it.
+    """
+
+    runs: tuple[Run, ...]
+    total: int
+    last: Place | None

@@ -11,12 +11,12 @@ import functools
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from elf_sdk.models.llm import Endpoint
 from elf_sdk.runs.events import NANO, LoggedEvent, Usage
 from elf_sdk.runs.run import Run
+from elf_sdk.store.database import milliseconds
 from elf_sdk.store.usage import UsageRow
 
 __all__ = ["price", "priced", "usage_rows"]
@@ -26,8 +26,6 @@ _OWN: Final = frozenset({"ollama"})
 """Providers whose price nobody else knows."""
 _MODEL: Final = 200
 """Characters of a model's name in a row."""
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_MILLISECOND: Final = timedelta(milliseconds=1)
 
 
 async def priced(usage: Usage, endpoint: Endpoint) -> Usage:
@@ -68,7 +66,7 @@ def usage_rows(run: Run, logged: Iterable[LoggedEvent]) -> tuple[UsageRow, ...]:
             input_tokens=entry.event.input_tokens,
             output_tokens=entry.event.output_tokens,
             cost=entry.event.cost,
-            at=(entry.at - _EPOCH) // _MILLISECOND,
+            at=milliseconds(entry.at),
         )
         for entry in logged
         if isinstance(entry.event, Usage)

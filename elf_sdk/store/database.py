@@ -15,17 +15,34 @@ from elf_sdk.errors import ElfError
 from elf_sdk.store.observer import StoreObserver
 from elf_sdk.store.waiters import Waiters
 
-__all__ = ["AddedRow", "Connection", "EventRow", "Group", "HeadRow", "MovedRow", "RunRow", "Store", "moment"]
+__all__ = [
+    "AddedRow",
+    "Connection",
+    "EventRow",
+    "Group",
+    "HeadRow",
+    "MovedRow",
+    "RunRow",
+    "Store",
+    "milliseconds",
+    "moment",
+]
 
 T = TypeVar("T")
 ItemT = TypeVar("ItemT")
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MILLISECOND: Final = timedelta(milliseconds=1)
 
 
 def moment(milliseconds: int) -> datetime:
     """What `elf_now()` gave, as an aware time."""
     return _EPOCH + timedelta(milliseconds=milliseconds)
+
+
+def milliseconds(at: datetime) -> int:
+    """An aware time as `elf_now()` counts it; parts of a millisecond count as none."""
+    return (at - _EPOCH) // _MILLISECOND
 
 
 class RunRow(NamedTuple):

@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, Final, Literal, NamedTuple
 
-from elf_sdk.store.database import Connection, Store
+from elf_sdk.store.database import Connection, Store, milliseconds
 
 __all__ = ["UsageRecords", "UsageRow", "UsageTotal", "add_usage"]
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_MILLISECOND: Final = timedelta(milliseconds=1)
 _AT_ONCE: Final = 500
 """Rows in one statement: ten values each, and SQLite binds 32,766 at most."""
 
@@ -111,8 +110,8 @@ class UsageRecords:
         conditions, values = ["1 = 1"], list[Any]()
         for condition, value in (
             ("team = ?", team),
-            ("at >= ?", None if since is None else _milliseconds(since)),
-            ("at < ?", None if until is None else _milliseconds(until)),
+            ("at >= ?", None if since is None else milliseconds(since)),
+            ("at < ?", None if until is None else milliseconds(until)),
         ):
             if value is not None:
                 conditions.append(condition)
@@ -150,7 +149,3 @@ def _total(parts: Sequence[Part], row: tuple[Any, ...]) -> UsageTotal:
         cost=cost,
         unpriced=calls - priced,
     )
-
-
-def _milliseconds(at: datetime) -> int:
-    return (at - _EPOCH) // _MILLISECOND

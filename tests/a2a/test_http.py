@@ -305,6 +305,12 @@ BAD_RPC = {
     "page size 0": (rpc(method="ListTasks", params={"pageSize": 0}), -32602),
     "page size 1000": (rpc(method="ListTasks", params={"pageSize": 1000}), -32602),
     "page token": (rpc(method="ListTasks", params={"pageToken": "-1"}), -32602),
+    "page token that is no text": (rpc(method="ListTasks", params={"pageToken": "_-8"}), -32602),
+    "page token of another": (rpc(method="ListTasks", params={"pageToken": "OTk5OTk5OTk5OTk5OTk5OTk5OTk5LjE"}), -32602),
+    "page token of a time to come": (
+        rpc(method="ListTasks", params={"pageToken": "OTk5OTk5OTk5OTk5OTk5OTk5LjE"}),
+        None,
+    ),
     "a method of 0.3": (rpc(method="tasks/get", params={"id": "x"}), -32601),
 }
 

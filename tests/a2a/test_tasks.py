@@ -307,16 +307,23 @@ async def test_tasks_are_listed_in_pages(team: Served, binding: str) -> None:
     await send(team, ask("ask me", "m9"), binding)
     client = await team.client(binding)
     ids: list[str] = []
+    times: list[int] = []
     token = ""
     while True:
         page = await client.list_tasks(ListTasksRequest(page_size=4, page_token=token), context=team.call())
         assert page.total_size == 6
         assert not any(task.artifacts for task in page.tasks)
         ids += [task.id for task in page.tasks]
+        times += [task.status.timestamp.ToNanoseconds() for task in page.tasks]
         token = page.next_page_token
         if not token:
             break
     assert len(set(ids)) == len(ids) == 6
+    assert times == sorted(times, reverse=True)
+    since = ListTasksRequest(history_length=0)
+    since.status_timestamp_after.FromNanoseconds(times[1])
+    latest = await client.list_tasks(since, context=team.call())
+    assert [(task.id, len(task.history)) for task in latest.tasks] == [(ids[0], 0), (ids[1], 0)]
     waiting = ListTasksRequest(status=TaskState.TASK_STATE_INPUT_REQUIRED, include_artifacts=True)
     assert [task.id for task in (await client.list_tasks(waiting, context=team.call())).tasks] == [ids[0]]
     assert (await client.list_tasks(ListTasksRequest(context_id="c0"), context=team.call())).total_size == 3

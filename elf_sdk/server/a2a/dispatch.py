@@ -23,6 +23,7 @@ from elf_sdk.runs.adapter import Owner
 from elf_sdk.server.a2a.card import IDEMPOTENT_MESSAGE_ID
 from elf_sdk.server.a2a.errors import Fault, FaultKind, fault_of
 from elf_sdk.server.a2a.handler import Handler, Json, Stream, no_push
+from elf_sdk.server.a2a.sse import event_stream
 from elf_sdk.server.a2a.values import (
     ListPush,
     ListTasks,
@@ -188,11 +189,18 @@ Operation = Callable[[Json, Call], Awaitable[Json] | Stream]
 def operations(handler: Handler) -> dict[str, Operation]:
     """What can be asked, by the name of its method: params and call to an answer, or to a stream of them."""
 
+    def unique(call: Call) -> bool:
+        # Most servers need not look.
+        return handler.idempotent or call.unique
+
+    def send(params: Json, call: Call) -> Awaitable[Json]:
+        return handler.send(SendMessage.parse(params), call.owner, unique=unique(call))
+
     def stream(params: Json, call: Call) -> Stream:
-        return handler.stream(SendMessage.parse(params), call.owner, unique=call.unique, after=call.after)
+        return handler.stream(SendMessage.parse(params), call.owner, unique=unique(call), after=call.after)
 
     return {
-        "SendMessage": lambda params, call: handler.send(SendMessage.parse(params), call.owner, unique=call.unique),
+        "SendMessage": send,
         "SendStreamingMessage": stream,
         "GetTask": lambda params, call: handler.get(TaskQuery.parse(params), call.owner),
         "ListTasks": lambda params, call: handler.list(ListTasks.parse(params), call.owner),
@@ -294,7 +302,7 @@ class RpcEndpoint:
             check_version(version)
             answer = operation(params, call)
             if isinstance(answer, AsyncGenerator):
-                return await _event_stream(
+                return await event_stream(
                     answer,
                     lambda event: {"jsonrpc": "2.0", "id": request_id, "result": event},
                     lambda error: _rpc_fault(request_id, fault_of(error)),
@@ -342,7 +350,7 @@ class RestEndpoint:
         params = (given or {}) if request.method == "POST" else from_query(request.query_params.multi_items())
         answer = self._operation({**params, **request.path_params}, call)
         if isinstance(answer, AsyncGenerator):
-            return await _event_stream(answer, lambda event: event, lambda error: fault_of(error).rest())
+            return await event_stream(answer, lambda event: event, lambda error: fault_of(error).rest())
         return _json(await answer, media_type=_media_type(request))
 
 
@@ -362,12 +370,6 @@ class ExtendedCardEndpoint(RestEndpoint):
     async def _answer(self, request: Request, call: Call) -> Response:
         check_version(_version(request))
         return _json(self._extended_card(request), media_type=_media_type(request))
-
-
-async def _event_stream(events: Stream, said: Callable[[Json], Json], failed: Callable[[Exception], Json]) -> Response:
-    from elf_sdk.server.a2a.sse import event_stream  # with the first stream, and not at the start
-
-    return await event_stream(events, said, failed)
 
 
 def _json(content: Json, *, status: int = 200, media_type: str = _JSON) -> Response:

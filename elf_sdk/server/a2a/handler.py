@@ -6,6 +6,8 @@ here: a task is a run, and its stream is a subscription to the run's log.
 
 from __future__ import annotations
 
+import base64
+import re
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Any, Final, NoReturn
@@ -14,7 +16,7 @@ from elf_sdk.errors import BadInput, Conflict, NotFound
 from elf_sdk.runs.adapter import Owner
 from elf_sdk.runs.engine import Engine
 from elf_sdk.runs.events import Answered, InputRequired, clean
-from elf_sdk.runs.run import IdempotencyKey, Run, RunFilter, RunState
+from elf_sdk.runs.run import IdempotencyKey, Place, Run, RunFilter, RunState
 from elf_sdk.server.a2a.codec import RUN_STATES, TaskView, message_text, push_target, run_request
 from elf_sdk.server.a2a.errors import Fault, FaultKind
 from elf_sdk.server.a2a.push import PushSender
@@ -26,8 +28,7 @@ Json = dict[str, Any]
 Stream = AsyncGenerator[tuple[int | None, Json], None]
 """StreamResponses, each with the number of the log up to which it says all, or None where more of that event comes."""
 
-_LISTED: Final = 1000
-"""The latest runs that ListTasks pages through."""
+_PLACE: Final = re.compile(r"(\d{1,18})\.(\d{1,18})")
 _PAGE: Final = 50
 _LARGEST_PAGE: Final = 100
 
@@ -39,12 +40,15 @@ class Handler:
         engine: runs the team's work.
         push: sends push notifications; None where there are none.
         idempotent: whether two messages with the same id are the same one also for callers that promise nothing of ids.
+
+    Attributes:
+        idempotent: the same.
     """
 
     def __init__(self, engine: Engine, push: PushSender | None = None, *, idempotent: bool = True) -> None:
         self._engine = engine
+        self.idempotent = idempotent
         self._push = push
-        self._idempotent = idempotent
 
     @property
     def pushes(self) -> bool:
@@ -109,18 +113,12 @@ class Handler:
         size = _PAGE if query.page_size is None else query.page_size
         if not 1 <= size <= _LARGEST_PAGE:
             raise BadInput(f"pageSize is {size}; ask for 1 to {_LARGEST_PAGE} tasks")
-        start = _page_start(query.page_token)
-        runs = await self._engine.log.list(self._filter(query, owner), _LISTED)
-        if query.changed_since is not None:
-            runs = tuple(run for run in runs if run.updated_at >= query.changed_since)
-        runs = tuple(sorted(runs, key=lambda run: run.updated_at, reverse=True))
+        page = await self._engine.log.page(self._filter(query, owner), size, _place(query.page_token))
         return {
-            "tasks": [
-                await self._task(run, history_length, query.include_artifacts) for run in runs[start : start + size]
-            ],
-            "nextPageToken": str(start + size) if start + size < len(runs) else "",
+            "tasks": [await self._task(run, history_length, query.include_artifacts) for run in page.runs],
+            "nextPageToken": _page_token(page.last),
             "pageSize": size,
-            "totalSize": len(runs),
+            "totalSize": page.total,
         }
 
     async def create_push(self, target: PushTarget, owner: Owner) -> Json:
@@ -168,7 +166,7 @@ class Handler:
     async def _begin(self, request: SendMessage, owner: Owner, unique: bool) -> Run:
         """The run that the message starts, started before, or answers, with whoever is to hear of it."""
         _history_length(request.history_length)
-        known = unique or self._idempotent
+        known = unique or self.idempotent
         if request.push is None:
             return await self._begun(request.message, owner, known)
         push = self._pushing()
@@ -281,7 +279,7 @@ class Handler:
         states = None
         if query.status:
             states = frozenset({RUN_STATES[query.status]})
-        return RunFilter(self._engine.spec.name, owner, query.context_id or None, states)
+        return RunFilter(self._engine.spec.name, owner, query.context_id or None, states, query.changed_since)
 
 
 async def _checked(push: PushSender, target: PushTarget, where: str) -> None:
@@ -306,6 +304,26 @@ def _history_length(length: int | None) -> int | None:
     if length is not None and length < 0:
         raise BadInput(f"historyLength is {length}; it cannot be negative")
     return length
+
+
+def _page_token(last: Place | None) -> str:
+    """Where the next page begins, as text that says nothing to a caller; empty for none."""
+    if last is None:
+        return ""
+    return base64.urlsafe_b64encode(f"{last.changed_at}.{last.number}".encode()).decode().rstrip("=")
+
+
+def _place(token: str) -> Place | None:
+    if not token:
+        return None
+    try:
+        text = base64.b64decode(token + "=" * (-len(token) % 4), b"-_", validate=True).decode("ascii")
+    except ValueError:
+        text = ""
+    found = _PLACE.fullmatch(text)
+    if found is None:
+        raise BadInput("pageToken is not one that this team gave")
+    return Place(int(found[1]), int(found[2]))
 
 
 def _page_start(token: str) -> int:

@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from typing import Any, Final
 
 import orjson
-from sse_starlette.sse import EventSourceResponse, SendTimeoutError
 from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
-from typing_extensions import override
 
 __all__ = ["event_stream"]
-
-log = logging.getLogger("elf.a2a")
 
 Json = dict[str, Any]
 
@@ -36,6 +30,8 @@ async def event_stream(
         said: an event as the wire has it.
         failed: the same for an error; it is the last of the stream.
     """
+    from elf_sdk.server.a2a.bounded import BoundedStream  # with the first stream, and not at the start
+
     number, first = await anext(events)
     begin = _frame(number, said(first)) if first else b":\r\n\r\n"
 
@@ -48,18 +44,7 @@ async def event_stream(
             except Exception as error:  # noqa: BLE001 - logged by `failed`, where it is nothing for the caller
                 yield b"event: error\r\n" + _frame(None, failed(error))
 
-    return _Bounded(frames(), send_timeout=_STALLED)
-
-
-class _Bounded(EventSourceResponse):
-    """Ends where its caller does not read."""
-
-    @override
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        try:
-            await super().__call__(scope, receive, send)
-        except* SendTimeoutError:
-            log.info("a stream was given up: its caller took nothing for %g s", _STALLED)
+    return BoundedStream(frames(), send_timeout=_STALLED)
 
 
 def _frame(number: int | None, data: Json) -> bytes:
