@@ -12,7 +12,7 @@ from typing_extensions import override
 
 from elf_sdk.errors import Conflict, ElfError, Retryable
 from elf_sdk.runs.adapter import Owner
-from elf_sdk.runs.events import Event, LoggedEvent, decode, encode, stored_kind
+from elf_sdk.runs.events import Event, LoggedEvent, Started, decode, encode, stored_kind
 from elf_sdk.runs.lease import Lease
 from elf_sdk.runs.log import (
     WORK,
@@ -71,6 +71,7 @@ _RELEASE: Final = (
     "UPDATE runs SET holder = NULL, epoch = epoch + 1, state = COALESCE(?, state), changed_at = elf_now() "
     "WHERE id = ? AND holder = ? AND epoch = ? RETURNING id"
 )
+_BEGUN: Final = encode(Started()).decode()
 _COMMANDS: Final = (
     "SELECT run_id, kind, data FROM commands WHERE run_id IN (SELECT id FROM runs WHERE holder = ?) ORDER BY number"
 )
@@ -116,9 +117,16 @@ class DurableLog(RunLog):
 
     @override
     async def create(
-        self, run_id: str, request: RunRequest, key: IdempotencyKey | None, *, hold: bool = True, waiting: int = 10
+        self,
+        run_id: str,
+        request: RunRequest,
+        key: IdempotencyKey | None,
+        *,
+        hold: bool = True,
+        begin: bool = False,
+        waiting: int = 10,
     ) -> tuple[Run, bool]:
-        item = _New(run_id, request, key, self.holder if hold else None, waiting)
+        item = _New(run_id, request, key, self.holder if hold else None, begin and hold, waiting)
         run, created = await self._store.join(_CREATE, item)
         if run.held and created:
             self._recent.add(run)
@@ -281,6 +289,7 @@ class _New:
     request: RunRequest
     key: IdempotencyKey | None
     holder: str | None
+    begin: bool
     waiting: int
 
     @property
@@ -297,6 +306,7 @@ class _New:
             request.digest,
             request.conversation,
             None if request.deadline is None else round(request.deadline * 1000),
+            _BEGUN if self.begin else None,
             *((key.protocol, key.operation, key.key) if key is not None else (None, None, None)),
         )
 
@@ -322,7 +332,8 @@ def _create(connection: Connection, items: Sequence[_New]) -> list[tuple[Run, bo
             else:
                 now = moment(row.created_at)
                 held = row.its_turn and holder is not None
-                run = Run(item.run_id, item.request, RunState.QUEUED, 0, now, now, now, int(row.its_turn), held)
+                state = RunState.WORKING if row.begun else RunState.QUEUED
+                run = Run(item.run_id, item.request, state, int(row.begun), now, now, now, int(row.its_turn), held)
                 outcomes[item.run_id] = run, True
     return [outcomes[item.run_id] for item in items]
 
