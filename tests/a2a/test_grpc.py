@@ -172,7 +172,7 @@ async def test_a_question_is_asked_and_answered(team: Served, client: Client) ->
 
 
 async def test_a_subscription_follows_and_a_cancel_ends_it(team: Served, client: Client) -> None:
-    first = [response async for response in _some(client.send_message(ask("wait"), context=team.call()), 3)]
+    first = [response async for response in _some(client.send_message(ask("wait"), context=team.call()), 2)]
     task_id = first[0].task.id
     subscription = client.subscribe(SubscribeToTaskRequest(id=task_id), context=team.call())
     assert (await anext(subscription)).task.status.state == TaskState.TASK_STATE_WORKING
