@@ -117,8 +117,8 @@ def elf() -> Starlette:
     engine = Engine(SPEC, Echo(), MemoryLog(), Endpoint("offline", "none", "http://127.0.0.1:9", ""))
     verifier = Verifier(SECRET, "bench", "dev", SPEC.name)
 
-    def authenticate(request: Request) -> Principal:
-        return verifier.verify(bearer_token(request.headers.get("authorization")))
+    async def authenticate(request: Request) -> Principal:
+        return await verifier.identify(bearer_token(request.headers.get("authorization")))
 
     return Starlette(routes=a2a_routes(engine, partial(agent_card, SPEC, Echo.capabilities), authenticate))
 

@@ -12,14 +12,44 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final
+from urllib.parse import urlsplit
 
 from elf_sdk.errors import BadInput
 
-__all__ = ["Settings", "key_variable", "load_settings"]
+__all__ = ["Settings", "TrustedIssuer", "default_namespace", "is_safe_url", "key_variable", "load_settings"]
 
 _LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 _SWITCH: Final[Mapping[str, bool | None]] = {"": None, "on": True, "off": False}
 _PROVIDERS: Final = ("openai", "anthropic", "openrouter", "ollama", "compatible")
+_ALGORITHMS: Final = ("EdDSA", "ES256", "RS256")
+_LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
+
+
+@dataclass(frozen=True, slots=True)
+class TrustedIssuer:
+    """Somebody else who issues tokens, and where the public keys are.
+
+    Attributes:
+        issuer: exactly as in `iss` of the tokens.
+        algorithm: the only one that the tokens are signed with: EdDSA, ES256 or RS256.
+        jwks_file: path of the JWK Set, or empty; read again when it changes.
+        jwks_url: address of the JWK Set, or empty; without both the issuer's OpenID configuration says it.
+        token_file: path of a bearer token that the address wants, or empty.
+        ca_file: path of the certificates that the address is trusted by; empty: the system's.
+        audience: of a foreign issuer, what it writes for us; else empty.
+        user_claim: of a foreign issuer, the claim with the person's id, dots between names.
+        roles_claim: of a foreign issuer, the claim with the roles.
+    """
+
+    issuer: str
+    algorithm: str
+    jwks_file: str = ""
+    jwks_url: str = ""
+    token_file: str = ""
+    ca_file: str = ""
+    audience: str = ""
+    user_claim: str = ""
+    roles_claim: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,12 +62,28 @@ class Settings:
         store: `ELF_STORE`, a SQLite file, or `:memory:` for the volatile log; default `.elf/elf.db`.
         database_url: `ELF_DATABASE_URL`, else `SUPABASE_DB_URL`: a PostgreSQL that goes before `store`; default none.
         jwt_secret: `JWT_SECRET_KEY`, shared secret of at least 32 bytes for HS256; empty means none.
+        elf_issuer: trusted to say who people and teams are, by public keys: `ELF_JWKS_FILE` or `ELF_JWKS_URL`,
+            `ELF_ISSUER`, default `elf:<organisation>:<environment>`, and `ELF_JWKS_ALGORITHM`, default EdDSA. Default:
+            none.
+        workload_issuer: the Kubernetes cluster, trusted to say which team a service account is: `ELF_WORKLOAD_ISSUER`,
+            `ELF_WORKLOAD_JWKS_FILE` or `ELF_WORKLOAD_JWKS_URL`, default by the issuer's OpenID configuration,
+            `ELF_WORKLOAD_JWKS_TOKEN_FILE`, `ELF_WORKLOAD_JWKS_CA_FILE`, and `ELF_WORKLOAD_JWKS_ALGORITHM`, default
+            RS256. Default: none.
+        oidc_issuer: a foreign issuer, trusted to say who people are: `ELF_OIDC_ISSUER`, `ELF_OIDC_AUDIENCE`,
+            `ELF_OIDC_USER_CLAIM`, `ELF_OIDC_ROLES_CLAIM`, `ELF_OIDC_JWKS_FILE` or `ELF_OIDC_JWKS_URL`, default by the
+            issuer's OpenID configuration, and `ELF_OIDC_JWKS_ALGORITHM`, default RS256. Default: none.
+        namespace: `ELF_NAMESPACE`, the Kubernetes namespace of this environment's teams; default `elf-teams` for prod
+            and `elf-teams-<environment>` for any other.
+        team_tokens: `ELF_TEAM_TOKENS`, a directory with one file for each team that this one calls, named as the team,
+            which holds the token to call it with; read again when it changes. Default: none.
         team_url: `ELF_TEAM_URL`, how teams reach each other, with `{team}` in it.
         public_url: `ELF_PUBLIC_URL`, the address of this team as others see it; default: from the request.
         query_token: `ELF_QUERY_TOKEN`, `on` or `off`, whether the chat takes a token in its address; default: in dev
             only.
         host: `ELF_HOST`, the address to listen on; default 127.0.0.1.
         port: `ELF_PORT`, default 8000.
+        drain: `ELF_DRAIN_SECONDS`, seconds after SIGTERM for runs to end that no other process can go on with; default
+            25, in dev 0.
         model_keys: `<PROVIDER>_API_KEY` by provider.
         offline_url: `ELF_OFFLINE_URL`, a running offline model; default: the server starts its own.
         log_level: `ELF_LOG_LEVEL`, one of debug, info, warning and error; default `info`.
@@ -48,11 +94,17 @@ class Settings:
     store: str = ".elf/elf.db"
     database_url: str = field(default="", repr=False)
     jwt_secret: str = field(default="", repr=False)
+    elf_issuer: TrustedIssuer | None = None
+    workload_issuer: TrustedIssuer | None = None
+    oidc_issuer: TrustedIssuer | None = None
+    namespace: str = ""
+    team_tokens: str = ""
     team_url: str = ""
     public_url: str = ""
     query_token: bool | None = None
     host: str = "127.0.0.1"
     port: int = 8000
+    drain: int | None = None
     model_keys: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}), repr=False)
     offline_url: str = ""
     log_level: str = "info"
@@ -61,6 +113,31 @@ class Settings:
     def takes_query_token(self) -> bool:
         """Whether the chat takes a token in its address, default applied. Addresses end up in logs of proxies."""
         return self.environment == "dev" if self.query_token is None else self.query_token
+
+    @property
+    def drain_seconds(self) -> int:
+        """Seconds for runs to end after SIGTERM, default applied: a developer does not want to wait."""
+        return self.drain if self.drain is not None else 0 if self.environment == "dev" else 25
+
+    @property
+    def namespace_name(self) -> str:
+        """The namespace of this environment's teams, default applied."""
+        return self.namespace or default_namespace(self.environment)
+
+
+def default_namespace(environment: str) -> str:
+    """The Kubernetes namespace of an environment's teams, unless it is told otherwise."""
+    return "elf-teams" if environment == "prod" else f"elf-teams-{environment}"
+
+
+def is_safe_url(url: str) -> bool:
+    """Whether keys can be taken from an address: by https, or from this machine."""
+    try:
+        parts = urlsplit(url)
+        host = parts.hostname
+    except ValueError:
+        return False
+    return bool(host) and (parts.scheme == "https" or (parts.scheme == "http" and host in _LOOPBACK))
 
 
 def key_variable(provider: str) -> str:
@@ -82,27 +159,102 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
     log_level = source.get("ELF_LOG_LEVEL", defaults.log_level).lower()
     if log_level not in _LOG_LEVELS:
         raise BadInput(f"ELF_LOG_LEVEL is {log_level!r}; set it to {', '.join(_LOG_LEVELS)}")
+    drain = source.get("ELF_DRAIN_SECONDS", "")
+    if drain and not (drain.isdecimal() and int(drain) <= 86_400):
+        raise BadInput(f"ELF_DRAIN_SECONDS is {drain!r}; set it to a number of seconds from 0 to 86400")
     query_token = source.get("ELF_QUERY_TOKEN", "").lower()
     if query_token not in _SWITCH:
         raise BadInput(f"ELF_QUERY_TOKEN is {query_token!r}; set it to on or off")
     secret = _secret(source, "JWT_SECRET_KEY")
     if secret and len(secret.encode()) < 32:
         raise BadInput(f"JWT_SECRET_KEY has {len(secret.encode())} bytes; HS256 needs at least 32")
+    environment = source.get("ELF_ENVIRONMENT", defaults.environment)
+    organisation = source.get("ELF_ORGANISATION", defaults.organisation)
+    own = f"elf:{organisation}:{environment}"
+    trusted = {
+        prefix: _trusted(source, prefix, default, algorithm)
+        for prefix, default, algorithm in (
+            ("ELF", own, "EdDSA"),
+            ("ELF_WORKLOAD", "", "RS256"),
+            ("ELF_OIDC", "", "RS256"),
+        )
+    }
+    _no_two_alike(trusted, own if secret else "")
     return Settings(
-        environment=source.get("ELF_ENVIRONMENT", defaults.environment),
-        organisation=source.get("ELF_ORGANISATION", defaults.organisation),
+        environment=environment,
+        organisation=organisation,
         store=source.get("ELF_STORE", defaults.store),
         database_url=_secret(source, "ELF_DATABASE_URL") or _secret(source, "SUPABASE_DB_URL"),
         jwt_secret=secret,
+        elf_issuer=trusted["ELF"],
+        workload_issuer=trusted["ELF_WORKLOAD"],
+        oidc_issuer=trusted["ELF_OIDC"],
+        namespace=source.get("ELF_NAMESPACE", ""),
+        team_tokens=source.get("ELF_TEAM_TOKENS", ""),
         team_url=source.get("ELF_TEAM_URL", ""),
         public_url=source.get("ELF_PUBLIC_URL", "").rstrip("/"),
         query_token=_SWITCH[query_token],
         host=source.get("ELF_HOST", defaults.host),
         port=int(port),
+        drain=int(drain) if drain else None,
         model_keys=MappingProxyType({name: key for name in _PROVIDERS if (key := _secret(source, key_variable(name)))}),
         offline_url=source.get("ELF_OFFLINE_URL", "").rstrip("/"),
         log_level=log_level,
     )
+
+
+def _trusted(source: Mapping[str, str], prefix: str, default_issuer: str, algorithm: str) -> TrustedIssuer | None:
+    """The issuer that the variables of a prefix describe; None where there are none."""
+    jwks = f"{prefix}_JWKS"
+    issuer = source.get(f"{prefix}_ISSUER", "")
+    path, url = source.get(f"{jwks}_FILE", ""), source.get(f"{jwks}_URL", "")
+    if not (issuer or path or url):
+        return None
+    if path and url:
+        raise BadInput(f"{jwks}_FILE and {jwks}_URL are both set; keep one of them")
+    if default_issuer and not (path or url):
+        raise BadInput(f"{prefix}_ISSUER is set without its keys; set {jwks}_FILE or {jwks}_URL too")
+    issuer = issuer or default_issuer
+    if not issuer:
+        raise BadInput(f"{jwks}_FILE or {jwks}_URL is set without {prefix}_ISSUER; set it to the `iss` of the tokens")
+    if url and not is_safe_url(url):
+        raise BadInput(f"{jwks}_URL is {url!r}; set it to an https address, so that nobody on the way can change keys")
+    if not (path or url or is_safe_url(issuer)):
+        raise BadInput(f"{prefix}_ISSUER is {issuer!r}, which is no https address; set {jwks}_FILE or {jwks}_URL too")
+    chosen = source.get(f"{jwks}_ALGORITHM", algorithm)
+    if chosen not in _ALGORITHMS:
+        raise BadInput(f"{jwks}_ALGORITHM is {chosen!r}; set it to one of {', '.join(_ALGORITHMS)}")
+    meaning: dict[str, str] = {}
+    if prefix == "ELF_OIDC":
+        meaning = {
+            name: source.get(f"{prefix}_{name.upper()}", "") for name in ("audience", "user_claim", "roles_claim")
+        }
+        for name, value in meaning.items():
+            if not value:
+                raise BadInput(f"ELF_OIDC_ISSUER is set without {prefix}_{name.upper()}; a foreign issuer needs it")
+    return TrustedIssuer(
+        issuer,
+        chosen,
+        path,
+        url,
+        source.get(f"{jwks}_TOKEN_FILE", "") if prefix == "ELF_WORKLOAD" else "",
+        source.get(f"{jwks}_CA_FILE", "") if prefix == "ELF_WORKLOAD" else "",
+        **meaning,
+    )
+
+
+def _no_two_alike(trusted: Mapping[str, TrustedIssuer | None], own: str) -> None:
+    """Refuse two anchors with one name: a token could then choose between two algorithms."""
+    names = {own: "JWT_SECRET_KEY"} if own else {}
+    for prefix, issuer in trusted.items():
+        if issuer is None:
+            continue
+        if issuer.issuer in names:
+            raise BadInput(
+                f"{names[issuer.issuer]} and {prefix}_ISSUER both speak for {issuer.issuer!r}; remove one of them, or "
+                "give them different names"
+            )
+        names[issuer.issuer] = f"{prefix}_ISSUER"
 
 
 def _secret(source: Mapping[str, str], name: str) -> str:

@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 from elf_sdk.errors import BadInput
-from elf_sdk.settings import Settings, load_settings
+from elf_sdk.settings import Settings, TrustedIssuer, load_settings
+
+OIDC = {"ELF_OIDC_AUDIENCE": "app", "ELF_OIDC_USER_CLAIM": "sub", "ELF_OIDC_ROLES_CLAIM": "roles"}
 
 
 def test_an_empty_environment_gives_the_defaults() -> None:
@@ -37,6 +39,23 @@ def test_a_secret_in_a_file_goes_before_the_variable_and_is_not_shown(tmp_path: 
         ({"ELF_LOG_LEVEL": "loud"}, "ELF_LOG_LEVEL is 'loud'; set it to debug, info, warning, error"),
         ({"ELF_QUERY_TOKEN": "yes"}, "ELF_QUERY_TOKEN is 'yes'; set it to on or off"),
         ({"JWT_SECRET_KEY": "short"}, "JWT_SECRET_KEY has 5 bytes; HS256 needs at least 32"),
+        ({"ELF_ISSUER": "x"}, "ELF_ISSUER is set without its keys; set ELF_JWKS_FILE or ELF_JWKS_URL too"),
+        ({"ELF_JWKS_FILE": "a", "ELF_JWKS_URL": "b"}, "ELF_JWKS_FILE and ELF_JWKS_URL are both set; keep one of them"),
+        ({"ELF_JWKS_URL": "http://issuer.example/jwks"}, "ELF_JWKS_URL is 'http://issuer.example/jwks'; set it to an"),
+        ({"ELF_JWKS_URL": "file:///etc/passwd"}, "ELF_JWKS_URL is 'file:///etc/passwd'; set it to an https address"),
+        ({"ELF_JWKS_URL": "https://[x/jwks"}, "ELF_JWKS_URL is 'https://[x/jwks'; set it to an https address"),
+        ({"ELF_JWKS_FILE": "a", "ELF_JWKS_ALGORITHM": "HS256"}, "ELF_JWKS_ALGORITHM is 'HS256'; set it to one of Ed"),
+        ({"ELF_JWKS_FILE": "a", "JWT_SECRET_KEY": "k" * 32}, "JWT_SECRET_KEY and ELF_ISSUER both speak for 'elf:elf:"),
+        ({"ELF_WORKLOAD_JWKS_FILE": "a"}, "ELF_WORKLOAD_JWKS_FILE or ELF_WORKLOAD_JWKS_URL is set without ELF_WORK"),
+        ({"ELF_WORKLOAD_ISSUER": "cluster"}, "ELF_WORKLOAD_ISSUER is 'cluster', which is no https address; set ELF_"),
+        (
+            {"ELF_WORKLOAD_ISSUER": "https://a", "ELF_OIDC_ISSUER": "https://a", **OIDC},
+            "ELF_WORKLOAD_ISSUER and ELF_OIDC_ISSUER both speak for 'https://a'; remove one of them, or give them",
+        ),
+        *(
+            ({"ELF_OIDC_ISSUER": "https://a", **OIDC, name: ""}, f"ELF_OIDC_ISSUER is set without {name}; a foreign")
+            for name in OIDC
+        ),
         ({"OPENAI_API_KEY_FILE": "/nowhere/key"}, "OPENAI_API_KEY_FILE names '/nowhere/key', which cannot be read"),
     ],
 )
@@ -52,3 +71,42 @@ def test_what_cannot_be_used_is_named(variables: dict[str, str], message: str) -
 )
 def test_tokens_in_addresses_are_for_dev_unless_switched(environment: str, switch: str, taken: bool) -> None:
     assert load_settings({"ELF_ENVIRONMENT": environment, "ELF_QUERY_TOKEN": switch}).takes_query_token is taken
+
+
+def test_who_is_trusted_is_read_with_its_defaults() -> None:
+    settings = load_settings(
+        {
+            "ELF_ORGANISATION": "acme",
+            "ELF_ENVIRONMENT": "staging",
+            "ELF_JWKS_FILE": "/keys/elf.json",
+            "ELF_WORKLOAD_ISSUER": "https://kubernetes.default.svc",
+            "ELF_WORKLOAD_JWKS_URL": "https://kubernetes.default.svc/openid/v1/jwks",
+            "ELF_WORKLOAD_JWKS_TOKEN_FILE": "/tokens/api",
+            "ELF_WORKLOAD_JWKS_CA_FILE": "/tokens/ca.crt",
+            "ELF_OIDC_ISSUER": "https://login.example",
+            **OIDC,
+        }
+    )
+    assert settings.elf_issuer == TrustedIssuer("elf:acme:staging", "EdDSA", "/keys/elf.json")
+    assert settings.workload_issuer == TrustedIssuer(
+        "https://kubernetes.default.svc",
+        "RS256",
+        jwks_url="https://kubernetes.default.svc/openid/v1/jwks",
+        token_file="/tokens/api",
+        ca_file="/tokens/ca.crt",
+    )
+    assert settings.oidc_issuer == TrustedIssuer(
+        "https://login.example", "RS256", audience="app", user_claim="sub", roles_claim="roles"
+    )
+
+
+@pytest.mark.parametrize(
+    ("variables", "namespace"),
+    [
+        ({}, "elf-teams-dev"),
+        ({"ELF_ENVIRONMENT": "prod"}, "elf-teams"),
+        ({"ELF_ENVIRONMENT": "prod", "ELF_NAMESPACE": "agents"}, "agents"),
+    ],
+)
+def test_the_namespace_follows_the_environment(variables: dict[str, str], namespace: str) -> None:
+    assert load_settings(variables).namespace_name == namespace

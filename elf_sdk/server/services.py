@@ -19,6 +19,8 @@ from elf_sdk.runs.durable import DurableLog
 from elf_sdk.runs.log import RunLog
 from elf_sdk.runs.memory import MemoryLog
 from elf_sdk.server.auth import Issuer
+from elf_sdk.server.auth.team_tokens import TeamTokens
+from elf_sdk.server.auth.trust import Trust
 from elf_sdk.server.local import dev_secret
 from elf_sdk.settings import Settings
 from elf_sdk.store import store_at
@@ -66,6 +68,7 @@ class Services:
     Attributes:
         settings: what the environment said.
         secret: signs and verifies tokens; empty where there is none.
+        trust: who else is trusted to say who calls.
         log: where runs are kept.
         delegations: where delegations are kept.
         connections: to other teams.
@@ -75,6 +78,7 @@ class Services:
 
     settings: Settings
     secret: str = field(repr=False)
+    trust: Trust
     log: RunLog
     delegations: Delegations
     connections: Connections
@@ -128,9 +132,9 @@ class Services:
         template = self.settings.team_url
         if "{team}" not in template:
             raise BadInput(f"{caller} cannot reach {team}: set ELF_TEAM_URL to an address with {{team}} in it")
-        issuer = self.issuer
+        tokens = TeamTokens(self.settings.team_tokens, self.issuer if self.secret else None)
         url = template.replace("{team}", team)
-        return TeamClient(url, lambda: issuer.team_token(caller, team), self.connections.client(), team=team)
+        return TeamClient(url, lambda: tokens.token(caller, team), self.connections.client(), team=team)
 
 
 @asynccontextmanager
@@ -146,7 +150,8 @@ async def open_services(settings: Settings, org: Org | None = None) -> AsyncGene
         if volatile:
             store_path = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="elf-"))) / "elf.db"
         secret = settings.jwt_secret
-        if not secret and settings.environment == "dev":
+        # Where an issuer is set up, nobody else signs in its name.
+        if not secret and settings.environment == "dev" and settings.elf_issuer is None:
             secret = dev_secret(settings.store)
         store = store_at(store_path, settings.database_url)
         await store.open()
@@ -158,11 +163,14 @@ async def open_services(settings: Settings, org: Org | None = None) -> AsyncGene
             stack.push_async_callback(durable.close)
         connections = Connections()
         stack.push_async_callback(connections.aclose)
+        trust = Trust(settings)
+        await stack.enter_async_context(trust.reading())
         offline = OfflineModel()
         stack.callback(offline.stop)
         yield Services(
             settings=settings,
             secret=secret,
+            trust=trust,
             log=run_log,
             delegations=Delegations(store),
             connections=connections,

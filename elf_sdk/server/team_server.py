@@ -28,7 +28,7 @@ from elf_sdk.errors import BadInput, ElfError, Unauthenticated
 from elf_sdk.runs.adapter import Adapter, RunContext
 from elf_sdk.runs.engine import Engine
 from elf_sdk.runs.events import Event
-from elf_sdk.server.a2a.card import agent_card, interfaces
+from elf_sdk.server.a2a.card import agent_card, extended_card, interfaces
 from elf_sdk.server.a2a.routes import a2a_routes
 from elf_sdk.server.address import base_url, is_local
 from elf_sdk.server.auth import Principal, Verifier, bearer_token
@@ -98,6 +98,7 @@ class TeamServer:
             _leave(error)
         self.spec = self._declared = spec
         self._running: _Running | None = None
+        self._draining = False
         self._app = Starlette(
             routes=self._fixed_routes(),
             lifespan=self._lifespan,
@@ -157,9 +158,18 @@ class TeamServer:
             sock = bind(host or settings.host, settings.port if port is None else port)
             address = "http://{}:{}".format(*sock.getsockname()[:2])
             print(f"{self.spec.title} on {address} — card: {address}/.well-known/agent-card.json", flush=True)  # noqa: T201 - a person started this
-            serve(self._app, sock, log_level=settings.log_level)
+            serve(self._app, sock, log_level=settings.log_level, drain=self._drain)
         except ElfError as error:
             _leave(error)
+
+    async def _drain(self) -> None:
+        """Get ready to stop: not ready any more, runs are handed over, and the rest gets `ELF_DRAIN_SECONDS` to end.
+
+        The team goes on to answer meanwhile.
+        """
+        if self._running is not None:
+            self._draining = True
+            await self._running.engine.drain(self._running.services.settings.drain_seconds)
 
     @asynccontextmanager
     async def running(self, services: Services) -> AsyncGenerator[None, None]:
@@ -172,6 +182,7 @@ class TeamServer:
         self.spec = self._declared.for_environment(settings.environment)
         protect_logs()
         self._running = running = self._assembled(services)
+        self._draining = False
         started = False
         try:
             async with AsyncExitStack() as stack:
@@ -209,7 +220,9 @@ class TeamServer:
             client_for=lambda team: services.client_for(spec.name, team),
             publish=self._publish,
         )
-        verifier = Verifier(services.secret, settings.organisation, settings.environment, spec.name)
+        verifier = Verifier(
+            services.secret, settings.organisation, settings.environment, spec.name, services.trust.anchors
+        )
         chat = None
         if spec.chat.enabled and self._chat_possible():
             chat = ChatEndpoint(
@@ -255,6 +268,9 @@ class TeamServer:
             running.engine,
             lambda base_url: agent_card(self.spec, self._adapter.capabilities, base_url),
             self._authenticate,
+            extended_card=lambda base_url: extended_card(
+                agent_card(self.spec, self._adapter.capabilities, base_url), self.spec, self._adapter.capabilities
+            ),
             callers=running.services.callers_of(self.spec),
             public_url=running.services.settings.public_url,
         )
@@ -291,7 +307,10 @@ class TeamServer:
             await self._running.engine.status()
         except ElfError as error:
             return Health("failing", {**detail, "store": str(error)})
-        return Health("ok", detail).merged(await self.health())
+        problem = self._running.services.trust.problem
+        if problem:
+            detail["issuers"] = problem
+        return Health("degraded" if problem else "ok", detail).merged(await self.health())
 
     async def _health(self, request: Request) -> Response:
         health = await self._checked()
@@ -300,7 +319,7 @@ class TeamServer:
             health,
             now=datetime.now(UTC),
             chat_enabled=self._chats,
-            full=self._may_see(request),
+            full=await self._may_see(request),
         )
         return JSONResponse(body, status_code=503 if health.status == "failing" else 200)
 
@@ -308,6 +327,8 @@ class TeamServer:
         return JSONResponse({"status": "ok"})
 
     async def _readyz(self, request: Request) -> Response:
+        if self._draining:
+            return JSONResponse({"status": "stopping"}, status_code=503)
         health = await self._checked()
         ready = health.status != "failing"
         return JSONResponse({"status": "ok" if ready else "failing"}, status_code=200 if ready else 503)
@@ -317,14 +338,14 @@ class TeamServer:
         return JSONResponse({"status": "ok" if started else "starting"}, status_code=200 if started else 503)
 
     async def _show_capabilities(self, request: Request) -> Response:
-        self._require(request)
+        await self._require(request)
         described = self.capabilities()
         # The hook knows nothing of the request, by which alone the addresses are known.
         complete = replace(described, interfaces=self._capabilities(self._base_url(request)).interfaces)
         return JSONResponse(complete.as_json())
 
     async def _status(self, request: Request) -> Response:
-        self._require(request)
+        await self._require(request)
         if self._running is None:
             return JSONResponse({"status": "starting"}, status_code=503)
         status = await self._running.engine.status()
@@ -341,22 +362,22 @@ class TeamServer:
     def _base_url(self, request: Request) -> str:
         return base_url(request, self._running.services.settings.public_url if self._running is not None else "")
 
-    def _may_see(self, request: Request) -> bool:
+    async def _may_see(self, request: Request) -> bool:
         try:
-            self._require(request)
+            await self._require(request)
         except ElfError:
             return False
         return True
 
-    def _require(self, request: Request) -> None:
+    async def _require(self, request: Request) -> None:
         """Let in who is on this machine, and who has a token for this team."""
         if not is_local(request):
-            self._authenticate(request)
+            await self._authenticate(request)
 
-    def _authenticate(self, request: Request) -> Principal:
+    async def _authenticate(self, request: Request) -> Principal:
         if self._running is None:
             raise Unauthenticated("the team has not started yet")
-        return self._running.verifier.verify(bearer_token(request.headers.get("authorization")))
+        return await self._running.verifier.identify(bearer_token(request.headers.get("authorization")))
 
 
 def _leave(error: ElfError) -> NoReturn:

@@ -7,6 +7,7 @@ from typing import Annotated, Final, Literal
 
 from pydantic import Field
 
+from elf_sdk.settings import default_namespace
 from elf_sdk.team.base import FORMAT, FORMAT_TYPE, FileModel, Frozen, Location
 from elf_sdk.team.kinds import (
     Cidr,
@@ -53,7 +54,7 @@ class Environment(Frozen):
     @property
     def namespace_name(self) -> str:
         """The namespace, default applied."""
-        return self.namespace or ("elf-teams" if self.name == "prod" else f"elf-teams-{self.name}")
+        return self.namespace or default_namespace(self.name)
 
 
 class Cluster(Frozen):

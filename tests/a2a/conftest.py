@@ -33,7 +33,7 @@ from elf_sdk.runs.events import (
     Usage,
 )
 from elf_sdk.runs.memory import MemoryLog
-from elf_sdk.server.a2a.card import agent_card
+from elf_sdk.server.a2a.card import agent_card, extended_card
 from elf_sdk.server.a2a.routes import a2a_routes
 from elf_sdk.server.auth import Issuer, Principal, Verifier, bearer_token
 from elf_sdk.team.spec import TeamSpec
@@ -174,14 +174,17 @@ async def serve() -> AsyncIterator[Serve]:
             engine = Engine(team, adapter, MemoryLog(), Endpoint("offline", "none", "http://127.0.0.1:9", ""))
             verifier = Verifier(SECRET, ORGANISATION, ENVIRONMENT, team.name)
 
-            def authenticate(request: Request) -> Principal:
-                return verifier.verify(bearer_token(request.headers.get("authorization")))
+            async def authenticate(request: Request) -> Principal:
+                return await verifier.identify(bearer_token(request.headers.get("authorization")))
 
             routes: list[BaseRoute] = [
                 *a2a_routes(
                     engine,
                     partial(agent_card, team, adapter.capabilities),
                     authenticate,
+                    extended_card=lambda url: extended_card(
+                        agent_card(team, adapter.capabilities, url), team, adapter.capabilities
+                    ),
                     callers=frozenset({"executive"}),
                     public_url=public_url,
                 )

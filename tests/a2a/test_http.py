@@ -39,6 +39,7 @@ async def test_the_card_is_public_and_says_what_is_true(team: Served) -> None:
     assert {item["url"] for item in card["supportedInterfaces"]} == {f"{team.url}/a2a/v1"}
     assert card["capabilities"]["streaming"] is True
     assert card["capabilities"]["pushNotifications"] is False
+    assert card["capabilities"]["extendedAgentCard"] is True
     assert card["capabilities"]["extensions"][0]["uri"] == "urn:elf:a2a:idempotent-message-id:v1"
     assert card["securitySchemes"]["bearer"]["httpAuthSecurityScheme"] == {"scheme": "Bearer", "bearerFormat": "JWT"}
     assert [skill["description"] for skill in card["skills"]] == ["Paints what it is told to."]
@@ -126,7 +127,13 @@ async def test_who_is_not_let_in(team: Served, case: str) -> None:
         assert response.status_code in ((401, 403) if case == "another environment" else (status,))
         assert response.json()["error"] == {401: "Unauthenticated", 403: "Forbidden"}[response.status_code]
         assert response.json()["message"]
-        assert ("www-authenticate" in response.headers) == (response.status_code == 401)
+        challenge = response.headers["www-authenticate"]
+        code = {401: "invalid_token", 403: "insufficient_scope"}[response.status_code]
+        if credential is None:
+            assert challenge == 'Bearer realm="elf"'
+        else:
+            assert challenge.startswith(f'Bearer realm="elf", error="{code}", error_description="')
+        assert not credential or not credential.partition(" ")[2] or credential.partition(" ")[2] not in challenge
         assert (
             credential is None or credential.partition(" ")[2] not in response.text or not credential.partition(" ")[2]
         )
@@ -190,7 +197,6 @@ BAD_RPC = {
         -32003,
     ),
     "push config": (rpc(method="ListTaskPushNotificationConfigs", params={"taskId": "x"}), -32003),
-    "extended card": (rpc(method="GetExtendedAgentCard", params={}), -32007),
     "absent task": (rpc(method="GetTask", params={"id": "x"}), -32001),
     "no task id": (rpc(method="GetTask", params={}), -32602),
     "negative history": (rpc(method="GetTask", params={"id": "x", "historyLength": -1}), -32001),
@@ -369,7 +375,6 @@ BAD_REST = {
     "page is no number": ("GET", "/tasks?pageSize=%F0%9F%92%A9", b"", 400),
     "time is no time": ("GET", "/tasks?statusTimestampAfter=yesterday", b"", 400),
     "push": ("GET", "/tasks/x/pushNotificationConfigs", b"", 400),
-    "extended card": ("GET", "/extendedAgentCard", b"", 400),
     "unknown path": ("GET", "/nothing", b"", 404),
     "wrong method": ("DELETE", "/tasks/x", b"", 405),
 }

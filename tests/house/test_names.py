@@ -112,3 +112,7 @@ def _imports(path: Path) -> list[tuple[str, str]]:
 
 def test_a_server_starts_without_sqlalchemy() -> None:
     assert not _loaded("import elf_sdk.server.team_server") & {"alembic", "sqlalchemy"}
+
+
+def test_a_server_starts_without_what_public_keys_need() -> None:
+    assert not _loaded("import elf_sdk.server.auth.trust") & {"cryptography", "httpx", "jwt"}

@@ -295,7 +295,7 @@ async def test_every_frame_is_as_the_published_schema_says(settings: Settings) -
     ("query", "code", "reason"),
     [
         ("?nothing=1", 4401, "a token is needed; send it as `Authorization: Bearer <token>`"),
-        ("?token=nonsense", 4401, "the token cannot be read"),
+        ("?token=nonsense", 4401, "the token cannot be read: it has not three parts"),
         ("?token={worker}", 4403, "the token is not for the team 'boss' in this environment"),
         ("?token={guest}", 4403, "chatting with boss needs the role admin or user"),
         ("?token={team}", 4403, "chat is for people; a team calls by A2A"),

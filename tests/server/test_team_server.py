@@ -76,7 +76,7 @@ async def test_capabilities_show_the_chat_and_need_a_token_from_afar(settings: S
     }
     for answer in (refused, status):
         assert answer.status_code == 401
-        assert answer.headers["WWW-Authenticate"] == "Bearer"
+        assert answer.headers["WWW-Authenticate"] == 'Bearer realm="elf"'
         assert answer.json()["message"] == "a token is needed; send it as `Authorization: Bearer <token>`"
 
 

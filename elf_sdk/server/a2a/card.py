@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any, Final
 
 from elf_sdk.runs.adapter import AdapterCapabilities
+from elf_sdk.team.kinds import duration_seconds
 from elf_sdk.team.spec import TeamSpec
 from elf_sdk.team.work import Skill
 
-__all__ = ["A2A_PATH", "CARD_PATH", "IDEMPOTENT_MESSAGE_ID", "agent_card", "interfaces"]
+__all__ = ["A2A_PATH", "CARD_PATH", "IDEMPOTENT_MESSAGE_ID", "TEAM", "agent_card", "extended_card", "interfaces"]
 
 A2A_PATH: Final = "/a2a/v1"
 """Where both bindings live, below the team's base URL: JSON-RPC at the path itself, HTTP+JSON below it."""
@@ -18,6 +19,9 @@ CARD_PATH: Final = "/.well-known/agent-card.json"
 
 IDEMPOTENT_MESSAGE_ID: Final = "urn:elf:a2a:idempotent-message-id:v1"
 """Extension: sending a message again with the same messageId and content gives the same task, and starts nothing."""
+
+TEAM: Final = "urn:elf:a2a:team:v1"
+"""Extension of the extended card: who is in the team, and what its limits are."""
 
 _SCHEME: Final = "bearer"
 _MODES: Final = ("text/plain", "application/json")
@@ -40,7 +44,7 @@ def agent_card(spec: TeamSpec, capabilities: AdapterCapabilities, base_url: str)
         "capabilities": {
             "streaming": capabilities.stream,
             "pushNotifications": False,
-            "extendedAgentCard": False,
+            "extendedAgentCard": True,
             "extensions": [
                 {
                     "uri": IDEMPOTENT_MESSAGE_ID,
@@ -65,9 +69,54 @@ def agent_card(spec: TeamSpec, capabilities: AdapterCapabilities, base_url: str)
         # 0.3
         "protocolVersion": "0.3",
         "preferredTransport": "JSONRPC",
+        "supportsAuthenticatedExtendedCard": True,
         "url": url,
         "security": [{_SCHEME: []}],
     }
+
+
+def extended_card(card: dict[str, Any], spec: TeamSpec, capabilities: AdapterCapabilities) -> dict[str, Any]:
+    """The card for those who may call (A2A 1.0, section 3.1.11): `card`, the public one, with the extension `TEAM`.
+
+    Its params hold no secret, but what is nobody's business who does not work with the team: `name`, `framework`,
+    `department` and `placement`; `members` with role, title, isManager, responsibilities and skills; `limits` with
+    deadlineSeconds of a task, concurrentTasks and queuedTasks of a replica, and delegationDepth; and
+    `adapter`, what cancelling, asking and taking over really do.
+    """
+    team = {
+        "uri": TEAM,
+        "description": "Who is in the team, and what its limits are.",
+        "required": False,
+        "params": {
+            "name": spec.name,
+            "framework": spec.framework,
+            "department": spec.department,
+            "placement": spec.placement,
+            "members": [
+                {
+                    "role": member.role,
+                    "title": member.title or "",
+                    "isManager": member.is_manager,
+                    "responsibilities": list(member.responsibilities),
+                    "skills": list(member.skills),
+                }
+                for member in spec.members
+            ],
+            "limits": {
+                "deadlineSeconds": duration_seconds(spec.runs.deadline),
+                "concurrentTasks": spec.runs.concurrency,
+                "queuedTasks": spec.runs.queue,
+                "delegationDepth": spec.delegation.max_depth,
+            },
+            "adapter": {
+                "human": capabilities.human,
+                "cancel": capabilities.cancel,
+                "recover": capabilities.recover,
+            },
+        },
+    }
+    about = card["capabilities"]
+    return {**card, "capabilities": {**about, "extensions": [*about["extensions"], team]}}
 
 
 def interfaces(card: dict[str, Any]) -> tuple[dict[str, str], ...]:

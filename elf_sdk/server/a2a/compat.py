@@ -14,7 +14,7 @@ from typing import Any, Final
 from starlette.requests import Request
 from starlette.responses import Response
 
-from elf_sdk.server.a2a.handler import Handler
+from elf_sdk.server.a2a.handler import Handler, Json
 from elf_sdk.server.auth import Principal
 
 __all__ = ["Compatible"]
@@ -30,10 +30,16 @@ Endpoint = Callable[[Request, Principal, bytes, Any], Awaitable[Response]]
 
 
 class Compatible:
-    """Answers JSON-RPC requests that name no later version than 0.3."""
+    """Answers JSON-RPC requests that name no later version than 0.3.
 
-    def __init__(self, handler: Handler) -> None:
+    Args:
+        handler: the operations.
+        extended_card: the extended card for a request.
+    """
+
+    def __init__(self, handler: Handler, extended_card: Callable[[Request], Json]) -> None:
         self._handler = handler
+        self._extended_card = extended_card
         self._loading: asyncio.Task[Endpoint] | None = None
 
     async def __call__(self, request: Request, principal: Principal, body: bytes, parsed: Any) -> Response:
@@ -47,7 +53,7 @@ class Compatible:
         _load_without_stores()
         from elf_sdk.server.a2a.sdk import compatible_endpoint
 
-        return compatible_endpoint(self._handler)
+        return compatible_endpoint(self._handler, self._extended_card)
 
 
 def _load_without_stores() -> None:

@@ -15,17 +15,22 @@ import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
+from typing_extensions import override
 
-from elf_sdk.errors import Denied, Forbidden
+from elf_sdk.errors import Denied, Forbidden, Retryable
 from elf_sdk.runs.adapter import Owner
 from elf_sdk.server.a2a.errors import Fault, FaultKind, fault_of
-from elf_sdk.server.a2a.handler import Handler, Json, no_extended_card, no_push
+from elf_sdk.server.a2a.handler import Handler, Json, no_push
 from elf_sdk.server.a2a.sse import event_stream
 from elf_sdk.server.a2a.values import ListTasks, SendMessage, TaskQuery, from_query
 from elf_sdk.server.auth import Principal
 from elf_sdk.server.errors import error_response
 
-__all__ = ["REST", "Guard", "RestEndpoint", "RpcEndpoint", "operations"]
+__all__ = ["EXTENDED_CARD", "REST", "ExtendedCardEndpoint", "Guard", "RestEndpoint", "RpcEndpoint", "operations"]
+
+EXTENDED_CARD: Final = "GetExtendedAgentCard"
+"""The method that needs no operation: its answer depends on the address that was called, and on nothing else."""
+
 
 _JSON: Final = "application/json"
 _A2A_JSON: Final = "application/a2a+json"
@@ -44,18 +49,24 @@ class Guard:
         max_body: bytes in a request's body.
     """
 
-    def __init__(self, authenticate: Callable[[Request], Principal], callers: frozenset[str], max_body: int) -> None:
+    def __init__(
+        self, authenticate: Callable[[Request], Awaitable[Principal]], callers: frozenset[str], max_body: int
+    ) -> None:
         self._authenticate = authenticate
         self._callers = callers
         self._max_body = max_body
 
-    def admit(self, request: Request) -> Principal:
+    async def admit(self, request: Request) -> Principal:
         """Who calls.
 
         Raises:
             Denied: it may not.
+            _RefusedError: whether it may cannot be told now.
         """
-        principal = self._authenticate(request)
+        try:
+            principal = await self._authenticate(request)
+        except Retryable as error:
+            raise _RefusedError(503, Fault(FaultKind.INTERNAL, str(error), metadata={"retryable": "true"})) from error
         if principal.kind == "team" and principal.name not in self._callers:
             raise Forbidden(f"the team {principal.name!r} may not call this one; name each other in both team.yaml")
         return principal
@@ -117,9 +128,6 @@ def operations(handler: Handler) -> dict[str, Operation]:
     def push(params: Json, owner: Owner) -> NoReturn:
         no_push()
 
-    def card(params: Json, owner: Owner) -> NoReturn:
-        no_extended_card()
-
     return {
         "SendMessage": send,
         "SendStreamingMessage": lambda params, owner: handler.stream(SendMessage.parse(params), owner),
@@ -131,7 +139,6 @@ def operations(handler: Handler) -> dict[str, Operation]:
         "GetTaskPushNotificationConfig": push,
         "ListTaskPushNotificationConfigs": push,
         "DeleteTaskPushNotificationConfig": push,
-        "GetExtendedAgentCard": card,
     }
 
 
@@ -147,7 +154,6 @@ REST: Final = (
     ("POST", "/tasks/{id}/pushNotificationConfigs", "CreateTaskPushNotificationConfig"),
     ("GET", "/tasks/{id}/pushNotificationConfigs", "ListTaskPushNotificationConfigs"),
     ("GET", "/tasks", "ListTasks"),
-    ("GET", "/extendedAgentCard", "GetExtendedAgentCard"),
 )
 """HTTP method, path below the binding's own, and operation, of HTTP+JSON."""
 
@@ -159,6 +165,7 @@ class RpcEndpoint:
         guard: before everything.
         known: the operations.
         compatible: answers those who speak 0.3; gets a request with its caller, its body and its JSON.
+        extended_card: the extended card for a request.
     """
 
     def __init__(
@@ -166,34 +173,39 @@ class RpcEndpoint:
         guard: Guard,
         known: Mapping[str, Operation],
         compatible: Callable[[Request, Principal, bytes, Any], Awaitable[Response]],
+        extended_card: Callable[[Request], Json],
     ) -> None:
         self._guard = guard
         self._known = known
         self._compatible = compatible
+        self._extended_card = extended_card
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         request = Request(scope, receive)
         try:
-            principal = self._guard.admit(request)
+            principal = await self._guard.admit(request)
             body, envelope = await self._guard.read(request)
             version = request.headers.get(_VERSION_HEADER, "")
             if version in _OLD:
                 response = await self._compatible(request, principal, body, envelope)
             else:
-                response = await self._answer(envelope, version, principal.owner)
+                response = await self._answer(envelope, version, principal.owner, request)
         except Denied as error:
             response = await error_response(request, error)
         except _RefusedError as refused:
             response = _json(_rpc_fault(None, refused.fault), status=refused.status)
         await response(scope, receive, send)
 
-    async def _answer(self, envelope: Any, version: str, owner: Owner) -> Response:
+    async def _answer(self, envelope: Any, version: str, owner: Owner, request: Request) -> Response:
         request_id: str | int | None = None
         try:
             request_id = _request_id(envelope)
             method, params = _call(envelope)
             operation = self._known.get(method)
+            if method == EXTENDED_CARD:
+                _check_version(version)
+                return _json({"jsonrpc": "2.0", "id": request_id, "result": self._extended_card(request)})
             if operation is None:
                 raise Fault(FaultKind.METHOD_NOT_FOUND, "Method not found")
             _check_version(version)
@@ -225,7 +237,7 @@ class RestEndpoint:
         """Answer one request."""
         request = Request(scope, receive)
         try:
-            principal = self._guard.admit(request)
+            principal = await self._guard.admit(request)
             response = await self._answer(request, principal.owner)
         except Denied as error:
             response = await error_response(request, error)
@@ -249,6 +261,24 @@ class RestEndpoint:
         if isinstance(answer, AsyncGenerator):
             return await event_stream(answer, lambda event: event, lambda error: fault_of(error).rest())
         return _json(await answer, media_type=_A2A_JSON)
+
+
+class ExtendedCardEndpoint(RestEndpoint):
+    """`GET /extendedAgentCard` (A2A 1.0, section 11).
+
+    Args:
+        guard: before everything.
+        extended_card: the extended card for a request.
+    """
+
+    def __init__(self, guard: Guard, extended_card: Callable[[Request], Json]) -> None:
+        self._guard = guard
+        self._extended_card = extended_card
+
+    @override
+    async def _answer(self, request: Request, owner: Owner) -> Response:
+        _check_version(request.headers.get(_VERSION_HEADER, ""))
+        return _json(self._extended_card(request), media_type=_A2A_JSON)
 
 
 def _json(content: Json, *, status: int = 200, media_type: str = _JSON) -> Response:

@@ -19,7 +19,7 @@ from elf_sdk.server.a2a.codec import RUN_STATES, TASK_STATES, TaskView, message_
 from elf_sdk.server.a2a.errors import Fault, FaultKind
 from elf_sdk.server.a2a.values import ListTasks, Message, SendMessage, TaskQuery
 
-__all__ = ["Handler", "no_extended_card", "no_push"]
+__all__ = ["Handler", "no_push"]
 
 Json = dict[str, Any]
 
@@ -182,15 +182,6 @@ def no_push() -> NoReturn:
     raise Fault(
         FaultKind.PUSH_NOT_SUPPORTED, "this team sends no push notifications, as its card says; subscribe instead"
     )
-
-
-def no_extended_card() -> NoReturn:
-    """The public card is the only one.
-
-    Raises:
-        Fault: always.
-    """
-    raise Fault(FaultKind.NO_EXTENDED_CARD, "this team has no extended card; the public one says it all")
 
 
 def _history_length(length: int | None) -> int | None:

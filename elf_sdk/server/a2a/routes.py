@@ -15,7 +15,14 @@ from starlette.routing import Route
 from elf_sdk.runs.engine import Engine
 from elf_sdk.server.a2a.card import A2A_PATH, CARD_PATH
 from elf_sdk.server.a2a.compat import Compatible
-from elf_sdk.server.a2a.dispatch import REST, Guard, RestEndpoint, RpcEndpoint, operations
+from elf_sdk.server.a2a.dispatch import (
+    REST,
+    ExtendedCardEndpoint,
+    Guard,
+    RestEndpoint,
+    RpcEndpoint,
+    operations,
+)
 from elf_sdk.server.a2a.handler import Handler
 from elf_sdk.server.address import base_url
 from elf_sdk.server.auth import Principal
@@ -33,8 +40,9 @@ Endpoint = Callable[[Request], Awaitable[Response]]
 def a2a_routes(
     engine: Engine,
     card_factory: Callable[[str], dict[str, Any]],
-    authenticate: Callable[[Request], Principal],
+    authenticate: Callable[[Request], Awaitable[Principal]],
     *,
+    extended_card: Callable[[str], dict[str, Any]] | None = None,
     callers: frozenset[str] = frozenset(),
     public_url: str = "",
     max_body: int = MAX_BODY,
@@ -45,6 +53,7 @@ def a2a_routes(
         engine: runs the team's work.
         card_factory: the card for a base URL.
         authenticate: the caller of a request; raises `Unauthenticated` or `Forbidden`.
+        extended_card: the extended card for a base URL; by default the public one.
         callers: names of the teams that may call; people are let in whatever it holds.
         public_url: the team's address as others see it; empty: as the request says.
         max_body: bytes in a request's body; more is answered with 413.
@@ -52,13 +61,18 @@ def a2a_routes(
     guard = Guard(authenticate, callers, max_body)
     handler = Handler(engine)
     known = operations(handler)
+
+    def extended(request: Request) -> dict[str, Any]:
+        return (extended_card or card_factory)(base_url(request, public_url))
+
     return [
-        Route(A2A_PATH, RpcEndpoint(guard, known, Compatible(handler)), methods=["POST"]),
+        Route(A2A_PATH, RpcEndpoint(guard, known, Compatible(handler, extended), extended), methods=["POST"]),
         Route(CARD_PATH, _card_endpoint(card_factory, public_url), methods=["GET"]),
         *(
             Route(A2A_PATH + path, RestEndpoint(guard, known[operation]), methods=[method])
             for method, path, operation in REST
         ),
+        Route(f"{A2A_PATH}/extendedAgentCard", ExtendedCardEndpoint(guard, extended), methods=["GET"]),
     ]
 
 

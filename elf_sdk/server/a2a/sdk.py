@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from contextlib import aclosing, contextmanager
+from functools import partial
 from typing import Any, Final, NoReturn
 
 from a2a.server.context import ServerCallContext
@@ -40,7 +41,7 @@ from typing_extensions import override
 from elf_sdk.runs.adapter import Owner
 from elf_sdk.server.a2a.card import A2A_PATH
 from elf_sdk.server.a2a.errors import fault_of
-from elf_sdk.server.a2a.handler import Handler, no_extended_card, no_push
+from elf_sdk.server.a2a.handler import Handler, Json, no_push
 from elf_sdk.server.a2a.values import ListTasks, SendMessage, TaskQuery
 from elf_sdk.server.auth import Principal
 
@@ -48,6 +49,8 @@ __all__ = ["compatible_endpoint"]
 
 _PRINCIPAL: Final = "elf.principal"
 """Key of the caller's `Principal`, in a request's scope and in the state of a call's context."""
+_EXTENDED_CARD: Final = "elf.extended_card"
+"""Key of the extended card's factory, in the state of a call's context."""
 _ERRORS: Final = {code: kind for kind, code in JSON_RPC_ERROR_CODE_MAP.items()}
 _CHATTY: Final = (
     "a2a.compat.v0_3.jsonrpc_adapter",
@@ -64,11 +67,15 @@ _CALLERS_FAULTS: Final = frozenset(
 )
 
 
-def compatible_endpoint(handler: Handler) -> Callable[[Request, Principal, bytes, Any], Awaitable[Response]]:
+def compatible_endpoint(
+    handler: Handler, extended_card: Callable[[Request], Json]
+) -> Callable[[Request, Principal, bytes, Any], Awaitable[Response]]:
     """The SDK's endpoint for JSON-RPC that knows the methods of 0.3; gets a request, its caller, body and JSON."""
     for name in _CHATTY:
         logging.getLogger(name).addFilter(_without_callers_faults)
-    (route,) = create_jsonrpc_routes(_SdkHandler(handler), A2A_PATH, _ContextBuilder(), enable_v0_3_compat=True)
+    (route,) = create_jsonrpc_routes(
+        _SdkHandler(handler), A2A_PATH, _ContextBuilder(extended_card), enable_v0_3_compat=True
+    )
 
     async def answer(request: Request, principal: Principal, body: bytes, parsed: Any) -> Response:
         request.scope[_PRINCIPAL] = principal
@@ -103,10 +110,18 @@ class _CheckedRequest(Request):
 class _ContextBuilder(ServerCallContextBuilder):
     """Passes on who calls and the protocol's version, and no other header: a token has no business further in."""
 
+    def __init__(self, extended_card: Callable[[Request], Json]) -> None:
+        self._extended_card = extended_card
+
     @override
     def build(self, request: Request) -> ServerCallContext:
-        version = request.headers.get(VERSION_HEADER, "")
-        return ServerCallContext(state={_PRINCIPAL: request.scope[_PRINCIPAL], "headers": {VERSION_HEADER: version}})
+        return ServerCallContext(
+            state={
+                _PRINCIPAL: request.scope[_PRINCIPAL],
+                _EXTENDED_CARD: partial(self._extended_card, request),
+                "headers": {VERSION_HEADER: request.headers.get(VERSION_HEADER, "")},
+            }
+        )
 
 
 class _SdkHandler(RequestHandler):
@@ -184,7 +199,8 @@ class _SdkHandler(RequestHandler):
         self, params: GetExtendedAgentCardRequest, context: ServerCallContext
     ) -> AgentCard:
         with _speaking_sdk():
-            no_extended_card()
+            # The fields for clients of 0.3 are not the SDK's.
+            return ParseDict(context.state[_EXTENDED_CARD](), AgentCard(), ignore_unknown_fields=True)
 
 
 @contextmanager

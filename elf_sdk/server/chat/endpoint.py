@@ -13,7 +13,7 @@ from typing import Final
 import orjson
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketDisconnected
 
-from elf_sdk.errors import BadInput, ElfError, Forbidden, Unauthenticated
+from elf_sdk.errors import BadInput, ElfError, Forbidden, Retryable, Unauthenticated
 from elf_sdk.server.auth import LEEWAY, Principal, Verifier, bearer_token
 from elf_sdk.server.chat.frames import SUBPROTOCOL, End, Message, ServerFrame, parse
 from elf_sdk.server.chat.session import ChatSession
@@ -84,11 +84,11 @@ class ChatEndpoint:
     async def serve(self, websocket: WebSocket) -> None:
         """Serve one socket until it ends."""
         try:
-            principal = self._admit(websocket)
+            principal = await self._admit(websocket)
         except ElfError as error:
             # Accepted first, because a browser cannot read a code from a refused handshake.
             await websocket.accept(subprotocol=_subprotocol(websocket))
-            code = "unauthenticated" if isinstance(error, Unauthenticated) else "forbidden"
+            code = _refusal(error)
             await _close(websocket, code, str(error))
             return
         await websocket.accept(subprotocol=_subprotocol(websocket))
@@ -108,9 +108,9 @@ class ChatEndpoint:
             if not self._connections[principal.owner.key]:
                 del self._connections[principal.owner.key]
 
-    def _admit(self, websocket: WebSocket) -> Principal:
+    async def _admit(self, websocket: WebSocket) -> Principal:
         self._check_origin(websocket)
-        principal = self._verifier.verify(_token(websocket, in_address=self._query_token))
+        principal = await self._verifier.identify(_token(websocket, in_address=self._query_token))
         if principal.kind != "user":
             raise Forbidden("chat is for people; a team calls by A2A")
         if not principal.roles & set(self._limits.allowed_roles):
@@ -243,6 +243,12 @@ async def _close(websocket: WebSocket, code: str, reason: str) -> None:
         await websocket.close(CLOSE_CODES[code], short)
     except (WebSocketDisconnect, RuntimeError):
         log.debug("the client left before the close")
+
+
+def _refusal(error: ElfError) -> str:
+    if isinstance(error, Retryable):
+        return "restarting"  # the only code that tells clients to come again
+    return "unauthenticated" if isinstance(error, Unauthenticated) else "forbidden"
 
 
 def _subprotocol(websocket: WebSocket) -> str | None:
