@@ -12,7 +12,7 @@ from typing_extensions import override
 
 from elf_sdk.errors import Conflict, ElfError, Retryable
 from elf_sdk.runs.adapter import Owner
-from elf_sdk.runs.events import Event, LoggedEvent, decode, encode, stored_kind
+from elf_sdk.runs.events import Event, LoggedEvent, Started, decode, encode, stored_kind
 from elf_sdk.runs.lease import Lease
 from elf_sdk.runs.log import (
     WORK,
@@ -54,25 +54,24 @@ _CLAIMABLE: Final = (
 )
 _CLAIMED: Final = f"SELECT id {_CLAIMABLE} ORDER BY number LIMIT ?"
 _MINE: Final = f"SELECT {_RUN} FROM runs WHERE id = ? AND holder = ?"  # noqa: S608 - constants only
-_NEXT: Final = (
-    "SELECT id FROM runs WHERE conversation = turns.conversation AND holder IS NULL AND state = 'queued' "
-    "AND id <> turns.run_id ORDER BY number LIMIT 1"
+_LOCK_TURN: Final = (
+    "UPDATE turns SET waiting = waiting WHERE conversation = (SELECT conversation FROM runs WHERE id = ?) "
+    "RETURNING conversation, run_id"
 )
-_HAND_ON: Final = (
-    f"UPDATE turns SET run_id = ({_NEXT}), waiting = waiting - 1 "  # noqa: S608 - constants only
-    f"WHERE run_id = ? AND EXISTS ({_NEXT}) RETURNING run_id"
+_NEXT: Final = (
+    "SELECT id FROM runs WHERE conversation = ? AND holder IS NULL AND state = 'queued' AND id <> ? "
+    "ORDER BY number LIMIT 1"
 )
 _TURN: Final = (
     "INSERT INTO turns (conversation, run_id) VALUES (?, ?) "
     "ON CONFLICT (conversation) DO UPDATE SET waiting = turns.waiting + 1 RETURNING run_id"
 )
-_WAIT_NO_MORE: Final = (
-    "UPDATE turns SET waiting = waiting - 1 WHERE conversation = (SELECT conversation FROM runs WHERE id = ?)"
-)
+_WAIT_NO_MORE: Final = "UPDATE turns SET waiting = waiting - 1 WHERE conversation = ?"
 _RELEASE: Final = (
     "UPDATE runs SET holder = NULL, epoch = epoch + 1, state = COALESCE(?, state), changed_at = elf_now() "
     "WHERE id = ? AND holder = ? AND epoch = ? RETURNING id"
 )
+_BEGUN: Final = encode(Started()).decode()
 _COMMANDS: Final = (
     "SELECT run_id, kind, data FROM commands WHERE run_id IN (SELECT id FROM runs WHERE holder = ?) ORDER BY number"
 )
@@ -118,9 +117,16 @@ class DurableLog(RunLog):
 
     @override
     async def create(
-        self, run_id: str, request: RunRequest, key: IdempotencyKey | None, *, hold: bool = True, waiting: int = 10
+        self,
+        run_id: str,
+        request: RunRequest,
+        key: IdempotencyKey | None,
+        *,
+        hold: bool = True,
+        begin: bool = False,
+        waiting: int = 10,
     ) -> tuple[Run, bool]:
-        item = _New(run_id, request, key, self.holder if hold else None, waiting)
+        item = _New(run_id, request, key, self.holder if hold else None, begin and hold, waiting)
         run, created = await self._store.join(_CREATE, item)
         if run.held and created:
             self._recent.add(run)
@@ -283,6 +289,7 @@ class _New:
     request: RunRequest
     key: IdempotencyKey | None
     holder: str | None
+    begin: bool
     waiting: int
 
     @property
@@ -299,6 +306,7 @@ class _New:
             request.digest,
             request.conversation,
             None if request.deadline is None else round(request.deadline * 1000),
+            _BEGUN if self.begin else None,
             *((key.protocol, key.operation, key.key) if key is not None else (None, None, None)),
         )
 
@@ -324,13 +332,14 @@ def _create(connection: Connection, items: Sequence[_New]) -> list[tuple[Run, bo
             else:
                 now = moment(row.created_at)
                 held = row.its_turn and holder is not None
-                run = Run(item.run_id, item.request, RunState.QUEUED, 0, now, now, now, int(row.its_turn), held)
+                state = RunState.WORKING if row.begun else RunState.QUEUED
+                run = Run(item.run_id, item.request, state, int(row.begun), now, now, now, int(row.its_turn), held)
                 outcomes[item.run_id] = run, True
     return [outcomes[item.run_id] for item in items]
 
 
 def _undo(connection: Connection, item: _New) -> None:
-    connection.execute(_WAIT_NO_MORE, (item.run_id,))
+    connection.execute(_WAIT_NO_MORE, (item.request.conversation,))
     connection.execute("DELETE FROM runs WHERE id = ?", (item.run_id,))
 
 
@@ -396,12 +405,11 @@ def _append(connection: Connection, items: Sequence[_Appended]) -> list[_Outcome
         if refused := _refused(item, run):
             outcomes.append(refused)
             continue
+        before, run = run, _moved(connection, item, run)
         item.numbered = [
             EventRow(run.id, seq, run.epoch, kind, data, run.now)
-            for seq, (kind, data) in enumerate(item.rows, start=run.head + 1)
+            for seq, (kind, data) in enumerate(item.rows, start=before.head + 1)
         ]
-        before = run
-        run = _moved(connection, item, run)
         heads[run.id] = run
         added += item.numbered
         moved[run.id] = MovedRow(run.id, run.head, run.state, run.holder, run.epoch, run.changed_at, run.now)
@@ -454,12 +462,24 @@ def _moved(connection: Connection, item: _Appended, run: HeadRow) -> HeadRow:
 
 
 def _hand_on(connection: Connection, run_id: str) -> None:
-    """Give the turn of a run that has ended or waits to the next of its conversation."""
-    if connection.execute(_HAND_ON, (run_id,)).fetchone() is not None:
-        connection.notify((WORK,))
-    elif connection.execute("DELETE FROM turns WHERE run_id = ? RETURNING run_id", (run_id,)).fetchone() is None:
+    """Give the turn of a run that has ended or waits for a person to the next of its conversation."""
+    # Locked before anything is decided: at the same time the next may be cancelled, by another process.
+    row = connection.execute(_LOCK_TURN, (run_id,)).fetchone()
+    if row is None:
+        return
+    conversation, whose = row
+    if whose != run_id:
         # It had no turn: it was one of those that wait.
-        connection.execute(_WAIT_NO_MORE, (run_id,))
+        connection.execute(_WAIT_NO_MORE, (conversation,))
+        return
+    following = connection.execute(_NEXT, (conversation, run_id)).fetchone()
+    if following is None:
+        connection.execute("DELETE FROM turns WHERE conversation = ?", (conversation,))
+        return
+    connection.execute(
+        "UPDATE turns SET run_id = ?, waiting = waiting - 1 WHERE conversation = ?", (*following, conversation)
+    )
+    connection.notify((WORK,))
 
 
 _CREATE: Final = Group(1, _create)

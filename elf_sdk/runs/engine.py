@@ -96,7 +96,8 @@ class _Job:
         writer: the way of its events.
         stopped: how it is to end before its time, once somebody has said so.
         task: writes the end, whatever happens; nobody cancels it.
-        begun: whether it has a place.
+        begun: whether the log says already that it has started.
+        placed: whether it has a place.
         effects: whether it did anything yet that others can see.
         questions: what it asks, once the adapter has returned.
         deadline: stops it; set while the run has a place.
@@ -105,8 +106,9 @@ class _Job:
     run: Run
     writer: RunWriter
     stopped: asyncio.Future[Event | _Leave]
+    begun: bool
     task: asyncio.Task[None] = field(init=False)
-    begun: bool = False
+    placed: bool = False
     effects: bool = False
     questions: dict[str, InputRequired] = field(default_factory=dict)
     deadline: asyncio.TimerHandle | None = None
@@ -168,7 +170,7 @@ class Engine:
         self._closing.set()
         await self._stop_attending()
         for job in list(self._jobs.values()):
-            if not job.begun or self.adapter.capabilities.recover:
+            if not job.placed or self.adapter.capabilities.recover:
                 job.stop(_Leave.HAND_OVER)
         if tasks := [job.task for job in self._jobs.values()]:
             await asyncio.wait(tasks, timeout=within)
@@ -182,7 +184,7 @@ class Engine:
         jobs = list(self._jobs.values())
         for job in jobs:
             # What has done nothing yet may as well be done by another, once.
-            again = self.adapter.capabilities.recover or not (job.effects or job.run.head)
+            again = self.adapter.capabilities.recover or not (job.effects or job.run.head > job.begun)
             job.stop(_Leave.HAND_OVER if again and not self.log.volatile else _INTERRUPTED)
         if jobs:
             await asyncio.wait({job.task for job in jobs})
@@ -246,9 +248,11 @@ class Engine:
     async def _start(self, request: RunRequest, key: IdempotencyKey | None) -> Run:
         # What comes while this process stops is for another.
         hold = not self._closing.is_set()
-        run, created = await self.log.create(str(uuid.uuid4()), request, key, hold=hold, waiting=self._waiting)
+        run, created = await self.log.create(
+            str(uuid.uuid4()), request, key, hold=hold, begin=not self._places.locked(), waiting=self._waiting
+        )
         if created and run.held:
-            self._launch(run)
+            self._launch(run, begun=run.head == 1)
         return run
 
     async def _whole(self, step: Coroutine[Any, Any, Run]) -> Run:
@@ -416,11 +420,12 @@ class Engine:
     def _waiting(self) -> int:
         return min(_WAITING, self.spec.runs.queue)
 
-    def _launch(self, run: Run) -> None:
+    def _launch(self, run: Run, *, begun: bool = False) -> None:
         if lost := self._jobs.get(run.id):
             # Lost and claimed again; what is still done for the hold before is nobody's any more.
             lost.stop(_Leave.FORSAKE)
-        job = _Job(run, RunWriter(self.log, run.id, run.epoch), asyncio.get_running_loop().create_future())
+        writer = RunWriter(self.log, run.id, run.epoch)
+        job = _Job(run, writer, asyncio.get_running_loop().create_future(), begun)
         self._jobs[run.id] = job
         job.task = asyncio.create_task(self._execute(job), name=f"run {run.id}")
 
@@ -452,7 +457,7 @@ class Engine:
         finally:
             if job.deadline is not None:
                 job.deadline.cancel()
-            if job.begun:
+            if job.placed:
                 self._running -= 1
                 self._places.release()
             self._forget_job(job)
@@ -532,7 +537,7 @@ class Engine:
         """
         came = time.monotonic()
         await self._places.acquire()
-        job.begun = True
+        job.placed = True
         self._running += 1
         try:
             return await self._work(job, time.monotonic() - came)
@@ -544,21 +549,22 @@ class Engine:
         """The terminal event; or None, when the run now waits for a person."""
         run, writer = job.run, job.writer
         request = run.request
-        before = await all_events(self.log, run.id) if run.head else ()
+        before = await all_events(self.log, run.id) if run.head > job.begun else ()
         answers = {
             logged.event.question_id: logged.event.answer for logged in before if isinstance(logged.event, Answered)
         }
         cut_off = _since_answer(before)
         attempt = len(cut_off) + 1
-        if run.state is RunState.WORKING and not self.adapter.capabilities.recover:
-            return _INTERRUPTED
-        if attempt > _ATTEMPTS:
-            return _POISON
-        await writer.add(Started(attempt))
-        if run.epoch > 1:
-            await self._time_left(job, cut_off)
-        else:
+        if job.begun:
             self._set_deadline(job, 0, waited)
+        elif run.state is RunState.WORKING and not self.adapter.capabilities.recover:
+            return _INTERRUPTED
+        elif attempt > _ATTEMPTS:
+            return _POISON
+        else:
+            # Stored before anything is done, so that whoever finds the run after a crash knows.
+            await writer.add(Started(attempt))
+            await self._time_left(job, cut_off)
         ctx = RunContext(
             run_id=run.id,
             spec=self.spec,

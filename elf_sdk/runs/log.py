@@ -128,7 +128,14 @@ class RunLog(Protocol):
         ...
 
     async def create(
-        self, run_id: str, request: RunRequest, key: IdempotencyKey | None, *, hold: bool = True, waiting: int = 10
+        self,
+        run_id: str,
+        request: RunRequest,
+        key: IdempotencyKey | None,
+        *,
+        hold: bool = True,
+        begin: bool = False,
+        waiting: int = 10,
     ) -> tuple[Run, bool]:
         """A new queued run, and True; or the run that the key already made, and False.
 
@@ -139,6 +146,8 @@ class RunLog(Protocol):
             request: what is asked.
             key: makes the start safe to repeat.
             hold: False leaves the run for another process to claim.
+            begin: where the run is held, its first event is stored with it, `started`: whoever finds it after a crash
+                knows that its work may have begun.
             waiting: how many runs may wait in a conversation.
 
         Raises:

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 
 from typing_extensions import override
 
-from elf_sdk.runs.events import Event, LoggedEvent, as_stored
+from elf_sdk.runs.events import Event, LoggedEvent, Started, as_stored
 from elf_sdk.runs.log import (
     WORK,
     IdempotencyKey,
@@ -59,7 +59,14 @@ class MemoryLog(RunLog):
 
     @override
     async def create(
-        self, run_id: str, request: RunRequest, key: IdempotencyKey | None, *, hold: bool = True, waiting: int = 10
+        self,
+        run_id: str,
+        request: RunRequest,
+        key: IdempotencyKey | None,
+        *,
+        hold: bool = True,
+        begin: bool = False,
+        waiting: int = 10,
     ) -> tuple[Run, bool]:
         if key is not None:
             known = await self.find(request, key)
@@ -74,8 +81,11 @@ class MemoryLog(RunLog):
         now = datetime.now(UTC)
         turn = len(turns) == 1
         run = Run(run_id, request, RunState.QUEUED, 0, now, now, now, int(turn), turn and hold)
-        self._runs[run_id] = run
         self._events[run_id] = []
+        if begin and run.held:
+            self._events[run_id].append(LoggedEvent(run_id, 1, now, Started()))
+            run = Run(run_id, request, RunState.WORKING, 1, now, now, now, 1, True)
+        self._runs[run_id] = run
         return run, True
 
     @override

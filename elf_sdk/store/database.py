@@ -28,7 +28,10 @@ def moment(milliseconds: int) -> datetime:
 
 
 class RunRow(NamedTuple):
-    """A new run; the last three are empty where it has no idempotency key."""
+    """A new run; the last three are empty where it has no idempotency key.
+
+    `begun` is the data of its first event, `started`, where the work begins as soon as the run is stored.
+    """
 
     id: str
     team: str
@@ -40,16 +43,18 @@ class RunRow(NamedTuple):
     digest: str
     conversation: str
     deadline: int | None
+    begun: str | None
     protocol: str | None
     operation: str | None
     key: str | None
 
 
 class AddedRow(NamedTuple):
-    """A run that was added: when, whether it is its turn, and how many wait in its conversation."""
+    """A run that was added: when, whether it has the turn, whether it has begun, and how many wait behind the turn."""
 
     created_at: int
     its_turn: bool
+    begun: bool
     waiting: int
 
 
@@ -123,8 +128,8 @@ class Connection(Protocol):
     def add_runs(self, rows: Sequence[RunRow], holder: str | None) -> dict[str, AddedRow]:
         """Add queued runs with their keys, without those whose id or key is there.
 
-        Where a conversation is free, the first of its runs gets the turn, and `holder` holds it where one is given;
-        the others wait.
+        Where a conversation is free, the first of its runs gets the turn, `holder` holds it where one is given, and it
+        begins where that is wanted; the others wait.
         """
         ...
 

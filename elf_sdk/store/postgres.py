@@ -66,8 +66,9 @@ _OLDEST: Final = 130000
 _ADD_RUNS: Final = """
 WITH new AS (
     SELECT * FROM unnest(%s::text[], %s::text[], %s::text[], %s::text[], %s::text[], %s::text[], %s::text[],
-        %s::text[], %s::text[], %s::bigint[], %s::text[], %s::text[], %s::text[]) WITH ORDINALITY AS new (id, team,
-        issuer, subject, context_id, text, metadata, digest, conversation, deadline, protocol, operation, key, place)
+        %s::text[], %s::text[], %s::bigint[], %s::text[], %s::text[], %s::text[], %s::text[]) WITH ORDINALITY AS new
+        (id, team, issuer, subject, context_id, text, metadata, digest, conversation, deadline, begun, protocol,
+        operation, key, place)
 ), keys AS (
     INSERT INTO idempotency_keys
         (team, owner_issuer, owner_subject, protocol, operation, key, run_id, digest, created_at)
@@ -84,14 +85,20 @@ WITH new AS (
     SELECT conversation, first, many - 1 FROM asked ORDER BY conversation
     ON CONFLICT (conversation) DO UPDATE SET waiting = turns.waiting + excluded.waiting + 1
     RETURNING conversation, run_id, waiting
+), added AS (
+    INSERT INTO runs (id, team, owner_issuer, owner_subject, context_id, text, metadata, digest, conversation, deadline,
+        state, head, holder, epoch, created_at, updated_at, changed_at)
+    SELECT id, team, issuer, subject, context_id, text, metadata, digest, conversation, deadline,
+        CASE WHEN run_id = id AND begun IS NOT NULL THEN 'working' ELSE 'queued' END,
+        (run_id = id AND begun IS NOT NULL)::int,
+        CASE WHEN run_id = id THEN %s::text END, (run_id = id)::int, now, now, now
+    FROM fresh JOIN taken USING (conversation), (SELECT elf_now() AS now) AS clock ORDER BY place
+    RETURNING id, conversation, created_at, epoch, head
+), begun AS (
+    INSERT INTO events (run_id, seq, epoch, kind, data, at)
+    SELECT added.id, 1, 1, 'started', fresh.begun, created_at FROM added JOIN fresh USING (id) WHERE head = 1
 )
-INSERT INTO runs (id, team, owner_issuer, owner_subject, context_id, text, metadata, digest, conversation, deadline,
-    state, holder, epoch, created_at, updated_at, changed_at)
-SELECT id, team, issuer, subject, context_id, text, metadata, digest, conversation, deadline,
-    'queued', CASE WHEN run_id = id THEN %s::text END, (run_id = id)::int, now, now, now
-FROM fresh JOIN taken USING (conversation), (SELECT elf_now() AS now) AS clock ORDER BY place
-RETURNING id, created_at, epoch = 1,
-    (SELECT waiting FROM taken WHERE taken.conversation = runs.conversation)
+SELECT id, created_at, epoch = 1, head = 1, waiting FROM added JOIN taken USING (conversation)
 """
 _LOCK_RUNS: Final = (
     "SELECT id, head, state, holder, epoch, changed_at, elf_now() FROM runs WHERE id = ANY(%s) ORDER BY id FOR UPDATE"

@@ -37,8 +37,8 @@ _OLDEST: Final = (3, 35)
 """The first SQLite with RETURNING."""
 _RUN: Final = (
     "INSERT INTO runs (id, team, owner_issuer, owner_subject, context_id, text, metadata, digest, conversation, "
-    "deadline, state, holder, epoch, created_at, updated_at, changed_at) "
-    "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'queued', ?, ?, ?, ?, ?)"
+    "deadline, state, head, holder, epoch, created_at, updated_at, changed_at) "
+    "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
 _KEY: Final = (
     "INSERT INTO idempotency_keys (team, owner_issuer, owner_subject, protocol, operation, key, run_id, digest, "
@@ -141,10 +141,14 @@ class _Session(Session):
                 continue
             whose, waiting = self._raw.execute(_TURN, (row.conversation, row.id)).fetchone()
             held = whose == row.id
-            self._raw.execute(_RUN, (*row[:10], holder if held else None, int(held), now, now, now))
+            begins = held and row.begun is not None
+            state = "working" if begins else "queued"
+            self._raw.execute(_RUN, (*row[:10], state, int(begins), holder if held else None, int(held), now, now, now))
+            if begins:
+                self._raw.execute(_EVENT, (row.id, 1, 1, "started", row.begun, now))
             if row.key is not None:
                 self._raw.execute(_KEY, (*owner, *key, row.id, row.digest, now))
-            added[row.id] = AddedRow(now, held, 0)
+            added[row.id] = AddedRow(now, held, begins, 0)
             waits[row.conversation] = waiting
         return {row.id: added[row.id]._replace(waiting=waits[row.conversation]) for row in rows if row.id in added}
 

@@ -90,7 +90,8 @@ async def test_a_run_that_is_done_at_once_is_one_commit_after_its_creation(make_
     run = await engine.settled((await engine.start(ask())).id, ADA)
     events = await engine.events(run.id, ADA)
     assert [logged.event.kind for logged in events] == ["started", "text_delta", "finished"]
-    assert len({logged.at for logged in events}) == 1, "what is stored together has one time"
+    assert events[0].at == run.created_at, "that it has begun is stored with it"
+    assert events[1].at == events[2].at, "what is stored together has one time"
 
 
 async def test_subscribers_at_any_offset_see_everything_once(make_engine: MakeEngine) -> None:

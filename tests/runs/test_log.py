@@ -194,6 +194,17 @@ async def test_a_run_may_be_left_for_others_from_the_beginning(run_log: RunLog) 
     assert [claimed.id for claimed in await run_log.claim("test-team", 10)] == ["r1"]
 
 
+async def test_that_a_run_has_begun_is_stored_with_it(run_log: RunLog) -> None:
+    runs = [(await run_log.create(f"r{number}", ask(), None, begin=True))[0] for number in range(2)]
+    left, _ = await run_log.create("left", ask(context="c2"), None, hold=False, begin=True)
+    assert [(run.state, run.head) for run in runs] == [(RunState.WORKING, 1), (RunState.QUEUED, 0)]
+    assert (left.state, left.head) == (RunState.QUEUED, 0)
+    (first,) = await run_log.read("r0")
+    assert (first.seq, first.event, first.at) == (1, Started(), runs[0].created_at)
+    await run_log.append("r0", [Finished()])
+    assert [logged.seq for logged in await run_log.read("r0")] == [1, 2]
+
+
 async def test_a_deadline_is_kept_and_makes_no_other_request(run_log: RunLog) -> None:
     await run_log.create("r1", replace(ask(), deadline=2.5), KEY)
     assert (await got(run_log, "r1")).request.deadline == 2.5

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import time
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import pytest
 
-from elf_sdk.errors import Conflict
+from elf_sdk.errors import Conflict, Retryable
 from elf_sdk.runs import engine as engine_module
 from elf_sdk.runs import lease as lease_module
 from elf_sdk.runs.adapter import RunContext
@@ -179,6 +180,40 @@ async def test_one_run_of_a_conversation_works_at_a_time_whatever_replica_has_it
         texts = [answer_text(await follow(here, run.id)) for run in runs]
         assert most == 1
         assert sorted(texts) == sorted(f"{2 * number} before" for number in range(8))
+
+
+async def test_a_conversation_is_free_again_whatever_two_replicas_did_in_it_at_once(
+    stores: tuple[PostgresStore, PostgresStore],
+) -> None:
+    dice = random.Random(4)  # noqa: S311 - a repeatable choice
+
+    async def quick(ctx: RunContext) -> AsyncGenerator[Event, None]:
+        if ctx.text == "ask" and not ctx.answers:
+            yield InputRequired("q", "?")
+        else:
+            yield TextDelta("x")
+
+    async def once(engine: Engine, other: Engine) -> None:
+        try:
+            run = await engine.start(ask(dice.choice(["ask", "do", "do"])))
+        except Retryable:
+            return
+        await asyncio.sleep(dice.random() / 50)
+        with suppress(Conflict):
+            if dice.random() < 0.5:
+                await other.cancel(run.id, ADA)
+        if (await other.settled(run.id, ADA)).state is RunState.INPUT_REQUIRED:
+            with suppress(Conflict):
+                await other.answer(run.id, ADA, "q", "yes")
+
+    async with running(stores[0], quick) as here, running(stores[1], quick) as there:
+        for _ in range(15):
+            await asyncio.gather(*(once(*pair) for pair in ((here, there), (there, here)) * 4))
+        async with asyncio.timeout(10):
+            last = await here.start(ask("do"))
+            assert (await there.settled(last.id, ADA)).state is RunState.FINISHED
+        turns = "SELECT COUNT(*) FROM turns"
+        assert await stores[0].read(lambda connection: connection.execute(turns).fetchone()) == (0,)
 
 
 async def test_what_a_dead_replica_held_ends_as_interrupted_within_seconds(

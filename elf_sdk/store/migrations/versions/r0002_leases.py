@@ -13,6 +13,7 @@ revision = "0002"
 down_revision = "0001"
 
 _BIG = sa.BigInteger().with_variant(sa.Integer, "sqlite")
+_HELD = sa.text("holder IS NOT NULL")
 _IDLE = sa.text("holder IS NULL AND state IN ('queued', 'working')")
 
 
@@ -34,7 +35,7 @@ def upgrade() -> None:
     op.create_index("runs_by_state", "runs", ["team", "state", "changed_at"])
     op.create_index("runs_by_change", "runs", ["team", "owner_issuer", "owner_subject", "changed_at", "number"])
     op.create_index("runs_idle", "runs", ["conversation", "number"], postgresql_where=_IDLE, sqlite_where=_IDLE)
-    op.create_index("runs_by_holder", "runs", ["holder"])
+    op.create_index("runs_by_holder", "runs", ["holder"], postgresql_where=_HELD, sqlite_where=_HELD)
     # Which process delivers it; its lease says for how long.
     op.add_column("outbox", sa.Column("holder", sa.Text))
     if op.get_bind().dialect.name == "postgresql":
