@@ -7,7 +7,9 @@ again, and ask for the task. Nothing else keeps them going.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import random
+import time
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
@@ -23,6 +25,7 @@ Json = dict[str, Any]
 _ENDED = frozenset({"TASK_STATE_COMPLETED", "TASK_STATE_FAILED", "TASK_STATE_CANCELED"})
 _NOT_CANCELABLE = -32002
 _UNSUPPORTED = -32004
+_NUMBERS = itertools.count()
 _HEADERS = {"A2A-Version": "1.0"}
 
 
@@ -92,8 +95,9 @@ class Ledger:
     told: list[Told] = field(default_factory=list)
     failed: list[str] = field(default_factory=list)
 
-    def open(self, text: str, rng: random.Random) -> Told:
-        told = Told(text, f"{len(self.told)}-{rng.getrandbits(48):012x}")
+    def open(self, text: str) -> Told:
+        """A new message."""
+        told = Told(text, f"message-{next(_NUMBERS)}")
         self.told.append(told)
         return told
 
@@ -186,6 +190,12 @@ class Caller:
         told.tasks.add(task["id"])
         told.seen.append([{"task": task}])
 
+    async def probe(self, url: str) -> float:
+        """Seconds that `/readyz` of a replica takes."""
+        began = time.monotonic()
+        assert (await self._http.get(f"{url}/readyz")).status_code == 200
+        return time.monotonic() - began
+
     async def get(self, told: Told, url: str = "") -> None:
         """Ask for the task as it is now."""
         await self._told(told, "GetTask", {"id": told.task}, url)
@@ -246,24 +256,24 @@ class Caller:
         while going():
             match rng.choice(kinds):
                 case "stream":
-                    told = ledger.open(f"steps {rng.randint(2, 6)} {rng.uniform(0.02, 0.4):.2f}", rng)
+                    told = ledger.open(f"steps {rng.randint(2, 6)} {rng.uniform(0.02, 0.4):.2f}")
                     await self.follow(told)
                 case "unary":
-                    told = ledger.open(f"steps {rng.randint(1, 3)} {rng.uniform(0.01, 0.2):.2f}", rng)
+                    told = ledger.open(f"steps {rng.randint(1, 3)} {rng.uniform(0.01, 0.2):.2f}")
                     await self.send(told)
                 case "ask":
-                    told = ledger.open("ask", rng)
+                    told = ledger.open("ask")
                     await self.send(told)
                     if told.state == "TASK_STATE_INPUT_REQUIRED":
                         await self.answer(told, f"the {rng.randint(1, 9)}th")
                 case "cancel":
-                    told = ledger.open("steps 100 0.2", rng)
+                    told = ledger.open("steps 100 0.2")
                     await self.send(told, wait=False)
                     await asyncio.sleep(rng.uniform(0, 0.5))
                     await self.cancel(told)
                 case "two":
                     # Two subscribers, wherever they come.
-                    told = ledger.open(f"steps {rng.randint(2, 6)} {rng.uniform(0.02, 0.4):.2f}", rng)
+                    told = ledger.open(f"steps {rng.randint(2, 6)} {rng.uniform(0.02, 0.4):.2f}")
                     await self.send(told, wait=False)
                     await asyncio.gather(self.follow(told), self.follow(told))
                 case kind:

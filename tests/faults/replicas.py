@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -18,10 +18,10 @@ from typing import Any
 import httpx
 import jwt
 
-from elf_sdk.server.auth import ALGORITHM, audience
+from elf_sdk.server.auth import audience
 from tests.faults.work import EFFECTS, TEAM, write_team
 
-__all__ = ["Replica", "Site", "serving", "user_token"]
+__all__ = ["Replica", "Site", "serving", "until", "user_token"]
 
 ROOT = Path(__file__).parents[2]
 SECRET = "only for these tests, and long enough for HS256"
@@ -41,7 +41,7 @@ def user_token(user: str = "ada", *, lifetime: float = 7200) -> str:
         "exp": now + int(lifetime),
         "jti": user,
     }
-    return jwt.encode(claims, SECRET, algorithm=ALGORITHM)
+    return jwt.encode(claims, SECRET, algorithm="HS256")
 
 
 class Replica:
@@ -133,8 +133,8 @@ class Replica:
 
     @property
     def output(self) -> str:
-        """The end of what it wrote."""
-        return self._log.read_text(errors="replace")[-10_000:]
+        """What it wrote so far."""
+        return self._log.read_text(errors="replace")
 
 
 class Site:
@@ -161,15 +161,15 @@ class Site:
 
 @asynccontextmanager
 async def serving(
-    directory: Path, *databases: str, recover: bool, environs: Sequence[Mapping[str, str]] = ({}, {})
+    directory: Path, *databases: str, recover: bool, paths: Sequence[Path | None] = (None, None)
 ) -> AsyncGenerator[Site, None]:
-    """A team, served by as many replicas as there are `environs`, until the block ends.
+    """A team, served by as many replicas as there are `paths`, until the block ends.
 
     Args:
         directory: for all files.
         databases: URL of the database of each replica, or the one of all; none for a SQLite file.
         recover: whether its work can go on elsewhere.
-        environs: what each replica is told beside.
+        paths: what goes before all else on each replica's path to modules.
     """
     team = write_team(directory / "team", recover=recover)
     effects = directory / "effects"
@@ -178,15 +178,14 @@ async def serving(
         name: value for name, value in os.environ.items() if not name.startswith(("ELF_", "JWT_", "SUPABASE_"))
     }
     replicas: list[Replica] = []
-    for number, more in enumerate(environs):
+    for number, path in enumerate(paths):
         environ = {
             **inherited,
-            "PYTHONPATH": str(ROOT),
+            "PYTHONPATH": os.pathsep.join(str(each) for each in (path, ROOT) if each),
             "HOME": str(directory),
             "ELF_STORE": str(directory / "elf.db"),
             "JWT_SECRET_KEY": SECRET,
             EFFECTS: str(effects),
-            **more,
         }
         if databases:
             environ["ELF_DATABASE_URL"] = databases[number % len(databases)]
@@ -200,6 +199,13 @@ async def serving(
     finally:
         for replica in replicas:
             replica.close()
+
+
+async def until(done: Callable[[], bool], within: float = 20) -> None:
+    """Wait until it is so."""
+    async with asyncio.timeout(within):
+        while not done():  # noqa: ASYNC110 - nobody tells
+            await asyncio.sleep(0.02)
 
 
 def _free_port() -> int:

@@ -100,13 +100,7 @@ async def judge(
                 "SELECT run_id, seq, epoch, kind, data, at FROM events ORDER BY run_id, seq"
             ).fetchall()
         )
-        left = await store.read(
-            lambda connection: [
-                f"{count} rows are left in {table}"
-                for table in ("turns", "commands")
-                if (count := connection.execute(f"SELECT COUNT(*) FROM {table}").fetchone()[0])  # noqa: S608 - constants
-            ]
-        )
+        (turns,) = await store.read(lambda connection: connection.execute("SELECT COUNT(*) FROM turns").fetchone())
         log = DurableLog(store)
         runs = {run_id: run for run_id in ids if (run := await log.get(run_id)) is not None}
     finally:
@@ -116,7 +110,9 @@ async def judge(
     for run_id, seq, epoch, kind, data, at in rows:
         events[run_id].append(LoggedEvent(run_id, seq, moment(at), decode(kind, data)))
         epochs[run_id].append(epoch)
-    verdict = Verdict(messages=len(ledger.told), lost=left)
+    verdict = Verdict(messages=len(ledger.told))
+    if turns:
+        verdict.lost.append(f"{turns} conversations wait for a run that has ended")
     for message, made in Counter(str(run.request.metadata["message_id"]) for run in runs.values()).items():
         if made > 1:
             verdict.doubled.append(f"the message {message} has {made} runs")
