@@ -8,6 +8,7 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -146,11 +147,7 @@ def _compare(
             verdict.lost.append(f"{name}: there is no run {task}")
             continue
         logged = events[task]
-        verdict.lost += [
-            f"{name}: an answer of {len(items)} items is not what the log says: {items[0]} … {items[-1]}"
-            for items in told.seen
-            if not _fits(run, logged, items)
-        ]
+        verdict.lost += [f"{name}: {wrong}" for items in told.seen if (wrong := _misfit(run, logged, items))]
         keys = Counter(entry.event.key for entry in logged if isinstance(entry.event, Answered))
         verdict.lost += [f"{name}: its answer {key} is not in the log" for key in told.answered if not keys[key]]
         if told.cancelled and run.state != "cancelled":
@@ -159,19 +156,23 @@ def _compare(
             verdict.lost.append(f"{name}: it was said to be {told.state}, and is {run.state}")
 
 
-def _fits(run: Run, logged: Sequence[LoggedEvent], items: Sequence[Json]) -> bool:
-    """Whether a stream is what the log says from some event on, without a gap, a repeat or another order."""
-    task = items[0].get("task")
+def _misfit(run: Run, logged: Sequence[LoggedEvent], items: Sequence[Json]) -> str:
+    """Where a stream is not what the log says from some event on; empty where it has no gap, repeat or other order."""
+    task, wrong = items[0].get("task"), f"the log never was at {items[0]}, from which a stream went on"
     view = TaskView(run)
     for number in range(len(logged) + 1):
         if number:
             view.take(logged[number - 1])
-        if view.task() == task:
-            rest = TaskView(run, logged[:number])
-            updates = [update for entry in logged[number:] for update in rest.updates(entry)]
-            if updates[: len(items) - 1] == items[1:]:
-                return True
-    return False
+        if view.task() != task:
+            continue
+        rest = TaskView(run, logged[:number])
+        updates = [update for entry in logged[number:] for update in rest.updates(entry)]
+        pairs = zip_longest(items[1:], updates[: len(items) - 1])
+        differs = next(((place, *pair) for place, pair in enumerate(pairs, 1) if pair[0] != pair[1]), None)
+        if differs is None:
+            return ""
+        wrong = "item {} of a stream from event {} is {}, and the log says {}".format(differs[0], number, *differs[1:])
+    return wrong
 
 
 def _check_log(verdict: Verdict, run: Run, logged: Sequence[LoggedEvent], *, recover: bool) -> None:
