@@ -185,6 +185,7 @@ async def serving(
             "HOME": str(directory),
             "ELF_STORE": str(directory / "elf.db"),
             "JWT_SECRET_KEY": SECRET,
+            "ELF_DRAIN_SECONDS": "25",
             EFFECTS: str(effects),
         }
         if databases:

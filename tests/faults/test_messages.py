@@ -6,6 +6,7 @@ import asyncio
 import json
 import socket
 import time
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
@@ -24,7 +25,7 @@ async def test_each_message_sent_three_times_at_once_is_one_run_with_one_effect(
         callers = [Caller(site.urls, user_token(), seed=number) for number in range(3)]
         for batch in range(10):
             tolds = [ledger.open("ask" if number % 2 else "steps 1 0.05") for number in range(12)]
-            ways = [callers[0].send, callers[1].follow, callers[2].send]
+            ways: list[Callable[..., Awaitable[None]]] = [callers[0].send, callers[1].follow, callers[2].send]
             await asyncio.gather(
                 *(way(told, url=site.urls[(place + batch) % 2]) for told in tolds for place, way in enumerate(ways))
             )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
-from typing import Any
+from typing import Any, Final
 
 import orjson
 from starlette.responses import Response
@@ -12,6 +12,9 @@ from starlette.responses import Response
 __all__ = ["event_stream"]
 
 Json = dict[str, Any]
+
+_GRACE: Final = 10.0
+"""Seconds for which a stream goes on when the server stops: what is followed may go on elsewhere, and be over soon."""
 
 
 async def event_stream(
@@ -37,7 +40,7 @@ async def event_stream(
             except Exception as error:  # noqa: BLE001 - logged by `failed`, where it is nothing for the caller
                 yield b"event: error\r\n" + _frame(failed(error))
 
-    return EventSourceResponse(frames())
+    return EventSourceResponse(frames(), shutdown_grace_period=_GRACE)
 
 
 def _frame(data: Json) -> bytes:
