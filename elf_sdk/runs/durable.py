@@ -250,12 +250,15 @@ class DurableLog(RunLog):
         kept = self._recent.read(run_id, after, limit, held=self.lease.valid)
         if kept is not None:
             return kept
-        return await self._store.read(
+        found = await self._store.read(
             lambda connection: tuple(
                 LoggedEvent(run_id, seq, moment(at), decode(kind, data))
                 for seq, at, kind, data in connection.execute(_READ, (run_id, after, limit))
             )
         )
+        # The database may be a commit ahead of what this process has been told of its own; `get` tells no more either.
+        run = self._recent.get(run_id, held=self.lease.valid)
+        return found if run is None else tuple(logged for logged in found if logged.seq <= run.head)
 
     @override
     async def get(self, run_id: str) -> Run | None:

@@ -128,6 +128,9 @@ class RunWriter:
                 self._flushed_at = loop.time()
         except Exception as error:
             self.failure = error
+            if (task := asyncio.current_task()) is not None:
+                # Of a run that was lost nobody asks any more how it went.
+                task.add_done_callback(asyncio.Task.exception)
             raise
         self._flushing = None
 

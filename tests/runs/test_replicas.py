@@ -427,3 +427,31 @@ async def test_the_deadline_goes_on_where_a_run_is_taken_up(stores: tuple[Postgr
         assert isinstance(end, Failed)
         assert end.code == "deadline"
         assert time.monotonic() - began < 1.9
+
+
+async def test_a_run_that_was_taken_up_is_never_shown_further_than_its_head_says(
+    stores: tuple[PostgresStore, PostgresStore],
+) -> None:
+    log = DurableLog(stores[0])
+    await log.open()
+    await log.create("r1", ask(), None)
+    await log.append("r1", [Started()])
+    held = await log.get("r1")
+    assert held is not None
+    await log.release(held)
+    (claimed,) = await log.claim("test-team", 1)
+    assert claimed.head == 1
+
+    async def write() -> None:
+        for number in range(400):
+            await log.append("r1", [TextDelta(str(number))])
+
+    writing = asyncio.create_task(write())
+    while not writing.done():
+        events = await log.read("r1")
+        run = await log.get("r1")
+        assert run is not None
+        if events:
+            assert events[-1].seq <= run.head
+    await writing
+    await log.close()

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
-import socket
-import threading
-from collections.abc import Callable, Generator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
 from pathlib import Path
 
 import psycopg
@@ -22,6 +19,7 @@ from elf_sdk.store.migrate import migrate
 from elf_sdk.store.postgres import PostgresStore
 from elf_sdk.store.schema import REVISION
 from tests.postgres import Server
+from tests.proxy import proxied
 from tests.runs.support import ask
 
 
@@ -261,58 +259,6 @@ async def test_a_server_that_stays_away_is_said(own_postgres: Server, monkeypatc
         (logged,) = await log.append("r1", [TextDelta("again")])
     assert logged.seq == 1
     await store.close()
-
-
-class Proxy:
-    """Between a store and its server; cuts a connection when the answer to a COMMIT comes back, as often as told."""
-
-    def __init__(self, path: Path, upstream: Path) -> None:
-        self.cuts = 0
-        self.cut = 0
-        self._upstream = upstream
-        self._listener = socket.socket(socket.AF_UNIX)
-        self._listener.bind(str(path))
-        self._listener.listen()
-        self._open: list[socket.socket] = [self._listener]
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    def _accept(self) -> None:
-        while True:
-            try:
-                client, _ = self._listener.accept()
-            except OSError:
-                return
-            server = socket.socket(socket.AF_UNIX)
-            server.connect(str(self._upstream))
-            self._open += [client, server]
-            threading.Thread(target=self._pipe, args=(client, server, False), daemon=True).start()
-            threading.Thread(target=self._pipe, args=(server, client, True), daemon=True).start()
-
-    def _pipe(self, source: socket.socket, target: socket.socket, answers: bool) -> None:
-        try:
-            while data := source.recv(1 << 16):
-                if answers and b"COMMIT\x00" in data and self.cut < self.cuts:
-                    self.cut += 1
-                    break
-                target.sendall(data)
-        except OSError:
-            pass
-        for end in (source, target):
-            with suppress(OSError):
-                end.shutdown(socket.SHUT_RDWR)
-
-    def close(self) -> None:
-        for each in self._open:
-            each.close()
-
-
-@contextmanager
-def proxied(directory: Path, server: Server) -> Generator[Proxy, None, None]:
-    proxy = Proxy(directory / ".s.PGSQL.5432", server.socket)
-    try:
-        yield proxy
-    finally:
-        proxy.close()
 
 
 async def test_a_lost_answer_to_a_commit_neither_loses_nor_doubles(postgres: Server, tmp_path: Path) -> None:

@@ -15,6 +15,8 @@ Json = dict[str, Any]
 
 _STALLED: Final = 10.0
 """Seconds that a caller may take no byte, before its stream is given up. What it misses stays in the run's log."""
+_GRACE: Final = 10.0
+"""Seconds for which a stream goes on when the server stops: what is followed may go on elsewhere, and be over soon."""
 
 
 async def event_stream(
@@ -44,7 +46,7 @@ async def event_stream(
             except Exception as error:  # noqa: BLE001 - logged by `failed`, where it is nothing for the caller
                 yield b"event: error\r\n" + _frame(None, failed(error))
 
-    return BoundedStream(frames(), send_timeout=_STALLED)
+    return BoundedStream(frames(), send_timeout=_STALLED, shutdown_grace_period=_GRACE)
 
 
 def _frame(number: int | None, data: Json) -> bytes:
