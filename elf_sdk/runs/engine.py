@@ -57,6 +57,8 @@ _LOOK: Final = 5.0
 """Seconds between two looks for work that nobody told of."""
 _OBEY: Final = 30.0
 """Seconds for another process to do what it was asked."""
+_CATCH_UP: Final = 1.0
+"""Seconds for a commit of this process to be known here, once it is known elsewhere."""
 _ATTEMPTS: Final = 5
 """How often a run is taken up that was cut off each time."""
 _WAITING: Final = 10
@@ -161,6 +163,7 @@ class Engine:
         self._running = 0
         self._last_activity: datetime | None = None
         self._closing = asyncio.Event()
+        self._looking = asyncio.Lock()
         self._attending: asyncio.Task[None] | None = None
         self._stop_watching: Callable[[], None] = _nothing
 
@@ -177,7 +180,11 @@ class Engine:
     async def drain(self, within: float) -> None:
         """Take no more, hand over what another can go on with, and wait for the rest, at most so many seconds."""
         self._closing.set()
-        await self._stop_attending()
+        if self._steps:
+            await asyncio.wait(self._steps)
+        # What was about to be claimed is handed over like the rest.
+        async with self._looking:
+            pass
         for job in list(self._jobs.values()):
             if not job.placed or self.adapter.capabilities.recover:
                 job.stop(_Leave.HAND_OVER)
@@ -229,8 +236,10 @@ class Engine:
                         log.warning("%s could not look for work: %s", self.spec.name, error)
 
     async def _look(self) -> None:
-        for run in await self.log.claim(self.spec.name, self.spec.runs.concurrency - len(self._jobs)):
-            self._launch(run)
+        async with self._looking:
+            if not self._closing.is_set():
+                for run in await self.log.claim(self.spec.name, self.spec.runs.concurrency - len(self._jobs)):
+                    self._launch(run)
         for run_id, end in await self.log.commands():
             if job := self._jobs.get(run_id):
                 job.stop(end)
@@ -244,8 +253,7 @@ class Engine:
             Conflict: the key was used for a different request.
             Retryable: the queue is full, or the server is stopping.
         """
-        if self._closing.is_set() and not self.log.shared:
-            self._refuse_when_closing()
+        self._refuse_when_closing()
         if len(self._jobs) + len(self._steps) >= self.spec.runs.concurrency + self.spec.runs.queue:
             if key is not None and (known := await self.log.find(request, key)) is not None:
                 return known
@@ -275,7 +283,7 @@ class Engine:
         return await asyncio.shield(task)
 
     def _refuse_when_closing(self) -> None:
-        if self._closing.is_set():
+        if self._closing.is_set() and not self.log.shared:
             raise Retryable(f"{self.spec.name} is stopping; try again in a moment")
 
     async def get(self, run_id: str, owner: Owner) -> Run:
@@ -296,6 +304,9 @@ class Engine:
             NotFound: there is no such run of this owner.
         """
         run = await self.get(run_id, owner)
+        if after > run.head:
+            await self.caught_up(run_id)
+            run = await self.get(run_id, owner)
         # A number that was never given out would otherwise be waited for without end.
         after = min(max(after, 0), run.head)
         if run.state.terminal and after == run.head:
@@ -335,6 +346,17 @@ class Engine:
         await self.get(run_id, owner)
         return await all_events(self.log, run_id)
 
+    async def caught_up(self, run_id: str) -> None:
+        """Wait, a second at most, for news of a run at work here that another replica may have told already.
+
+        What is committed can be read there before this process has heard that its commit succeeded.
+        """
+        if job := self._jobs.get(run_id):
+            with self.log.waiters.register(run_id) as news:
+                task = asyncio.ensure_future(news.wait())
+                await asyncio.wait({task, job.task}, timeout=_CATCH_UP, return_when=asyncio.FIRST_COMPLETED)
+                task.cancel()
+
     async def answer(self, run_id: str, owner: Owner, question_id: str, answer: str, key: str = "") -> Run:
         """Answer a question that the run waits for; the run goes on. The same answer twice is one answer.
 
@@ -345,6 +367,7 @@ class Engine:
             NotFound: there is no such run of this owner.
         """
         self._refuse_when_closing()
+        caught_up = False
         while True:
             run = await self.get(run_id, owner)
             events = [logged.event for logged in await all_events(self.log, run_id)]
@@ -355,6 +378,10 @@ class Engine:
                 raise Conflict(f"the question {question_id!r} has another answer already")
             asked = {event.question_id for event in events if isinstance(event, InputRequired)}
             if not run.state.waits or question_id not in asked:
+                if not caught_up:
+                    await self.caught_up(run_id)
+                    caught_up = True
+                    continue
                 raise Conflict(f"the run {run_id!r} does not wait for an answer to {question_id!r}")
             if job := self._jobs.get(run_id):
                 # It has asked, and its task is about to end.
@@ -367,7 +394,9 @@ class Engine:
 
     async def _go_on(self, run: Run, answered: Answered) -> Run:
         run = await self.log.take(run, answered)
-        if run.held:
+        if run.held and self._closing.is_set():
+            await self.log.release(run)
+        elif run.held:
             self._launch(run)
         return run
 
