@@ -351,7 +351,8 @@ class Engine:
 
         What is committed can be read there before this process has heard that its commit succeeded.
         """
-        if job := self._jobs.get(run_id):
+        job = self._jobs.get(run_id)
+        if job is not None and self.log.shared:
             with self.log.waiters.register(run_id) as news:
                 task = asyncio.ensure_future(news.wait())
                 await asyncio.wait({task, job.task}, timeout=_CATCH_UP, return_when=asyncio.FIRST_COMPLETED)
