@@ -206,6 +206,7 @@ class TeamServer:
         courier = Courier(
             spec.name,
             services.delegations,
+            services.log,
             client_for=lambda team: services.client_for(spec.name, team),
             publish=self._publish,
         )
