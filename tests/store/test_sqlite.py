@@ -41,9 +41,11 @@ async def test_a_new_file_has_the_schema_that_the_revisions_make(tmp_path: Path)
     upgrade(tmp_path / "migrated.db")
     assert schema(store.path) == schema(tmp_path / "migrated.db")
     assert store.path.stat().st_mode & 0o777 == 0o600
-    connection = sqlite3.connect(tmp_path / "migrated.db")
-    assert connection.execute("SELECT version_num FROM alembic_version").fetchall() == [(REVISION,)]
-    connection.close()
+    for path in (store.path, tmp_path / "migrated.db"):
+        connection = sqlite3.connect(path)
+        assert connection.execute("SELECT version_num FROM alembic_version").fetchall() == [(REVISION,)]
+        assert connection.execute("SELECT name, value FROM facts").fetchall() == [("min_compatible", "0002")]
+        connection.close()
 
 
 def test_the_revisions_are_all_known_by_name() -> None:
