@@ -21,7 +21,7 @@ from elf_sdk.runs.memory import MemoryLog
 from elf_sdk.server.auth import Issuer
 from elf_sdk.server.local import dev_secret
 from elf_sdk.settings import Settings
-from elf_sdk.store import store_at
+from elf_sdk.store import Store, store_at
 from elf_sdk.store.delegations import Delegations
 from elf_sdk.team.org import Org
 from elf_sdk.team.spec import TeamSpec
@@ -67,6 +67,7 @@ class Services:
         settings: what the environment said.
         secret: signs and verifies tokens; empty where there is none.
         log: where runs are kept.
+        store: what the log, unless it is volatile, and the delegations stand on.
         delegations: where delegations are kept.
         connections: to other teams.
         offline: the offline model; starts when the first team needs it.
@@ -76,6 +77,7 @@ class Services:
     settings: Settings
     secret: str = field(repr=False)
     log: RunLog
+    store: Store
     delegations: Delegations
     connections: Connections
     offline: OfflineModel
@@ -164,6 +166,7 @@ async def open_services(settings: Settings, org: Org | None = None) -> AsyncGene
             settings=settings,
             secret=secret,
             log=run_log,
+            store=store,
             delegations=Delegations(store),
             connections=connections,
             offline=offline,

@@ -28,6 +28,7 @@ from elf_sdk.errors import BadInput, ElfError, Unauthenticated
 from elf_sdk.runs.adapter import Adapter, RunContext
 from elf_sdk.runs.engine import Engine
 from elf_sdk.runs.events import Event
+from elf_sdk.runs.upkeep import Upkeep
 from elf_sdk.server.a2a.card import agent_card, interfaces
 from elf_sdk.server.a2a.routes import a2a_routes
 from elf_sdk.server.address import base_url, is_local
@@ -182,6 +183,10 @@ class TeamServer:
                 await running.engine.open()
                 self._app.router.routes[:] = self._routes(running)
                 await running.courier.open()
+                if not services.log.volatile:
+                    upkeep = Upkeep(self.spec, services.log, services.store)
+                    upkeep.open()
+                    stack.push_async_callback(upkeep.close)
                 await self.on_start()
                 started = True
                 yield
