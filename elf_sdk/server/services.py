@@ -23,6 +23,7 @@ from elf_sdk.server.local import dev_secret
 from elf_sdk.settings import Settings
 from elf_sdk.store import Store, store_at
 from elf_sdk.store.delegations import Delegations
+from elf_sdk.store.facts import settle_environment
 from elf_sdk.team.org import Org
 from elf_sdk.team.spec import TeamSpec
 
@@ -140,7 +141,7 @@ async def open_services(settings: Settings, org: Org | None = None) -> AsyncGene
     """Open what the teams of a process share, and close it again.
 
     Raises:
-        ElfError: the store cannot be opened, or the secret cannot be kept.
+        ElfError: the store cannot be opened or belongs to another environment, or the secret cannot be kept.
     """
     async with AsyncExitStack() as stack:
         volatile = settings.store == ":memory:" and not settings.database_url
@@ -155,6 +156,8 @@ async def open_services(settings: Settings, org: Org | None = None) -> AsyncGene
         stack.push_async_callback(store.close)
         run_log: RunLog = MemoryLog()
         if not volatile:
+            name = "the database that ELF_DATABASE_URL names" if settings.database_url else str(store_path)
+            await settle_environment(store, settings.environment, name)
             run_log = durable = DurableLog(store)
             await durable.open()
             stack.push_async_callback(durable.close)

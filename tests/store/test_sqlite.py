@@ -113,11 +113,17 @@ async def test_a_file_of_something_else_is_refused(tmp_path: Path) -> None:
     assert "directory" in str(await refused(tmp_path / "folder"))
 
 
-async def test_a_file_of_a_newer_release_is_refused_and_left_alone(tmp_path: Path) -> None:
+async def test_a_file_of_a_newer_release_is_used_where_it_allows_that_else_refused_and_left_alone(
+    tmp_path: Path,
+) -> None:
     path = tmp_path / "elf.db"
     store = SQLiteStore(path)
     await store.open()
     await store.write(lambda connection: connection.execute("UPDATE alembic_version SET version_num = '9999'"))
+    await store.close()
+    # It allows this release as yet.
+    await store.open()
+    await store.write(lambda connection: connection.execute("UPDATE facts SET value = '9999'"))
     await store.close()
     error = await refused(path)
     assert "newer release" in str(error)
