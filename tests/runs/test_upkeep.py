@@ -36,7 +36,8 @@ from elf_sdk.runs.log import IdempotencyKey, Run, RunFilter, RunState
 from elf_sdk.runs.upkeep import Upkeep
 from elf_sdk.server.a2a.codec import TaskView
 from elf_sdk.store import Store
-from tests.runs.support import ENDPOINT, Scripted, ask, follow, team
+from elf_sdk.store.delegations import Delegation, Delegations, DelegationState
+from tests.runs.support import ADA, ENDPOINT, Scripted, ask, follow, team
 
 HOUR = 3_600_000
 DAY = 24 * HOUR
@@ -312,3 +313,20 @@ async def test_other_teams_runs_are_their_own_business(store: Store, log: Durabl
     await age(store, 31 * DAY)
     await Upkeep(team().model_copy(update={"name": "other-team"}), log, store).tend()
     assert await rows(store, "runs") == 1
+
+
+async def test_delegations_are_forgotten_once_they_have_ended(store: Store, log: DurableLog) -> None:
+    delegations = Delegations(store)
+    for name, state in (("d1", DelegationState.FINISHED), ("d2", DelegationState.FINISHED), ("d3", None)):
+        confirmed = Delegation(name, "test-team", ADA.issuer, ADA.subject, "s1", "r1", "p1", "worker", {}, "hash")
+        await delegations.confirm(confirmed, log.holder)
+        if state is not None:
+            await delegations.update(name, state, log.holder, result="done")
+    await store.write(
+        lambda connection: connection.execute(
+            "UPDATE delegations SET updated_at = updated_at - ? WHERE id <> 'd2'", (31 * DAY,)
+        )
+    )
+    await tend(store, log)
+    assert [row.id for row in await delegations.of_session("s1")] == ["d2", "d3"]
+    assert await rows(store, "outbox") == 1
