@@ -176,3 +176,17 @@ async def test_a_restart_goes_on_with_what_reached_nobody(settings: Settings) ->
             await asyncio.sleep(0.3)
             assert process.news == []
     assert len(scripted(hands).contexts) == 1
+
+
+async def test_without_leases_it_is_delivered_once_as_well(settings: Settings) -> None:
+    hands = worker(SLOWLY)
+    async with serve(boss(), hands, settings=replace(settings, jwt_secret=SECRET)) as served:
+        volatile = Settings(store=":memory:", jwt_secret=SECRET, team_url=f"{served.address}/teams/{{team}}")
+        async with replica(volatile) as process:
+            preview = shown()
+            await process.courier.confirm(preview, ADA)
+            row = await ended(process, preview.delegation_id)
+            assert (row.state, row.result) == (DelegationState.FINISHED, "Here it is.")
+            await asyncio.sleep(0.6)
+            assert process.results == ["Here it is."]
+    assert len(scripted(hands).contexts) == 1
