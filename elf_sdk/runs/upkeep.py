@@ -44,9 +44,12 @@ _COMPACT_AFTER: Final = 3_600_000
 """Milliseconds after the end of a run, when nobody is likely to follow it any more."""
 _KEYS: Final = 7 * 86_400_000
 """Milliseconds for which a message is recognised, beside the longest deadline."""
-_ENDED: Final = "state IN ('finished', 'failed', 'cancelled')"
+_ENDED: Final = "state IN ('finished', 'failed', 'rejected', 'cancelled')"
+"""Written as in the index of what is to be compacted, or SQLite would not use it."""
+_WORKING: Final = frozenset({RunState.QUEUED, RunState.WORKING})
 _PARKED: Final = (
-    "SELECT id FROM runs WHERE team = ? AND state = 'input_required' AND changed_at < ? AND holder IS NULL LIMIT ?"
+    "SELECT id FROM runs WHERE team = ? AND state IN ('input_required', 'auth_required') AND changed_at < ? "
+    "AND holder IS NULL LIMIT ?"
 )
 _OLD: Final = f"SELECT id FROM runs WHERE team = ? AND {_ENDED} AND changed_at < ? LIMIT ?"  # noqa: S608 - constants only
 _TO_EMPTY: Final = (
@@ -188,7 +191,7 @@ class Upkeep:
     async def _give_up(self, run_id: str, before: datetime) -> int:
         """End a run that has waited for an answer since before then; 1 where it was ended."""
         run = await self._log.get(run_id)
-        if run is None or run.state is not RunState.INPUT_REQUIRED or run.changed_at >= before:
+        if run is None or run.state.terminal or run.state in _WORKING or run.changed_at >= before:
             return 0
         with suppress(Conflict, NotFound):
             await self._log.take(run, Cancelled(f"nobody answered within {self._kept_for}"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import AsyncGenerator, Sequence
+from pathlib import Path
 
 import pytest
 
@@ -37,6 +38,7 @@ from elf_sdk.runs.upkeep import Upkeep
 from elf_sdk.server.a2a.codec import TaskView
 from elf_sdk.store import Store
 from elf_sdk.store.delegations import Delegation, Delegations, DelegationState
+from elf_sdk.store.sqlite import SQLiteStore
 from tests.runs.support import ADA, ENDPOINT, Scripted, ask, follow, team
 
 HOUR = 3_600_000
@@ -313,6 +315,22 @@ async def test_other_teams_runs_are_their_own_business(store: Store, log: Durabl
     await age(store, 31 * DAY)
     await Upkeep(team().model_copy(update={"name": "other-team"}), log, store).tend()
     assert await rows(store, "runs") == 1
+
+
+def test_no_state_is_left_out() -> None:
+    for state in RunState:
+        named = [f"'{state}'" in statement for statement in (upkeep_module._ENDED, upkeep_module._PARKED)]
+        assert named == [state.terminal, not state.terminal and state not in upkeep_module._WORKING]
+
+
+async def test_what_is_to_be_compacted_is_found_by_its_index(tmp_path: Path) -> None:
+    store = SQLiteStore(tmp_path / "elf.db")
+    await store.open()
+    plan = await store.read(
+        lambda connection: connection.execute(f"EXPLAIN QUERY PLAN {upkeep_module._TO_COMPACT}", (1, 1)).fetchall()
+    )
+    assert "runs_to_compact" in str(plan)
+    await store.close()
 
 
 async def test_delegations_are_forgotten_once_they_have_ended(store: Store, log: DurableLog) -> None:

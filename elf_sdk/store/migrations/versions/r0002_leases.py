@@ -14,7 +14,7 @@ down_revision = "0001"
 
 _BIG = sa.BigInteger().with_variant(sa.Integer, "sqlite")
 _IDLE = sa.text("holder IS NULL AND state IN ('queued', 'working')")
-_TO_COMPACT = sa.text("compacted = 0 AND state IN ('finished', 'failed', 'cancelled')")
+_TO_COMPACT = sa.text("compacted = 0 AND state IN ('finished', 'failed', 'rejected', 'cancelled')")
 
 
 def upgrade() -> None:
