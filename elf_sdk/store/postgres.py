@@ -24,7 +24,7 @@ from typing_extensions import override
 
 from elf_sdk.errors import BadInput, ElfError, Failure, Retryable
 from elf_sdk.store.database import AddedRow, Connection, Cursor, EventRow, HeadRow, MovedRow, RunRow
-from elf_sdk.store.schema import check
+from elf_sdk.store.schema import check, is_newer
 from elf_sdk.store.worker import Call, Lost, Session, WorkedStore, Worker, each, together
 
 __all__ = ["Address", "PostgresStore"]
@@ -270,7 +270,19 @@ class PostgresStore(WorkedStore):
                 table = sql.SQL("SELECT version_num FROM {}.alembic_version").format(sql.Identifier(schema))
                 row = connection.execute(table).fetchone()
                 revision = None if row is None else str(row[0])
-            check(revision, f"{name}, schema {schema},")
+            oldest = None
+            facts = f"{identifier}.facts"
+            if (
+                revision is not None
+                and is_newer(revision)
+                and connection.execute("SELECT to_regclass(%s)", [facts]).fetchone() != (None,)
+            ):
+                table = sql.SQL("SELECT value FROM {}.facts WHERE name = 'min_compatible'").format(
+                    sql.Identifier(schema)
+                )
+                row = connection.execute(table).fetchone()
+                oldest = None if row is None else str(row[0])
+            check(revision, f"{name}, schema {schema},", oldest)
         self._settings = (
             f"search_path TO {identifier}",
             "lock_timeout TO '2s'",
