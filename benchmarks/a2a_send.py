@@ -5,8 +5,9 @@
 One uvicorn (uvloop, httptools) at a time, pinned to one core, the load on another, in alternating rounds; the tables
 show medians. The first is SendMessage at a number of connections, with the server's CPU time a request. The second is
 a stream of five events, one request after the other: when the first event is there, and when the last. ELF is measured
-with authentication on, the volatile log, so without a commit, and the garbage collection that `serve` sets. The load
-generator is raw sockets on asyncio; what it can do at most is the first row, a server that answers without reading.
+with authentication, metrics and request ids on, the volatile log, so without a commit, and the garbage collection that
+`serve` sets. The load generator is raw sockets on asyncio; what it can do at most is the first row, a server that
+answers without reading.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, StreamingResponse
 from starlette.routing import Route
+from starlette.types import ASGIApp
 
 from elf_sdk.models.llm import Endpoint
 from elf_sdk.runs.adapter import AdapterCapabilities, RunContext
@@ -50,6 +52,8 @@ from elf_sdk.server.a2a.card import A2A_PATH, agent_card
 from elf_sdk.server.a2a.routes import a2a_routes
 from elf_sdk.server.auth import Issuer, Principal, Verifier, bearer_token
 from elf_sdk.server.listen import calm_garbage_collection
+from elf_sdk.server.metrics.process import Metrics
+from elf_sdk.server.requests import IdentifiedRequests
 from elf_sdk.team.spec import TeamSpec
 from elf_sdk.team.work import Member, Runs
 
@@ -113,14 +117,18 @@ def bare() -> Starlette:
     return Starlette(routes=[Route(A2A_PATH, echo, methods=["POST"]), Route(STREAM_PATH, stream, methods=["POST"])])
 
 
-def elf() -> Starlette:
-    engine = Engine(SPEC, Echo(), MemoryLog(), Endpoint("offline", "none", "http://127.0.0.1:9", ""))
+def elf() -> ASGIApp:
+    metrics = Metrics().team(SPEC.name)
+    engine = Engine(SPEC, Echo(), MemoryLog(), Endpoint("offline", "none", "http://127.0.0.1:9", ""), observer=metrics)
     verifier = Verifier(SECRET, "bench", "dev", SPEC.name)
 
     async def authenticate(request: Request) -> Principal:
         return await verifier.identify(bearer_token(request.headers.get("authorization")))
 
-    return Starlette(routes=a2a_routes(engine, partial(agent_card, SPEC, Echo.capabilities), authenticate))
+    routes = a2a_routes(engine, partial(agent_card, SPEC, Echo.capabilities), authenticate, metrics=metrics)
+    app = IdentifiedRequests(Starlette(routes=routes), SPEC.name)
+    app.metrics = metrics
+    return app
 
 
 def sdk() -> Starlette:

@@ -6,20 +6,25 @@ path, and goes before `NAME`.
 
 from __future__ import annotations
 
+import ipaddress
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import Final
+from typing import Final, TypeAlias
 from urllib.parse import urlsplit
 
 from elf_sdk.errors import BadInput
 
-__all__ = ["Settings", "TrustedIssuer", "default_namespace", "is_safe_url", "key_variable", "load_settings"]
+__all__ = ["Network", "Settings", "TrustedIssuer", "default_namespace", "is_safe_url", "key_variable", "load_settings"]
+
+Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 _LOG_LEVELS: Final = ("debug", "info", "warning", "error")
+_LOG_FORMATS: Final = ("", "json", "text")
 _SWITCH: Final[Mapping[str, bool | None]] = {"": None, "on": True, "off": False}
+_IDEMPOTENCY: Final = ("always", "extension")
 _PROVIDERS: Final = ("openai", "anthropic", "openrouter", "ollama", "compatible")
 _ALGORITHMS: Final = ("EdDSA", "ES256", "RS256")
 _LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
@@ -78,15 +83,28 @@ class Settings:
             which holds the token to call it with; read again when it changes. Default: none.
         team_url: `ELF_TEAM_URL`, how teams reach each other, with `{team}` in it.
         public_url: `ELF_PUBLIC_URL`, the address of this team as others see it; default: from the request.
+        trusted_proxies: `ELF_TRUSTED_PROXIES`, addresses or networks with commas between, whose forwarding headers are
+            believed; default none.
+        a2a_compat: `ELF_A2A_COMPAT`, `on` or `off`, whether clients of A2A 0.3 are answered; default `on`.
+        a2a_idempotency: `ELF_A2A_IDEMPOTENCY`, for whom a message that is sent again is the same one: `always`, or for
+            callers that ask for the `extension`; default `always`.
         query_token: `ELF_QUERY_TOKEN`, `on` or `off`, whether the chat takes a token in its address; default: in dev
             only.
         host: `ELF_HOST`, the address to listen on; default 127.0.0.1.
         port: `ELF_PORT`, default 8000.
+        grpc_port: `ELF_GRPC_PORT`, the port for A2A over gRPC; default none, and then there is no gRPC.
+        grpc_address: `ELF_GRPC_ADDRESS`, `host:port` of the team's gRPC as others see it; default: the host of the
+            request or of `public_url`, and `grpc_port`.
         drain: `ELF_DRAIN_SECONDS`, seconds after SIGTERM for runs to end that no other process can go on with; default
             25, in dev 0.
         model_keys: `<PROVIDER>_API_KEY` by provider.
         offline_url: `ELF_OFFLINE_URL`, a running offline model; default: the server starts its own.
+        push_allow: `ELF_PUSH_ALLOW`, hosts, addresses and networks that push notifications may go to although they are
+            not public, with commas between; `http://` before one where it has no HTTPS; default none.
         log_level: `ELF_LOG_LEVEL`, one of debug, info, warning and error; default `info`.
+        log_format: `ELF_LOG_FORMAT`, `json` or `text`; default: text for a terminal, JSON for everything else.
+        metrics_port: `ELF_METRICS_PORT`, a port of its own for `/metrics`, which then asks nobody who they are; default
+            0: on the main port, for callers on this machine or with a token.
     """
 
     environment: str = "dev"
@@ -101,13 +119,21 @@ class Settings:
     team_tokens: str = ""
     team_url: str = ""
     public_url: str = ""
+    trusted_proxies: tuple[Network, ...] = ()
+    a2a_compat: bool = True
+    a2a_idempotency: str = "always"
     query_token: bool | None = None
     host: str = "127.0.0.1"
     port: int = 8000
+    grpc_port: int | None = None
+    grpc_address: str = ""
     drain: int | None = None
     model_keys: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}), repr=False)
     offline_url: str = ""
+    push_allow: tuple[str, ...] = ()
     log_level: str = "info"
+    log_format: str = ""
+    metrics_port: int = 0
 
     @property
     def takes_query_token(self) -> bool:
@@ -153,18 +179,24 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
     """
     source = os.environ if environ is None else environ
     defaults = Settings()
-    port = source.get("ELF_PORT", str(defaults.port))
-    if not port.isdecimal() or not 0 <= int(port) <= 65535:
-        raise BadInput(f"ELF_PORT is {port!r}; set it to a port number from 0 to 65535")
     log_level = source.get("ELF_LOG_LEVEL", defaults.log_level).lower()
     if log_level not in _LOG_LEVELS:
         raise BadInput(f"ELF_LOG_LEVEL is {log_level!r}; set it to {', '.join(_LOG_LEVELS)}")
+    log_format = source.get("ELF_LOG_FORMAT", "").lower()
+    if log_format not in _LOG_FORMATS:
+        raise BadInput(f"ELF_LOG_FORMAT is {log_format!r}; set it to json or text")
     drain = source.get("ELF_DRAIN_SECONDS", "")
     if drain and not (drain.isdecimal() and int(drain) <= 86_400):
         raise BadInput(f"ELF_DRAIN_SECONDS is {drain!r}; set it to a number of seconds from 0 to 86400")
     query_token = source.get("ELF_QUERY_TOKEN", "").lower()
     if query_token not in _SWITCH:
         raise BadInput(f"ELF_QUERY_TOKEN is {query_token!r}; set it to on or off")
+    a2a_compat = source.get("ELF_A2A_COMPAT", "").lower()
+    if a2a_compat not in _SWITCH:
+        raise BadInput(f"ELF_A2A_COMPAT is {a2a_compat!r}; set it to on or off")
+    a2a_idempotency = source.get("ELF_A2A_IDEMPOTENCY", defaults.a2a_idempotency).lower()
+    if a2a_idempotency not in _IDEMPOTENCY:
+        raise BadInput(f"ELF_A2A_IDEMPOTENCY is {a2a_idempotency!r}; set it to {' or '.join(_IDEMPOTENCY)}")
     secret = _secret(source, "JWT_SECRET_KEY")
     if secret and len(secret.encode()) < 32:
         raise BadInput(f"JWT_SECRET_KEY has {len(secret.encode())} bytes; HS256 needs at least 32")
@@ -193,14 +225,38 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
         team_tokens=source.get("ELF_TEAM_TOKENS", ""),
         team_url=source.get("ELF_TEAM_URL", ""),
         public_url=source.get("ELF_PUBLIC_URL", "").rstrip("/"),
+        trusted_proxies=_networks(source.get("ELF_TRUSTED_PROXIES", "")),
+        a2a_compat=_SWITCH[a2a_compat] is not False,
+        a2a_idempotency=a2a_idempotency,
         query_token=_SWITCH[query_token],
         host=source.get("ELF_HOST", defaults.host),
-        port=int(port),
+        port=_port(source, "ELF_PORT", defaults.port),
+        grpc_port=_port(source, "ELF_GRPC_PORT", 0) if source.get("ELF_GRPC_PORT") else None,
+        grpc_address=source.get("ELF_GRPC_ADDRESS", ""),
         drain=int(drain) if drain else None,
         model_keys=MappingProxyType({name: key for name in _PROVIDERS if (key := _secret(source, key_variable(name)))}),
         offline_url=source.get("ELF_OFFLINE_URL", "").rstrip("/"),
+        push_allow=tuple(entry.strip() for entry in source.get("ELF_PUSH_ALLOW", "").split(",") if entry.strip()),
         log_level=log_level,
+        log_format=log_format,
+        metrics_port=_port(source, "ELF_METRICS_PORT", defaults.metrics_port),
     )
+
+
+def _port(source: Mapping[str, str], name: str, default: int) -> int:
+    port = source.get(name, "") or str(default)
+    if not port.isdecimal() or not 0 <= int(port) <= 65535:
+        raise BadInput(f"{name} is {port!r}; set it to a port number from 0 to 65535")
+    return int(port)
+
+
+def _networks(given: str) -> tuple[Network, ...]:
+    try:
+        return tuple(ipaddress.ip_network(network.strip()) for network in given.split(",") if network.strip())
+    except ValueError as error:
+        raise BadInput(
+            f"ELF_TRUSTED_PROXIES is {given!r}, where {error}; write addresses or networks such as 10.0.0.0/8"
+        ) from None
 
 
 def _trusted(source: Mapping[str, str], prefix: str, default_issuer: str, algorithm: str) -> TrustedIssuer | None:

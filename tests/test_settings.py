@@ -36,8 +36,18 @@ def test_a_secret_in_a_file_goes_before_the_variable_and_is_not_shown(tmp_path: 
     [
         ({"ELF_PORT": "http"}, "ELF_PORT is 'http'; set it to a port number from 0 to 65535"),
         ({"ELF_PORT": "65536"}, "ELF_PORT is '65536'"),
+        ({"ELF_GRPC_PORT": "grpc"}, "ELF_GRPC_PORT is 'grpc'; set it to a port number from 0 to 65535"),
         ({"ELF_LOG_LEVEL": "loud"}, "ELF_LOG_LEVEL is 'loud'; set it to debug, info, warning, error"),
+        ({"ELF_METRICS_PORT": "-1"}, "ELF_METRICS_PORT is '-1'; set it to a port number from 0 to 65535"),
+        ({"ELF_LOG_FORMAT": "xml"}, "ELF_LOG_FORMAT is 'xml'; set it to json or text"),
         ({"ELF_QUERY_TOKEN": "yes"}, "ELF_QUERY_TOKEN is 'yes'; set it to on or off"),
+        ({"ELF_A2A_COMPAT": "0.3"}, "ELF_A2A_COMPAT is '0.3'; set it to on or off"),
+        ({"ELF_A2A_IDEMPOTENCY": "off"}, "ELF_A2A_IDEMPOTENCY is 'off'; set it to always or extension"),
+        (
+            {"ELF_TRUSTED_PROXIES": "10.0.0.0/8, proxy"},
+            "ELF_TRUSTED_PROXIES is '10.0.0.0/8, proxy', where 'proxy' does",
+        ),
+        ({"ELF_TRUSTED_PROXIES": "10.0.0.1/8"}, "ELF_TRUSTED_PROXIES is '10.0.0.1/8', where 10.0.0.1/8 has host bits"),
         ({"JWT_SECRET_KEY": "short"}, "JWT_SECRET_KEY has 5 bytes; HS256 needs at least 32"),
         ({"ELF_ISSUER": "x"}, "ELF_ISSUER is set without its keys; set ELF_JWKS_FILE or ELF_JWKS_URL too"),
         ({"ELF_JWKS_FILE": "a", "ELF_JWKS_URL": "b"}, "ELF_JWKS_FILE and ELF_JWKS_URL are both set; keep one of them"),
@@ -63,6 +73,11 @@ def test_what_cannot_be_used_is_named(variables: dict[str, str], message: str) -
     with pytest.raises(BadInput) as caught:
         load_settings(variables)
     assert str(caught.value).startswith(message)
+
+
+def test_proxies_are_addresses_and_networks() -> None:
+    networks = load_settings({"ELF_TRUSTED_PROXIES": "10.1.2.3, fd00::/8,"}).trusted_proxies
+    assert [str(network) for network in networks] == ["10.1.2.3/32", "fd00::/8"]
 
 
 @pytest.mark.parametrize(
@@ -110,3 +125,10 @@ def test_who_is_trusted_is_read_with_its_defaults() -> None:
 )
 def test_the_namespace_follows_the_environment(variables: dict[str, str], namespace: str) -> None:
     assert load_settings(variables).namespace_name == namespace
+
+
+def test_what_push_notifications_may_go_to_is_a_list() -> None:
+    assert load_settings({"ELF_PUSH_ALLOW": " hooks.internal , ,10.0.0.0/8"}).push_allow == (
+        "hooks.internal",
+        "10.0.0.0/8",
+    )

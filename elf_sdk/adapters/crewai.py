@@ -138,14 +138,7 @@ class _Watcher:
         elif kind == "llm_call_completed":
             self._answer.call_ended(event.call_id)
             if event.usage:
-                used = event.usage
-                self._bridge.push(
-                    Usage(
-                        event.model or self._model,
-                        int(used.get("prompt_tokens") or 0),
-                        int(used.get("completion_tokens") or 0),
-                    )
-                )
+                self._bridge.push(_usage(event.model or self._model, event.usage))
         elif kind in ("task_started", "task_completed", "task_failed"):
             agent = getattr(getattr(event.task, "agent", None), "role", "")
             name = " ".join(str(event.task_name or "task").split())[:80]
@@ -157,6 +150,17 @@ class _Watcher:
             self._bridge.push(ToolResult(event.started_event_id or "", str(event.output), failed))
         elif kind == "tool_usage_error":
             self._bridge.push(ToolResult(event.started_event_id or "", str(event.error), is_error=True))
+
+
+def _usage(model: str, used: Mapping[str, Any]) -> Usage:
+    # The names differ from provider to provider; Anthropic's input is `input_tokens`.
+    return Usage(
+        model,
+        int(used.get("prompt_tokens") or used.get("input_tokens") or 0),
+        int(used.get("completion_tokens") or used.get("output_tokens") or 0),
+        cached_tokens=int(used.get("cached_prompt_tokens") or 0),
+        reasoning_tokens=int(used.get("reasoning_tokens") or 0),
+    )
 
 
 class _Answer:

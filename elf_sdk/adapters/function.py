@@ -131,7 +131,8 @@ class FunctionContext:
                 if isinstance(piece, str):
                     yield piece
                 else:
-                    self.emit(Usage(self.run.endpoint.model, piece.input, piece.output))
+                    model = self.run.endpoint.model
+                    self.emit(Usage(model, piece.input, piece.output, piece.cached, piece.reasoning))
 
     async def complete(self, prompt: str | None = None, *, system: str | None = None) -> str:
         """Ask the team's model, and return its whole answer. Arguments as for `stream`."""

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     import httpx
     from langchain_core.callbacks import BaseCallbackHandler
     from langchain_core.language_models import BaseChatModel
+    from langchain_core.messages.ai import UsageMetadata
     from langchain_core.outputs import LLMResult
     from langchain_core.tools import BaseTool
 
@@ -200,6 +201,17 @@ def _final_nodes(graph: Any) -> set[str]:
     return {edge.source for edge in drawn.edges if edge.target == "__end__"}
 
 
+def _usage(model: str, usage: UsageMetadata) -> Usage:
+    took, gave = usage.get("input_token_details") or {}, usage.get("output_token_details") or {}
+    return Usage(
+        model,
+        usage["input_tokens"],
+        usage["output_tokens"],
+        cached_tokens=took.get("cache_read") or 0,
+        reasoning_tokens=gave.get("reasoning") or 0,
+    )
+
+
 def _watcher(bridge: Bridge, model: str) -> BaseCallbackHandler:
     """LangChain's callbacks as events: every model call and tool call, in whatever node, subgraph or thread."""
     from langchain_core.callbacks import BaseCallbackHandler
@@ -212,7 +224,7 @@ def _watcher(bridge: Bridge, model: str) -> BaseCallbackHandler:
             for generation in (one for several in response.generations for one in several):
                 usage = getattr(getattr(generation, "message", None), "usage_metadata", None)
                 if usage:
-                    bridge.push(Usage(model, usage["input_tokens"], usage["output_tokens"]))
+                    bridge.push(_usage(model, usage))
 
         def on_tool_start(
             self,

@@ -76,7 +76,8 @@ def _serve(project: Project, teams: tuple[LoadedTeam, ...], sock: socket.socket,
     token = dev_issuer(project, settings).user_token("you", first)
     servers = [load_server(team.directory) for team in teams]
     app = mounted(servers, settings, project.org, lambda: _announce(project, specs, address, first, token))
-    serve_app(app, sock, log_level="warning" if settings.log_level == "info" else settings.log_level)
+    log_level = "warning" if settings.log_level == "info" else settings.log_level
+    serve_app(app, sock, log_level=log_level, log_format=settings.log_format)
 
 
 def _announce(project: Project, specs: Sequence[TeamSpec], address: str, first: str, token: str) -> None:

@@ -23,10 +23,19 @@ _LONGEST_WAIT: Final = 30.0
 
 @dataclass(frozen=True, slots=True)
 class TokenCount:
-    """What one call used, in tokens."""
+    """What one call used, in tokens.
+
+    Attributes:
+        input: all that was read.
+        output: all that was written.
+        cached: of the input, those that the provider had in its cache.
+        reasoning: of the output, those that were thought and not said.
+    """
 
     input: int
     output: int
+    cached: int = 0
+    reasoning: int = 0
 
 
 class ChatClient:
@@ -88,7 +97,18 @@ class ChatClient:
                     if text := (choice.get("delta") or {}).get("content"):
                         yield text
                 if usage := chunk.get("usage"):
-                    yield TokenCount(int(usage.get("prompt_tokens", 0)), int(usage.get("completion_tokens", 0)))
+                    yield _counted(usage)
+
+
+def _counted(usage: Mapping[str, Any]) -> TokenCount:
+    # The details, and each of their numbers, may be absent or null.
+    took, gave = usage.get("prompt_tokens_details") or {}, usage.get("completion_tokens_details") or {}
+    return TokenCount(
+        input=int(usage.get("prompt_tokens") or 0),
+        output=int(usage.get("completion_tokens") or 0),
+        cached=int(took.get("cached_tokens") or 0),
+        reasoning=int(gave.get("reasoning_tokens") or 0),
+    )
 
 
 def _may_help(error: httpx.HTTPStatusError | httpx.TransportError) -> bool:

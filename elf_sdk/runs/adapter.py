@@ -72,6 +72,7 @@ class RunContext:
         delegates: the teams that may be proposed for delegation.
         history: earlier messages, oldest first, at most `chat.context_window_messages`; read only when called.
         answers: what a person answered so far, by the id of the question.
+        message_id: the caller's own id of the latest message, question or answer; empty where the protocol has none.
         attempt: 1, and one more each time that the work was cut off and is taken up again. An adapter that can recover
             then goes on where the work was, and says what it repeats by a `Rewound` event.
         before: what the run's log held when the work began.
@@ -86,6 +87,7 @@ class RunContext:
     delegates: tuple[Delegate, ...] = ()
     history: Callable[[], Awaitable[tuple[TurnMessage, ...]]] = field(default=_no_history)
     answers: Mapping[str, str] = field(default_factory=dict)
+    message_id: str = ""
     attempt: int = 1
     before: tuple[LoggedEvent, ...] = ()
 
@@ -111,7 +113,7 @@ class RunError(Failure):
     """Why a run failed, in a sentence for the caller that holds no secret; the engine ends the run with it.
 
     Attributes:
-        code: as in `events.Failed`: `model`, `team`, `input`, or another of its codes.
+        code: as in `events.Failed`: `model`, `team`, `input`, `rejected`, or another of its codes.
         retryable: whether the same run may succeed later.
     """
 

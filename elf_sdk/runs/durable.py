@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any, Final
 
 import orjson
@@ -12,14 +13,16 @@ from typing_extensions import override
 
 from elf_sdk.errors import Conflict, ElfError, Retryable
 from elf_sdk.runs.adapter import Owner
-from elf_sdk.runs.events import Event, LoggedEvent, Started, decode, encode, stored_kind
+from elf_sdk.runs.events import Event, LoggedEvent, Started, Usage, decode, encode, stored_kind
 from elf_sdk.runs.lease import Lease
 from elf_sdk.runs.log import (
     WORK,
     IdempotencyKey,
+    Place,
     Run,
     RunFilter,
     RunLog,
+    RunPage,
     RunRequest,
     RunState,
     check_end,
@@ -32,7 +35,9 @@ from elf_sdk.runs.log import (
     stale,
 )
 from elf_sdk.runs.recent import Recent
-from elf_sdk.store.database import Connection, EventRow, Group, HeadRow, MovedRow, RunRow, Store, moment
+from elf_sdk.runs.usage import usage_rows
+from elf_sdk.store.database import Connection, EventRow, Group, HeadRow, MovedRow, RunRow, Store, milliseconds, moment
+from elf_sdk.store.usage import UsageRow, add_usage
 
 __all__ = ["DurableLog"]
 
@@ -75,6 +80,9 @@ _BEGUN: Final = encode(Started()).decode()
 _COMMANDS: Final = (
     "SELECT run_id, kind, data FROM commands WHERE run_id IN (SELECT id FROM runs WHERE holder = ?) ORDER BY number"
 )
+
+
+_ALMOST: Final = timedelta(microseconds=999)
 
 
 class DurableLog(RunLog):
@@ -259,22 +267,29 @@ class DurableLog(RunLog):
 
     @override
     async def list(self, which: RunFilter, limit: int = 100) -> tuple[Run, ...]:
-        conditions, values = ["team = ?"], [which.team]
-        if which.owner is not None:
-            conditions += ["owner_issuer = ?", "owner_subject = ?"]
-            values += [which.owner.issuer, which.owner.subject]
-        if which.context_id is not None:
-            conditions.append("context_id = ?")
-            values.append(which.context_id)
-        if which.states is not None and not which.states:
-            return ()
-        if which.states is not None:
-            conditions.append(f"state IN ({', '.join('?' * len(which.states))})")
-            values += sorted(which.states)
-        statement = f"SELECT {_RUN} FROM runs WHERE {' AND '.join(conditions)} ORDER BY number DESC LIMIT ?"  # noqa: S608 - values are bound
+        fits, values = _fits(which)
+        statement = f"SELECT {_RUN} FROM runs WHERE {fits} ORDER BY number DESC LIMIT ?"  # noqa: S608 - values are bound
         return await self._store.read(
             lambda connection: tuple(_run(row, self.holder) for row in connection.execute(statement, (*values, limit)))
         )
+
+    @override
+    async def page(self, which: RunFilter, limit: int, before: Place | None = None) -> RunPage:
+        fits, values = _fits(which)
+        behind = "" if before is None else "AND (changed_at, number) < (?, ?)"
+        statement = (
+            f"SELECT changed_at, number, {_RUN} FROM runs WHERE {fits} {behind} "  # noqa: S608 - values are bound
+            "ORDER BY changed_at DESC, number DESC LIMIT ?"
+        )
+        total = f"SELECT COUNT(*) FROM runs WHERE {fits}"  # noqa: S608 - values are bound
+
+        def read(connection: Connection) -> RunPage:
+            rows = connection.execute(statement, (*values, *(before or ()), limit + 1)).fetchall()
+            (number,) = connection.execute(total, values).fetchone()
+            last = Place(*rows[limit - 1][:2]) if len(rows) > limit else None
+            return RunPage(tuple(_run(row[2:], self.holder) for row in rows[:limit]), number, last)
+
+        return await self._store.read(read)
 
     @override
     async def count(self, team: str) -> Mapping[RunState, int]:
@@ -282,6 +297,26 @@ class DurableLog(RunLog):
         return await self._store.read(
             lambda connection: {RunState(state): count for state, count in connection.execute(statement, (team,))}
         )
+
+
+def _fits(which: RunFilter) -> tuple[str, list[Any]]:
+    """A condition for rows of `runs`, and its values."""
+    conditions, values = ["team = ?"], list[Any]([which.team])
+    if which.owner is not None:
+        conditions += ["owner_issuer = ?", "owner_subject = ?"]
+        values += [which.owner.issuer, which.owner.subject]
+    if which.context_id is not None:
+        conditions.append("context_id = ?")
+        values.append(which.context_id)
+    if which.states is not None:
+        # No state at all fits no run.
+        conditions.append(f"state IN ({', '.join('?' * len(which.states))})" if which.states else "1 = 0")
+        values += sorted(which.states)
+    if which.changed_since is not None:
+        conditions.append("changed_at >= ?")
+        # What is stored has whole milliseconds, so the next one is as good.
+        values.append(milliseconds(which.changed_since + _ALMOST))
+    return " AND ".join(conditions), values
 
 
 @dataclass(frozen=True, slots=True)
@@ -417,7 +452,7 @@ def _append(connection: Connection, items: Sequence[_Appended]) -> list[_Outcome
         added += item.numbered
         moved[run.id] = MovedRow(run.id, run.head, run.state, run.holder, run.epoch, run.changed_at, run.now)
         # What waited for a person had no turn, and waited for none.
-        parked = before.state == RunState.INPUT_REQUIRED
+        parked = RunState(before.state).waits
         if run.holder is None and not parked and (item.taken is None or RunState(run.state).terminal):
             free.append(run.id)
         logged = tuple(
@@ -433,7 +468,20 @@ def _append(connection: Connection, items: Sequence[_Appended]) -> list[_Outcome
         for item in items:
             if item.run_id in kept and item.outcome is not None:
                 item.outcome.handed_on = True
+        _add_usage(connection, outcomes)
     return outcomes
+
+
+def _add_usage(connection: Connection, outcomes: Sequence[_Outcome | ElfError]) -> None:
+    """Keep what models used also apart from the events, because it outlives them."""
+    rows: list[UsageRow] = []
+    for outcome in outcomes:
+        if isinstance(outcome, _Outcome) and any(type(entry.event) is Usage for entry in outcome.logged):
+            run = _get(connection, outcome.moved.id)
+            assert run is not None  # noqa: S101 - its row is locked
+            rows += usage_rows(run, outcome.logged)
+    if rows:
+        add_usage(connection, rows)
 
 
 def _refused(item: _Appended, run: HeadRow) -> ElfError | None:

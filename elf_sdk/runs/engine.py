@@ -20,6 +20,7 @@ from typing import Any, Final
 from elf_sdk.errors import Conflict, ElfError, NotFound, Retryable
 from elf_sdk.models.llm import Endpoint
 from elf_sdk.runs.adapter import Adapter, Delegate, Owner, RunContext, RunError, TurnMessage
+from elf_sdk.runs.current import current_run
 from elf_sdk.runs.events import (
     Answered,
     Cancelled,
@@ -29,11 +30,14 @@ from elf_sdk.runs.events import (
     InputRequired,
     LoggedEvent,
     Started,
+    Usage,
     clean,
     is_terminal,
 )
 from elf_sdk.runs.history import all_events, earlier_messages
 from elf_sdk.runs.log import WORK, IdempotencyKey, Run, RunLog, RunRequest, RunState
+from elf_sdk.runs.observer import RunObserver, RunWatch
+from elf_sdk.runs.usage import priced
 from elf_sdk.runs.writer import RunWriter
 from elf_sdk.team.kinds import duration_seconds
 from elf_sdk.team.spec import TeamSpec
@@ -95,6 +99,7 @@ class _Job:
         run: as it was when the job began, with the epoch of the hold.
         writer: the way of its events.
         stopped: how it is to end before its time, once somebody has said so.
+        watch: told how it goes.
         task: writes the end, whatever happens; nobody cancels it.
         begun: whether the log says already that it has started.
         placed: whether it has a place.
@@ -106,6 +111,7 @@ class _Job:
     run: Run
     writer: RunWriter
     stopped: asyncio.Future[Event | _Leave]
+    watch: RunWatch
     begun: bool
     task: asyncio.Task[None] = field(init=False)
     placed: bool = False
@@ -128,6 +134,7 @@ class Engine:
         run_log: where runs are kept.
         endpoint: the team's model.
         delegates: the teams that may be proposed for delegation.
+        observer: told what the engine does.
     """
 
     def __init__(
@@ -137,11 +144,13 @@ class Engine:
         run_log: RunLog,
         endpoint: Endpoint,
         delegates: tuple[Delegate, ...] = (),
+        observer: RunObserver | None = None,
     ) -> None:
         self.spec = spec
         self.adapter = adapter
         self.log = run_log
         self._endpoint = endpoint
+        self._observer = observer or RunObserver()
         self.delegates = delegates
         self._deadline = duration_seconds(spec.runs.deadline)
         self._places = asyncio.Semaphore(spec.runs.concurrency)
@@ -313,7 +322,7 @@ class Engine:
             while True:
                 news.clear()
                 run = await self.get(run_id, owner)
-                if run.state.terminal or run.state is RunState.INPUT_REQUIRED:
+                if run.state.terminal or run.state.waits:
                     return run
                 await news.wait()
 
@@ -345,7 +354,7 @@ class Engine:
                     return run
                 raise Conflict(f"the question {question_id!r} has another answer already")
             asked = {event.question_id for event in events if isinstance(event, InputRequired)}
-            if run.state is not RunState.INPUT_REQUIRED or question_id not in asked:
+            if not run.state.waits or question_id not in asked:
                 raise Conflict(f"the run {run_id!r} does not wait for an answer to {question_id!r}")
             if job := self._jobs.get(run_id):
                 # It has asked, and its task is about to end.
@@ -424,8 +433,9 @@ class Engine:
         if lost := self._jobs.get(run.id):
             # Lost and claimed again; what is still done for the hold before is nobody's any more.
             lost.stop(_Leave.FORSAKE)
-        writer = RunWriter(self.log, run.id, run.epoch)
-        job = _Job(run, writer, asyncio.get_running_loop().create_future(), begun)
+        watch = self._observer.queued(run)
+        writer = RunWriter(self.log, run.id, run.epoch, watch)
+        job = _Job(run, writer, asyncio.get_running_loop().create_future(), watch, begun)
         self._jobs[run.id] = job
         job.task = asyncio.create_task(self._execute(job), name=f"run {run.id}")
 
@@ -440,6 +450,7 @@ class Engine:
     async def _execute(self, job: _Job) -> None:
         """Have the work done, or stopped, and write the end, before the next run of the conversation begins."""
         run = job.run
+        current_run.set(run.id)
         try:
             work = asyncio.create_task(self._take_place(job), name=f"work of run {run.id}")
             await _first(work, job.stopped)
@@ -453,7 +464,11 @@ class Engine:
                     log.warning("the adapter of run %s does not close; the run is left over its head", run.id)
                 self._strays.add(work)
                 work.add_done_callback(self._forget_stray)
-            await self._leave(job, end)
+            left = await self._leave(job, end)
+            if isinstance(left, _Leave):
+                job.watch.left()
+            else:
+                job.watch.ended(left)
         finally:
             if job.deadline is not None:
                 job.deadline.cancel()
@@ -468,8 +483,12 @@ class Engine:
         if not work.cancelled() and (error := work.exception()) is not None:
             log.debug("an adapter raised while it was stopped", exc_info=error)
 
-    async def _leave(self, job: _Job, end: Event | _Leave | None) -> None:
-        """Store the end, or the questions that a person has to answer, or let go of the run."""
+    async def _leave(self, job: _Job, end: Event | _Leave | None) -> Event | _Leave | None:
+        """Store the end, or the questions that a person has to answer, or let go of the run.
+
+        Returns:
+            What has come of it: the end that is stored, None for questions, or how this process let go of the run.
+        """
         tries = 0
         while not (job.stopped.done() and job.stopped.result() is _Leave.FORSAKE):
             try:
@@ -482,20 +501,22 @@ class Engine:
                     await job.writer.park(tuple(job.questions.values()))
             except Conflict as error:
                 log.info("run %s: %s", job.run.id, error)
+                return _Leave.FORSAKE
             except Exception as error:
                 if tries and not isinstance(error, Retryable):
                     log.exception(
                         "the end of run %s could not be stored; the next start of the server ends it", job.run.id
                     )
-                    return
+                    return _Leave.FORSAKE
                 log.warning("run %s could not be stored: %s", job.run.id, error)
                 if end is not _Leave.HAND_OVER:
                     end = _UNSTORED
                 if tries and await self._closed_within(_RETRY[min(tries, len(_RETRY)) - 1]):
-                    return
+                    return _Leave.FORSAKE
                 tries += 1
                 continue
-            return
+            return end
+        return _Leave.FORSAKE
 
     async def _closed_within(self, seconds: float) -> bool:
         try:
@@ -539,6 +560,7 @@ class Engine:
         await self._places.acquire()
         job.placed = True
         self._running += 1
+        job.watch.working()
         try:
             return await self._work(job, time.monotonic() - came)
         except SystemExit as error:
@@ -550,9 +572,8 @@ class Engine:
         run, writer = job.run, job.writer
         request = run.request
         before = await all_events(self.log, run.id) if run.head > job.begun else ()
-        answers = {
-            logged.event.question_id: logged.event.answer for logged in before if isinstance(logged.event, Answered)
-        }
+        said = [logged.event for logged in before if isinstance(logged.event, Answered)]
+        answers = {answered.question_id: answered.answer for answered in said}
         cut_off = _since_answer(before)
         attempt = len(cut_off) + 1
         if job.begun:
@@ -571,6 +592,7 @@ class Engine:
             owner=request.owner,
             conversation=request.conversation,
             text=request.text,
+            message_id=said[-1].key if said else request.metadata.get("message_id", ""),
             endpoint=self._endpoint,
             delegates=self.delegates,
             history=lambda: self.history(request, run.id),
@@ -586,11 +608,12 @@ class Engine:
                     adapter = type(self.adapter).__name__
                     raise TypeError(f"{adapter} yielded a {event.kind} event; only the engine ends a run")
                 job.effects = True
-                if not isinstance(event, InputRequired):
-                    await writer.add(event)
-                elif event.question_id not in answers:
+                if isinstance(event, InputRequired):
                     # Asked when the adapter has returned: only then can an answer be of use.
-                    job.questions[event.question_id] = event
+                    if event.question_id not in answers:
+                        job.questions[event.question_id] = event
+                else:
+                    await writer.add(await priced(event, self._endpoint) if isinstance(event, Usage) else event)
         if job.stopped.done():
             # Whoever stopped it says how it ends.
             await asyncio.Future()

@@ -20,8 +20,11 @@ import orjson
 __all__ = [
     "KINDS",
     "MAX_EVENT_BYTES",
+    "NANO",
+    "REJECTED",
     "Answered",
     "Artifact",
+    "AuthRequired",
     "Cancelled",
     "DelegationProposed",
     "Event",
@@ -29,6 +32,7 @@ __all__ = [
     "Finished",
     "InputRequired",
     "LoggedEvent",
+    "MessageOnly",
     "Rewound",
     "Started",
     "Step",
@@ -41,6 +45,7 @@ __all__ = [
     "as_stored",
     "clean",
     "decode",
+    "dollars",
     "encode",
     "is_terminal",
     "stored_kind",
@@ -48,6 +53,12 @@ __all__ = [
 
 MAX_EVENT_BYTES: Final = 256 * 1024
 """Upper bound of one encoded event; the engine splits larger text and refuses larger data."""
+
+NANO: Final = 1_000_000_000
+"""Billionths in a dollar, in which costs are counted: a token of the cheapest models costs some ten of them."""
+
+REJECTED: Final = "rejected"
+"""Code of a `Failed` that says: the team will not do this. It is a decision and no breakdown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +82,13 @@ class TextDelta(Event):
 
     kind: ClassVar[str] = "text_delta"
     text: str
+
+
+@dataclass(frozen=True, slots=True)
+class MessageOnly(Event):
+    """The answer is said and nobody needs to look it up later: where a protocol can, it gives a message and no task."""
+
+    kind: ClassVar[str] = "message_only"
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +148,19 @@ class InputRequired(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class AuthRequired(InputRequired):
+    """The run waits until somebody has given the team a right or a credential that it lacks.
+
+    `prompt` says which and why. The credential itself reaches the team by a way of its own and never as the answer,
+    which is stored: an answer only says that it is there, or that it will not come.
+    """
+
+    kind: ClassVar[str] = "auth_required"
+    url: str = ""
+    """Where a person gives it, such as a page to sign in; empty where the prompt says it all."""
+
+
+@dataclass(frozen=True, slots=True)
 class Answered(Event):
     """The answer to a question; written by the engine."""
 
@@ -142,7 +173,11 @@ class Answered(Event):
 
 @dataclass(frozen=True, slots=True)
 class Artifact(Event):
-    """A result beside the text: a document, data, a link. Exactly one of `text`, `data`, `url` is meant."""
+    """A result beside the text, or its next part: a document, a file, data, a link.
+
+    Exactly one of `text`, `data`, `url` and `raw` is meant. A result of several parts, or one that is too large for one
+    event, is several of these with one id, each after the first with `append`.
+    """
 
     kind: ClassVar[str] = "artifact"
     artifact_id: str
@@ -151,16 +186,30 @@ class Artifact(Event):
     text: str | None = None
     data: Any = None
     url: str | None = None
+    raw: str | None = None
+    """A file's bytes in base64 (RFC 4648, section 4)."""
+    filename: str = ""
+    """Of a file or a link."""
+    append: bool = False
+    """Whether this is one more part of the artifact with this id, and does not replace it."""
+    last: bool = True
+    """Whether no more parts come."""
 
 
 @dataclass(frozen=True, slots=True)
 class Usage(Event):
-    """What one call to a model used, in tokens."""
+    """What one call to a model used, in tokens, and what that cost."""
 
     kind: ClassVar[str] = "usage"
     model: str
     input_tokens: int = 0
     output_tokens: int = 0
+    cached_tokens: int = 0
+    """Of the input, those that the provider had in its cache."""
+    reasoning_tokens: int = 0
+    """Of the output, those that were thought and not said."""
+    cost: int | None = None
+    """Billionths of a US dollar; None where no price is known. Adapters leave it to the engine."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +233,7 @@ class Failed(Event):
 
     kind: ClassVar[str] = "failed"
     code: str
-    """`internal`, `interrupted`, `deadline`, `model`, `team` or `input`."""
+    """`internal`, `interrupted`, `deadline`, `model`, `team`, `input` or `rejected`."""
     message: str
     retryable: bool = False
 
@@ -211,11 +260,13 @@ KINDS: Final[Mapping[str, type[Event]]] = {
     for cls in (
         Answered,
         Artifact,
+        AuthRequired,
         Cancelled,
         DelegationProposed,
         Failed,
         Finished,
         InputRequired,
+        MessageOnly,
         Rewound,
         Started,
         Step,
@@ -235,9 +286,9 @@ _TUPLES: Final = {
 _PLAIN: Final = {
     cls: tuple(_FIELDS[kind])
     for kind, cls in KINDS.items()
-    if all(field.type in ("str", "int", "bool") for field in _FIELDS[kind].values())
+    if all(field.type in ("str", "int", "int | None", "bool") for field in _FIELDS[kind].values())
 }
-"""Kinds whose fields are all text, numbers and flags."""
+"""Kinds whose fields are all text, numbers, flags, and numbers that may be missing."""
 _SAFE_INTEGER: Final = 2**53
 _TERMINAL: Final = (Finished, Failed, Cancelled)
 _UNSTORABLE: Final = re.compile("[\x00\ud800-\udfff]")
@@ -275,6 +326,12 @@ def answer_text(events: Iterable[LoggedEvent]) -> str:
             to_seq = logged.event.to_seq
             pieces = [piece for piece in pieces if piece[0] <= to_seq]
     return "".join(text for _, text in pieces)
+
+
+def dollars(cost: int) -> str:
+    """Billionths of a dollar as dollars: plain decimal digits, without zeros at the end."""
+    whole, part = divmod(cost, NANO)
+    return f"{whole}.{part:09d}".rstrip("0").rstrip(".")
 
 
 def stored_kind(event: Event) -> str:
@@ -346,7 +403,9 @@ def as_stored(event: Event) -> Event:
                 if _UNSTORABLE.search(value):
                     break
                 characters += len(value)
-            elif type(value) is not bool and (type(value) is not int or abs(value) > _SAFE_INTEGER):
+            elif value is None or type(value) is bool:
+                continue
+            elif type(value) is not int or abs(value) > _SAFE_INTEGER:
                 break
         else:
             # JSON writes a character in six bytes at most, and the names are short.

@@ -16,15 +16,17 @@ from typing import Final, Protocol
 
 from elf_sdk.errors import Conflict, NotFound, Retryable
 from elf_sdk.runs.events import Event, LoggedEvent, is_terminal
-from elf_sdk.runs.run import IdempotencyKey, Run, RunFilter, RunRequest, RunState, next_state
+from elf_sdk.runs.run import IdempotencyKey, Place, Run, RunFilter, RunPage, RunRequest, RunState, next_state
 from elf_sdk.store.waiters import Waiters
 
 __all__ = [
     "WORK",
     "IdempotencyKey",
+    "Place",
     "Run",
     "RunFilter",
     "RunLog",
+    "RunPage",
     "RunRequest",
     "RunState",
     "Stale",
@@ -70,7 +72,7 @@ def check_same(key: IdempotencyKey, digest: str, request: RunRequest) -> None:
 
 def goes_on(state: RunState | None) -> bool:
     """Whether a run still works after events that left it in `state`; None where they left it as it was."""
-    return state is None or not (state.terminal or state is RunState.INPUT_REQUIRED)
+    return state is None or not (state.terminal or state.waits)
 
 
 class Placed(Protocol):
@@ -231,6 +233,16 @@ class RunLog(Protocol):
 
     async def list(self, which: RunFilter, limit: int = 100) -> tuple[Run, ...]:
         """Runs that fit, the latest created first."""
+        ...
+
+    async def page(self, which: RunFilter, limit: int, before: Place | None = None) -> RunPage:
+        """Runs that fit, the latest changed first, and among those the latest created.
+
+        Args:
+            which: what fits.
+            limit: of runs on this page.
+            before: where the page before this one ended; what did not change since is where it was.
+        """
         ...
 
     async def count(self, team: str) -> Mapping[RunState, int]:

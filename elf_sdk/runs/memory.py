@@ -6,7 +6,9 @@ import uuid
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from itertools import islice
+from typing import Final
 
 from typing_extensions import override
 
@@ -14,9 +16,11 @@ from elf_sdk.runs.events import Event, LoggedEvent, Started, as_stored
 from elf_sdk.runs.log import (
     WORK,
     IdempotencyKey,
+    Place,
     Run,
     RunFilter,
     RunLog,
+    RunPage,
     RunRequest,
     RunState,
     Waiters,
@@ -31,6 +35,8 @@ from elf_sdk.runs.log import (
 )
 
 __all__ = ["MemoryLog"]
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class MemoryLog(RunLog):
@@ -122,7 +128,7 @@ class MemoryLog(RunLog):
         assert now is not None  # noqa: S101 - refused above
         if now.held or now.head != run.head:
             raise moved_on(run, now.head, held=now.held)
-        parked = now.state is RunState.INPUT_REQUIRED
+        parked = now.state.waits
         _, taken = self._store(now, [event])
         turns = self._turns[run.request.conversation]
         if taken.state.terminal:
@@ -194,20 +200,34 @@ class MemoryLog(RunLog):
 
     @override
     async def list(self, which: RunFilter, limit: int = 100) -> tuple[Run, ...]:
-        found: list[Run] = []
-        for run in reversed(self._runs.values()):
-            request = run.request
-            if (
-                request.team == which.team
-                and (which.owner is None or request.owner == which.owner)
-                and (which.context_id is None or request.context_id == which.context_id)
-                and (which.states is None or run.state in which.states)
-            ):
-                found.append(run)
-                if len(found) == limit:
-                    break
-        return tuple(found)
+        return tuple(islice((run for run in reversed(self._runs.values()) if _fits(run, which)), limit))
+
+    @override
+    async def page(self, which: RunFilter, limit: int, before: Place | None = None) -> RunPage:
+        places = [
+            (Place((run.changed_at - _EPOCH) // timedelta.resolution, number), run)
+            for number, run in enumerate(self._runs.values())
+            if _fits(run, which)
+        ]
+        behind = sorted((place for place in places if before is None or place[0] < before), reverse=True, key=_place)
+        last = behind[limit - 1][0] if len(behind) > limit else None
+        return RunPage(tuple(run for _, run in behind[:limit]), len(places), last)
 
     @override
     async def count(self, team: str) -> Mapping[RunState, int]:
         return Counter(run.state for run in self._runs.values() if run.request.team == team)
+
+
+def _place(placed: tuple[Place, Run]) -> Place:
+    return placed[0]
+
+
+def _fits(run: Run, which: RunFilter) -> bool:
+    request = run.request
+    return (
+        request.team == which.team
+        and (which.owner is None or request.owner == which.owner)
+        and (which.context_id is None or request.context_id == which.context_id)
+        and (which.states is None or run.state in which.states)
+        and (which.changed_since is None or run.changed_at >= which.changed_since)
+    )

@@ -7,26 +7,39 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, Final, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
 import orjson
 
 from elf_sdk.runs.adapter import Owner
-from elf_sdk.runs.events import Answered, Cancelled, Event, Failed, Finished, InputRequired, Started, clean
+from elf_sdk.runs.events import (
+    REJECTED,
+    Answered,
+    AuthRequired,
+    Cancelled,
+    Event,
+    Failed,
+    Finished,
+    InputRequired,
+    Started,
+    clean,
+)
 
-__all__ = ["IdempotencyKey", "Run", "RunFilter", "RunRequest", "RunState", "next_state"]
+__all__ = ["IdempotencyKey", "Place", "Run", "RunFilter", "RunPage", "RunRequest", "RunState", "next_state"]
 
 StateT = TypeVar("StateT")
 
 
 class RunState(StrEnum):
-    """Where a run is. `QUEUED` and `WORKING` occupy the engine, `INPUT_REQUIRED` occupies nothing."""
+    """Where a run is. `QUEUED` and `WORKING` occupy the engine, all others nothing."""
 
     QUEUED = "queued"
     WORKING = "working"
     INPUT_REQUIRED = "input_required"
+    AUTH_REQUIRED = "auth_required"
     FINISHED = "finished"
     FAILED = "failed"
+    REJECTED = "rejected"
     CANCELLED = "cancelled"
 
     @property
@@ -34,12 +47,19 @@ class RunState(StrEnum):
         """Whether nothing more will happen."""
         return self in _TERMINAL
 
+    @property
+    def waits(self) -> bool:
+        """Whether somebody has to answer or to act before it goes on."""
+        return self in _WAITING
 
-_TERMINAL: Final = frozenset({RunState.FINISHED, RunState.FAILED, RunState.CANCELLED})
+
+_TERMINAL: Final = frozenset({RunState.FINISHED, RunState.FAILED, RunState.REJECTED, RunState.CANCELLED})
+_WAITING: Final = frozenset({RunState.INPUT_REQUIRED, RunState.AUTH_REQUIRED})
 _NEXT: Final[Mapping[type[Event], RunState]] = {
     Started: RunState.WORKING,
     Answered: RunState.QUEUED,
     InputRequired: RunState.INPUT_REQUIRED,
+    AuthRequired: RunState.AUTH_REQUIRED,
     Finished: RunState.FINISHED,
     Failed: RunState.FAILED,
     Cancelled: RunState.CANCELLED,
@@ -51,6 +71,8 @@ def next_state(state: StateT, events: Sequence[Event]) -> RunState | StateT:
     now: RunState | StateT = state
     for event in events:
         now = _NEXT.get(type(event), now)
+        if now is RunState.FAILED and isinstance(event, Failed) and event.code == REJECTED:
+            now = RunState.REJECTED
     return now
 
 
@@ -149,9 +171,38 @@ class RunFilter:
         owner: whose.
         context_id: of one conversation.
         states: any of these.
+        changed_since: aware; those whose state was last another one no earlier.
     """
 
     team: str
     owner: Owner | None = None
     context_id: str | None = None
     states: frozenset[RunState] | None = None
+    changed_since: datetime | None = None
+
+
+class Place(NamedTuple):
+    """Where a run is among those that a log lists by their last change. What changes meanwhile comes before it.
+
+    Attributes:
+        changed_at: by the log's own count of time.
+        number: in which order the log has made its runs.
+    """
+
+    changed_at: int
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class RunPage:
+    """Some runs of a list.
+
+    Attributes:
+        runs: the latest changed first.
+        total: how many fit in all, on this page or another.
+        last: the place of the last of `runs`; None where no more come behind it.
+    """
+
+    runs: tuple[Run, ...]
+    total: int
+    last: Place | None

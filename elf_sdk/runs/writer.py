@@ -8,6 +8,7 @@ from typing import Final
 from elf_sdk.errors import Conflict
 from elf_sdk.runs.events import Event, TextDelta, as_stored
 from elf_sdk.runs.log import RunLog
+from elf_sdk.runs.observer import RunWatch
 
 __all__ = ["RunWriter"]
 
@@ -28,15 +29,17 @@ class RunWriter:
         log: where they go.
         run_id: whose they are.
         epoch: in which this process holds the run.
+        watch: told what is stored.
 
     Attributes:
         failure: what the log raised, once it has.
     """
 
-    def __init__(self, log: RunLog, run_id: str, epoch: int) -> None:
+    def __init__(self, log: RunLog, run_id: str, epoch: int, watch: RunWatch) -> None:
         self._log = log
         self._run_id = run_id
         self._epoch = epoch
+        self._watch = watch
         self._buffer: list[Event] = []
         self._flushing: asyncio.Task[None] | None = None
         self._urgent = asyncio.Event()
@@ -95,8 +98,9 @@ class RunWriter:
         if self._flushing is not None:
             await asyncio.wait({self._flushing})
             self._raise_failure()
-        batch, self._buffer = self._buffer, []
-        await self._log.append(self._run_id, [*coalesce(batch), *events], epoch=self._epoch, park=park)
+        batch, self._buffer = coalesce(self._buffer), []
+        await self._log.append(self._run_id, [*batch, *events], epoch=self._epoch, park=park)
+        self._watch.stored(batch)
 
     def _raise_failure(self) -> None:
         task = self._flushing
@@ -118,8 +122,9 @@ class RunWriter:
                     # What is left when the end has come is written with it, in one commit.
                     continue
                 self._urgent.clear()
-                batch, self._buffer = self._buffer, []
-                await self._log.append(self._run_id, coalesce(batch), epoch=self._epoch)
+                batch, self._buffer = coalesce(self._buffer), []
+                await self._log.append(self._run_id, batch, epoch=self._epoch)
+                self._watch.stored(batch)
                 self._flushed_at = loop.time()
         except Exception as error:
             self.failure = error

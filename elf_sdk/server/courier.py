@@ -162,7 +162,7 @@ class Courier:
             "chain": list(preview.route[:-1]),
             "user": preview.user,
         }
-        # In a thread, because the first client loads the SDK behind it, which takes most of a second.
+        # In a thread, because the first client loads what is behind it.
         client = await asyncio.to_thread(self._client_for, row.target)
         answer: list[str] = []
         length = 0
@@ -180,7 +180,7 @@ class Courier:
                     error = f"{row.target} answered with more than {_LONGEST_ANSWER:,} characters, and was not read on"
                     await self._end(row, DelegationState.FAILED, error=error)
                     return
-                if update.state is RunState.INPUT_REQUIRED:
+                if update.state.waits:
                     await self._end(row, DelegationState.FAILED, error=f"{row.target} asks: {update.question}")
                     return
                 if update.final:
@@ -204,6 +204,7 @@ class Courier:
 _END_STATES: Final = {
     RunState.FINISHED: DelegationState.FINISHED,
     RunState.FAILED: DelegationState.FAILED,
+    RunState.REJECTED: DelegationState.FAILED,
     RunState.CANCELLED: DelegationState.CANCELLED,
 }
 

@@ -10,9 +10,12 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 
-from elf_sdk.server.address import base_url
+from elf_sdk.errors import BadInput, ElfError, NotFound, Unauthenticated
+from elf_sdk.server.address import Address, is_local
+from elf_sdk.server.errors import error_response
 from elf_sdk.server.local import team_path
-from elf_sdk.server.services import open_services
+from elf_sdk.server.metrics.exposition import exposition
+from elf_sdk.server.services import Services, open_services
 from elf_sdk.server.team_server import TeamServer
 from elf_sdk.settings import Settings
 from elf_sdk.team.org import Org
@@ -30,21 +33,39 @@ def mounted(
         settings: shared by all of them; `team_url` says how they reach each other.
         org: the organisation; None, where each team knows only its own file.
         on_ready: called once all of them serve.
+
+    Raises:
+        BadInput: gRPC is on, and there are several teams.
     """
+    if settings.grpc_port and len(servers) > 1:
+        # A gRPC call names no path, by which one port could serve several teams.
+        raise BadInput("ELF_GRPC_PORT is one port and serves one team; unset it, or serve a single team")
+    shared: list[Services] = []
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncGenerator[None, None]:
         async with AsyncExitStack() as stack:
             services = await stack.enter_async_context(open_services(settings, org))
+            shared.append(services)
+            stack.callback(shared.clear)
             for server in servers:
                 await stack.enter_async_context(server.running(services))
             on_ready()
             yield
 
+    address = Address(proxies=settings.trusted_proxies)
+
     async def index(request: Request) -> Response:
-        base = base_url(request)
+        base = address.of(request)
         return JSONResponse({"teams": {server.spec.name: base + team_path(server.spec.name) for server in servers}})
 
+    async def metrics(request: Request) -> Response:
+        if not is_local(request):
+            raise Unauthenticated("the metrics of all teams are for callers on this machine; ask a team with its token")
+        if settings.metrics_port or not shared:
+            raise NotFound("the metrics have a port of their own here: ELF_METRICS_PORT")
+        return await exposition(request, shared[0].metrics)
+
     routes: list[BaseRoute] = [Mount(team_path(server.spec.name), server) for server in servers]
-    routes.append(Mount("/", servers[0]) if len(servers) == 1 else Route("/", index))
-    return Starlette(routes=routes, lifespan=lifespan)
+    routes += [Mount("/", servers[0])] if len(servers) == 1 else [Route("/", index), Route("/metrics", metrics)]
+    return Starlette(routes=routes, lifespan=lifespan, exception_handlers={ElfError: error_response})

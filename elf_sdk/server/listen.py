@@ -7,7 +7,8 @@ import errno
 import gc
 import signal
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from types import FrameType
 from typing import Final, Literal
 
@@ -19,7 +20,7 @@ from typing_extensions import override
 from elf_sdk.errors import BadInput
 from elf_sdk.server.logs import configure_logs
 
-__all__ = ["bind", "calm_garbage_collection", "serve", "server_for"]
+__all__ = ["GRACE", "bind", "calm_garbage_collection", "serve", "server_for", "serving_beside"]
 
 _PING: Final = 20.0
 """Seconds between WebSocket pings, and for their answer."""
@@ -28,12 +29,17 @@ _MAX_FRAME: Final = 1024 * 1024 + 1
 
 _YOUNG: Final = 10_000
 """New objects after which Python looks for garbage in cycles; its own 700 are a few requests."""
-_GRACE: Final = 30
-"""Seconds for open connections to end after SIGTERM."""
+GRACE: Final = 30
+"""Seconds for open connections and calls to end after SIGTERM."""
 
 
-def bind(host: str, port: int) -> socket.socket:
+def bind(host: str, port: int, setting: str = "--port") -> socket.socket:
     """A listening socket; port 0 takes any that is free.
+
+    Args:
+        host: address.
+        port: number.
+        setting: where the number comes from; messages say to change it there.
 
     Raises:
         BadInput: the address is taken or not ours; the message says what to do.
@@ -48,11 +54,11 @@ def bind(host: str, port: int) -> socket.socket:
         sock.close()
         if error.errno == errno.EADDRINUSE:
             raise BadInput(
-                f"port {port} of {host} is taken; stop what listens there, or use --port {port + 1}"
+                f"port {port} of {host} is taken; stop what listens there, or use {setting} {port + 1}"
             ) from None
         if error.errno == errno.EACCES:
             raise BadInput(
-                f"port {port} needs more rights than you have; use --port with a number from 1024 up"
+                f"port {port} needs more rights than you have; use {setting} with a number from 1024 up"
             ) from None
         raise BadInput(f"cannot listen on {host}:{port}: {error.strerror}; use another --host") from None
     return sock
@@ -98,14 +104,38 @@ def server_for(
         log_config=None,
         access_log=False,
         server_header=False,
+        # Who may say by headers what was asked for is a setting of ours.
+        proxy_headers=False,
         ws="elf_sdk.server.websocket:WebSocketProtocol",
         ws_per_message_deflate=False,
         ws_ping_interval=_PING,
         ws_ping_timeout=_PING,
         ws_max_size=_MAX_FRAME,
-        timeout_graceful_shutdown=_GRACE,
+        timeout_graceful_shutdown=GRACE,
     )
     return _Server(config, drain)
+
+
+class _Beside(uvicorn.Server):
+    """A server that leaves the process's signals to another one."""
+
+    @contextmanager
+    @override
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+@asynccontextmanager
+async def serving_beside(app: ASGIApp, sock: socket.socket) -> AsyncGenerator[None, None]:
+    """Serve `app` on a socket of its own, in a process that serves another one, for as long as the block runs."""
+    server = _Beside(server_for(app, lifespan="off").config)
+    task = asyncio.create_task(server.serve(sockets=[sock]), name="server beside")
+    try:
+        yield
+    finally:
+        server.should_exit = True
+        await task
+        sock.close()
 
 
 def calm_garbage_collection() -> None:
@@ -124,6 +154,7 @@ def serve(
     sock: socket.socket,
     *,
     log_level: str,
+    log_format: str = "",
     drain: Callable[[], Awaitable[None]] | None = None,
 ) -> None:
     """Serve until SIGINT or SIGTERM.
@@ -135,12 +166,13 @@ def serve(
         app: whose lifespan is entered and left.
         sock: to serve on.
         log_level: from which level up logs are written.
+        log_format: as in `Settings.log_format`.
         drain: awaited after SIGTERM, while what still comes is answered.
 
     Raises:
         ElfError: the application cannot start; the message says why.
     """
-    configure_logs(log_level)
+    configure_logs(log_level, log_format)
     server = server_for(app, lifespan="off", drain=drain)
 
     async def lifelong() -> None:

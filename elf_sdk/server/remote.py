@@ -42,7 +42,7 @@ class RemoteUpdate:
         text_delta: the next piece of the answer, or empty.
         replaces: `text_delta` is the whole answer so far, and what came before is void.
         step: name of a step that began, or empty.
-        question: what the team asks, where the state is INPUT_REQUIRED.
+        question: what the team asks, or what it needs before it goes on; else empty.
         error: why it failed or was cancelled.
         retryable: of a failure.
         final: the task has ended.
@@ -69,6 +69,7 @@ class RemoteTeam(Protocol):
         message_id: str,
         context_id: str | None = None,
         metadata: Mapping[str, Any] | None = None,
+        deadline: float | None = None,
     ) -> AsyncGenerator[RemoteUpdate, None]:
         """Send a message, and follow its task until it ends or asks something.
 
@@ -77,6 +78,7 @@ class RemoteTeam(Protocol):
             message_id: the caller's id; the same one again gives the same task.
             context_id: the conversation.
             metadata: `chain`, `delegation_id` and `user` of a delegation; the same when it is sent again.
+            deadline: seconds that are left for the task; None for no bound.
 
         Raises:
             Retryable: the team is not reachable for now.

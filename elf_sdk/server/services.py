@@ -21,10 +21,17 @@ from elf_sdk.runs.memory import MemoryLog
 from elf_sdk.server.auth import Issuer
 from elf_sdk.server.auth.team_tokens import TeamTokens
 from elf_sdk.server.auth.trust import Trust
+from elf_sdk.server.egress import Egress
+from elf_sdk.server.listen import bind, serving_beside
 from elf_sdk.server.local import dev_secret
+from elf_sdk.server.logs import protect_logs
+from elf_sdk.server.metrics.exposition import metrics_app
+from elf_sdk.server.metrics.process import Metrics
+from elf_sdk.server.redaction import secrets_of
 from elf_sdk.settings import Settings
 from elf_sdk.store import store_at
 from elf_sdk.store.delegations import Delegations
+from elf_sdk.store.push import PushConfigs
 from elf_sdk.team.org import Org
 from elf_sdk.team.spec import TeamSpec
 
@@ -71,9 +78,13 @@ class Services:
         trust: who else is trusted to say who calls.
         log: where runs are kept.
         delegations: where delegations are kept.
+        push_configs: where the receivers of push notifications are kept.
+        egress: where requests to addresses of others may go.
         connections: to other teams.
         offline: the offline model; starts when the first team needs it.
         org: the organisation, where its files are at hand.
+        clients: of other teams, by caller and callee; each keeps what the callee's card says.
+        metrics: what is counted.
     """
 
     settings: Settings
@@ -81,9 +92,13 @@ class Services:
     trust: Trust
     log: RunLog
     delegations: Delegations
+    push_configs: PushConfigs
+    egress: Egress
     connections: Connections
     offline: OfflineModel
     org: Org | None = None
+    clients: dict[tuple[str, str], TeamClient] = field(default_factory=dict, repr=False)
+    metrics: Metrics = field(default_factory=Metrics)
 
     @property
     def issuer(self) -> Issuer:
@@ -126,7 +141,7 @@ class Services:
         Raises:
             BadInput: nothing says where teams are.
         """
-        # The SDK behind the client takes most of a second and 20 MB, which most processes never need.
+        # The HTTP client behind it takes a tenth of a second, which most processes never need.
         from elf_sdk.server.a2a.client import TeamClient
 
         template = self.settings.team_url
@@ -134,7 +149,8 @@ class Services:
             raise BadInput(f"{caller} cannot reach {team}: set ELF_TEAM_URL to an address with {{team}} in it")
         tokens = TeamTokens(self.settings.team_tokens, self.issuer if self.secret else None)
         url = template.replace("{team}", team)
-        return TeamClient(url, lambda: tokens.token(caller, team), self.connections.client(), team=team)
+        client = TeamClient(url, lambda: tokens.token(caller, team), self.connections.client(), team=team)
+        return self.clients.setdefault((caller, team), client)
 
 
 @asynccontextmanager
@@ -142,20 +158,29 @@ async def open_services(settings: Settings, org: Org | None = None) -> AsyncGene
     """Open what the teams of a process share, and close it again.
 
     Raises:
-        ElfError: the store cannot be opened, or the secret cannot be kept.
+        ElfError: the store cannot be opened, the secret cannot be kept, or a setting holds what it cannot.
     """
     async with AsyncExitStack() as stack:
         volatile = settings.store == ":memory:" and not settings.database_url
         store_path = Path(settings.store)
         if volatile:
             store_path = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="elf-"))) / "elf.db"
+        egress = Egress(settings.push_allow, plain=settings.environment == "dev")
+        stack.callback(egress.close)
         secret = settings.jwt_secret
         # Where an issuer is set up, nobody else signs in its name.
         if not secret and settings.environment == "dev" and settings.elf_issuer is None:
             secret = dev_secret(settings.store)
+        metrics = Metrics()
+        protect_logs((*secrets_of(settings), secret))
         store = store_at(store_path, settings.database_url)
         await store.open()
+        store.observe(metrics)
         stack.push_async_callback(store.close)
+        await stack.enter_async_context(metrics.watching_loop())
+        if settings.metrics_port:
+            sock = bind(settings.host, settings.metrics_port, "ELF_METRICS_PORT")
+            await stack.enter_async_context(serving_beside(metrics_app(metrics), sock))
         run_log: RunLog = MemoryLog()
         if not volatile:
             run_log = durable = DurableLog(store)
@@ -173,7 +198,10 @@ async def open_services(settings: Settings, org: Org | None = None) -> AsyncGene
             trust=trust,
             log=run_log,
             delegations=Delegations(store),
+            push_configs=PushConfigs(store),
+            egress=egress,
             connections=connections,
             offline=offline,
             org=org,
+            metrics=metrics,
         )

@@ -16,7 +16,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import ClassVar, NoReturn, final
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, final
 
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -24,13 +24,14 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.types import Receive, Scope, Send
 
-from elf_sdk.errors import BadInput, ElfError, Unauthenticated
+from elf_sdk.errors import BadInput, ElfError, NotFound, Unauthenticated
 from elf_sdk.runs.adapter import Adapter, RunContext
 from elf_sdk.runs.engine import Engine
 from elf_sdk.runs.events import Event
 from elf_sdk.server.a2a.card import agent_card, extended_card, interfaces
-from elf_sdk.server.a2a.routes import a2a_routes
-from elf_sdk.server.address import base_url, is_local
+from elf_sdk.server.a2a.push import PushSender
+from elf_sdk.server.a2a.routes import a2a_grpc, a2a_routes
+from elf_sdk.server.address import Address, address_beside, is_local
 from elf_sdk.server.auth import Principal, Verifier, bearer_token
 from elf_sdk.server.capabilities import CHAT_PATH, CHAT_SCHEMA_PATH, Capabilities, describe
 from elf_sdk.server.chat.endpoint import ChatEndpoint
@@ -40,13 +41,17 @@ from elf_sdk.server.courier import Courier, Progress
 from elf_sdk.server.errors import error_response
 from elf_sdk.server.health import Health, report
 from elf_sdk.server.hooks import Hooked, chosen_adapter
-from elf_sdk.server.listen import bind, serve
-from elf_sdk.server.logs import protect_logs
+from elf_sdk.server.listen import GRACE, bind, serve
+from elf_sdk.server.metrics.exposition import exposition
 from elf_sdk.server.preview import Preview
+from elf_sdk.server.requests import IdentifiedRequests
 from elf_sdk.server.services import Services, open_services
 from elf_sdk.settings import load_settings
 from elf_sdk.team.load import load_team
 from elf_sdk.team.spec import TeamSpec
+
+if TYPE_CHECKING:
+    from elf_sdk.server.a2a.grpc_service import GrpcService
 
 __all__ = ["TeamServer"]
 
@@ -61,8 +66,12 @@ class _Running:
     verifier: Verifier
     engine: Engine
     courier: Courier
+    push: PushSender | None
+    """None where runs are volatile: what is sent again after a restart has to be kept."""
     chat: ChatEndpoint | None
     """None where the chat is off."""
+    grpc: GrpcService | None
+    """None where A2A over gRPC is off."""
 
 
 class TeamServer:
@@ -104,6 +113,9 @@ class TeamServer:
             lifespan=self._lifespan,
             exception_handlers={ElfError: error_response},
         )
+        # Around Starlette's own handling of errors, whose answers have an id too.
+        self._requests = IdentifiedRequests(self._app.build_middleware_stack(), spec.name)
+        self._app.middleware_stack = self._requests
 
     @final
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -158,7 +170,7 @@ class TeamServer:
             sock = bind(host or settings.host, settings.port if port is None else port)
             address = "http://{}:{}".format(*sock.getsockname()[:2])
             print(f"{self.spec.title} on {address} — card: {address}/.well-known/agent-card.json", flush=True)  # noqa: T201 - a person started this
-            serve(self._app, sock, log_level=settings.log_level, drain=self._drain)
+            serve(self._app, sock, log_level=settings.log_level, log_format=settings.log_format, drain=self._drain)
         except ElfError as error:
             _leave(error)
 
@@ -180,21 +192,32 @@ class TeamServer:
         """
         settings = services.settings
         self.spec = self._declared.for_environment(settings.environment)
-        protect_logs()
         self._running = running = self._assembled(services)
         self._draining = False
+        self._requests.metrics = services.metrics.team(self.spec.name)
         started = False
         try:
             async with AsyncExitStack() as stack:
                 stack.push_async_callback(running.courier.close)
+                if running.push is not None:
+                    stack.push_async_callback(running.push.close)
                 stack.push_async_callback(running.engine.close)
                 if running.chat is not None:
                     stack.push_async_callback(running.chat.close)
+                if running.grpc is not None:
+                    stack.push_async_callback(running.grpc.stop, GRACE)
                 await running.engine.open()
+                stack.enter_context(
+                    services.metrics.showing(self.spec.name, running.engine.status, lambda: _open_chats(running))
+                )
                 self._app.router.routes[:] = self._routes(running)
                 await running.courier.open()
+                if running.push is not None:
+                    await running.push.open()
                 await self.on_start()
                 started = True
+                if running.grpc is not None:
+                    await running.grpc.start()
                 yield
         finally:
             self._running = None
@@ -212,7 +235,12 @@ class TeamServer:
         if self._replaced:
             adapter = Hooked(self.on_message, adapter.name, adapter.capabilities)
         engine = Engine(
-            spec, adapter, services.log, services.endpoint(spec, self.directory), services.delegates_of(spec)
+            spec,
+            adapter,
+            services.log,
+            services.endpoint(spec, self.directory),
+            services.delegates_of(spec),
+            observer=services.metrics.team(spec.name),
         )
         courier = Courier(
             spec.name,
@@ -220,6 +248,9 @@ class TeamServer:
             client_for=lambda team: services.client_for(spec.name, team),
             publish=self._publish,
         )
+        push = None
+        if not services.log.volatile:
+            push = PushSender(spec.name, services.push_configs, services.log, services.egress)
         verifier = Verifier(
             services.secret, settings.organisation, settings.environment, spec.name, services.trust.anchors
         )
@@ -235,7 +266,20 @@ class TeamServer:
                 summarise=self.on_chat_close,
                 query_token=settings.takes_query_token,
             )
-        return _Running(services, verifier, engine, courier, chat)
+        grpc = None
+        if settings.grpc_port is not None:
+            grpc = a2a_grpc(
+                engine,
+                self._authenticate,
+                lambda: self._extended_card(settings.public_url or f"http://{settings.host}:{settings.port}"),
+                host=settings.host,
+                port=settings.grpc_port,
+                callers=services.callers_of(spec),
+                idempotent=settings.a2a_idempotency == "always",
+                push=push,
+                metrics=services.metrics.team(spec.name),
+            )
+        return _Running(services, verifier, engine, courier, push, chat, grpc)
 
     def _chat_possible(self) -> bool:
         if importlib.util.find_spec("websockets") is None:
@@ -259,6 +303,7 @@ class TeamServer:
             Route("/startupz", self._startupz),
             Route("/capabilities", self._show_capabilities),
             Route("/status", self._status),
+            Route("/metrics", self._metrics),
         ]
 
     def _routes(self, running: _Running) -> list[BaseRoute]:
@@ -266,13 +311,15 @@ class TeamServer:
         routes: list[BaseRoute] = []
         routes += a2a_routes(
             running.engine,
-            lambda base_url: agent_card(self.spec, self._adapter.capabilities, base_url),
+            self._card,
             self._authenticate,
-            extended_card=lambda base_url: extended_card(
-                agent_card(self.spec, self._adapter.capabilities, base_url), self.spec, self._adapter.capabilities
-            ),
+            extended_card=self._extended_card,
             callers=running.services.callers_of(self.spec),
-            public_url=running.services.settings.public_url,
+            address=self._address,
+            compatible=running.services.settings.a2a_compat,
+            idempotent=running.services.settings.a2a_idempotency == "always",
+            push=running.push,
+            metrics=running.services.metrics.team(self.spec.name),
         )
         routes += self._fixed_routes()
         if running.chat is not None:
@@ -280,16 +327,44 @@ class TeamServer:
         return routes
 
     @property
+    def _address(self) -> Address:
+        if self._running is None:
+            return Address()
+        settings = self._running.services.settings
+        inside = settings.team_url.replace("{team}", self.spec.name).rstrip("/")
+        return Address(settings.public_url, inside, settings.trusted_proxies)
+
+    @property
     def _chats(self) -> bool:
         """Whether the chat is really mounted."""
         return self._running is not None and self._running.chat is not None
+
+    def _card(self, base_url: str) -> dict[str, Any]:
+        grpc, compatible = "", True
+        if self._running is not None:
+            settings = self._running.services.settings
+            compatible = settings.a2a_compat
+            if self._running.grpc is not None:
+                grpc = settings.grpc_address or address_beside(base_url, self._running.grpc.port)
+        return agent_card(
+            self.spec,
+            self._adapter.capabilities,
+            base_url,
+            others=self._address.others(base_url),
+            compatible=compatible,
+            grpc_address=grpc,
+            push=self._running is not None and self._running.push is not None,
+        )
+
+    def _extended_card(self, base_url: str) -> dict[str, Any]:
+        return extended_card(self._card(base_url), self.spec, self._adapter.capabilities)
 
     def _capabilities(self, base_url: str) -> Capabilities:
         return describe(
             self.spec,
             self._adapter.capabilities,
             base_url=base_url,
-            a2a=interfaces(agent_card(self.spec, self._adapter.capabilities, base_url)),
+            a2a=interfaces(self._card(base_url)),
             chat_enabled=self._chats,
             query_token=self._running is not None and self._running.services.settings.takes_query_token,
         )
@@ -341,7 +416,7 @@ class TeamServer:
         await self._require(request)
         described = self.capabilities()
         # The hook knows nothing of the request, by which alone the addresses are known.
-        complete = replace(described, interfaces=self._capabilities(self._base_url(request)).interfaces)
+        complete = replace(described, interfaces=self._capabilities(self._address.of(request)).interfaces)
         return JSONResponse(complete.as_json())
 
     async def _status(self, request: Request) -> Response:
@@ -359,8 +434,14 @@ class TeamServer:
             }
         )
 
-    def _base_url(self, request: Request) -> str:
-        return base_url(request, self._running.services.settings.public_url if self._running is not None else "")
+    async def _metrics(self, request: Request) -> Response:
+        if self._running is None:
+            return JSONResponse({"status": "starting"}, status_code=503)
+        services = self._running.services
+        if services.settings.metrics_port:
+            raise NotFound("the metrics have a port of their own here: ELF_METRICS_PORT")
+        await self._require(request)
+        return await exposition(request, services.metrics, self.spec.name)
 
     async def _may_see(self, request: Request) -> bool:
         try:
@@ -378,6 +459,10 @@ class TeamServer:
         if self._running is None:
             raise Unauthenticated("the team has not started yet")
         return await self._running.verifier.identify(bearer_token(request.headers.get("authorization")))
+
+
+def _open_chats(running: _Running) -> int:
+    return running.chat.sessions if running.chat is not None else 0
 
 
 def _leave(error: ElfError) -> NoReturn:

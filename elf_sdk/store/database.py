@@ -12,19 +12,37 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Generic, NamedTuple, Protocol, TypeVar
 
 from elf_sdk.errors import ElfError
+from elf_sdk.store.observer import StoreObserver
 from elf_sdk.store.waiters import Waiters
 
-__all__ = ["AddedRow", "Connection", "EventRow", "Group", "HeadRow", "MovedRow", "RunRow", "Store", "moment"]
+__all__ = [
+    "AddedRow",
+    "Connection",
+    "EventRow",
+    "Group",
+    "HeadRow",
+    "MovedRow",
+    "RunRow",
+    "Store",
+    "milliseconds",
+    "moment",
+]
 
 T = TypeVar("T")
 ItemT = TypeVar("ItemT")
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MILLISECOND: Final = timedelta(milliseconds=1)
 
 
 def moment(milliseconds: int) -> datetime:
     """What `elf_now()` gave, as an aware time."""
     return _EPOCH + timedelta(milliseconds=milliseconds)
+
+
+def milliseconds(at: datetime) -> int:
+    """An aware time as `elf_now()` counts it; parts of a millisecond count as none."""
+    return (at - _EPOCH) // _MILLISECOND
 
 
 class RunRow(NamedTuple):
@@ -140,6 +158,10 @@ class Connection(Protocol):
         """
         ...
 
+    def lock_free(self, select: str, values: Sequence[Any] = (), /) -> Cursor:
+        """The rows of a SELECT on one table that nobody else is changing, kept from others until the commit."""
+        ...
+
     def add_events(self, events: Sequence[EventRow], moved: Sequence[MovedRow], free: Sequence[str]) -> set[str]:
         """Add events of locked runs and move them on; after the commit, let all processes know.
 
@@ -202,6 +224,14 @@ class Store(Protocol):
 
     async def close(self) -> None:
         """Finish what waits, then disconnect."""
+        ...
+
+    def observe(self, observer: StoreObserver) -> None:
+        """Tell this observer, until `close`, how long everything takes.
+
+        Raises:
+            Retryable: it is not open.
+        """
         ...
 
     async def write(self, change: Callable[[Connection], T], then: Callable[[T], None] | None = None) -> T:

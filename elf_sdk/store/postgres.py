@@ -497,6 +497,10 @@ class _Session(Session):
         return locked
 
     @override
+    def lock_free(self, select: str, values: Sequence[Any] = (), /) -> Cursor:
+        return self.execute(f"{select} FOR UPDATE SKIP LOCKED", values)
+
+    @override
     def add_events(self, events: Sequence[EventRow], moved: Sequence[MovedRow], free: Sequence[str]) -> set[str]:
         columns = _columns(events, len(EventRow._fields)) + _columns(moved, len(MovedRow._fields))
         payloads = list(_payloads(row.id for row in moved))

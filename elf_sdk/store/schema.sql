@@ -114,6 +114,7 @@ CREATE TABLE push_configs (
     config_id TEXT NOT NULL,
     team TEXT NOT NULL,
     url TEXT NOT NULL,
+    host TEXT NOT NULL,
     token TEXT NOT NULL,
     scheme TEXT NOT NULL,
     credentials TEXT NOT NULL,

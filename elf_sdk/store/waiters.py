@@ -4,10 +4,23 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
 __all__ = ["Waiters"]
+
+
+class _Watch:
+    """Somebody who looks after many runs, and is told which has news."""
+
+    __slots__ = ("_key", "_tell")
+
+    def __init__(self, tell: Callable[[str], None], key: str) -> None:
+        self._tell = tell
+        self._key = key
+
+    def set(self) -> None:
+        self._tell(self._key)
 
 
 class Waiters:
@@ -17,7 +30,7 @@ class Waiters:
     """
 
     def __init__(self) -> None:
-        self._by_key: defaultdict[str, dict[asyncio.Event, bool]] = defaultdict(dict)
+        self._by_key: defaultdict[str, dict[asyncio.Event | _Watch, bool]] = defaultdict(dict)
 
     @contextmanager
     def register(self, *keys: str, until_rest: bool = False) -> Iterator[asyncio.Event]:
@@ -28,16 +41,32 @@ class Waiters:
             until_rest: leave out the news after which the run surely still works.
         """
         waiter = asyncio.Event()
-        for key in keys:
-            self._by_key[key][waiter] = until_rest
+        self._enter(keys, waiter, until_rest)
         try:
             yield waiter
         finally:
-            for key in keys:
-                waiting = self._by_key[key]
-                del waiting[waiter]
-                if not waiting:
-                    del self._by_key[key]
+            self._leave(keys, waiter)
+
+    @contextmanager
+    def watch(self, key: str, tell: Callable[[str], None]) -> Iterator[None]:
+        """Have `tell` called with the key at each notification; it takes no time, and raises nothing."""
+        watch = _Watch(tell, key)
+        self._enter((key,), watch, until_rest=False)
+        try:
+            yield
+        finally:
+            self._leave((key,), watch)
+
+    def _enter(self, keys: Iterable[str], waiter: asyncio.Event | _Watch, until_rest: bool) -> None:
+        for key in keys:
+            self._by_key[key][waiter] = until_rest
+
+    def _leave(self, keys: Iterable[str], waiter: asyncio.Event | _Watch) -> None:
+        for key in keys:
+            waiting = self._by_key[key]
+            del waiting[waiter]
+            if not waiting:
+                del self._by_key[key]
 
     @property
     def keys(self) -> tuple[str, ...]:

@@ -15,6 +15,7 @@ from typing_extensions import override
 
 from elf_sdk.errors import ElfError, Retryable
 from elf_sdk.store.database import Connection, Group, Store
+from elf_sdk.store.observer import StoreObserver
 from elf_sdk.store.waiters import Waiters
 
 __all__ = ["Call", "Lost", "Session", "WorkedStore", "Worker", "each", "together"]
@@ -84,6 +85,9 @@ class Worker:
         name: of the thread.
         execute: decides the calls that it is given, and raises nothing; the ones that it returns, it is given again.
         finish: called in the thread as its last act.
+
+    Attributes:
+        told: in the thread, how many seconds each turn took, and of how many calls.
     """
 
     def __init__(self, name: str, execute: Callable[[Sequence[Call]], list[Call]], finish: Callable[[], None]) -> None:
@@ -92,6 +96,7 @@ class Worker:
         self._loop = asyncio.get_running_loop()
         self._waiting: SimpleQueue[Call | None] = SimpleQueue()
         # A daemon, so that a process that dies without closing its store does die.
+        self.told: Callable[[float, int], None] | None = None
         self._thread = Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
@@ -124,7 +129,10 @@ class Worker:
                     break
             going = going and None not in taken
             calls = [call for call in taken if call is not None]
+            begun = time.monotonic()
             left = self._execute(calls) if calls else []
+            if self.told is not None and calls:
+                self.told(time.monotonic() - begun, len(calls))
             try:
                 self._loop.call_soon_threadsafe(_answer, [call for call in calls if call.decided])
             except RuntimeError:
@@ -304,6 +312,11 @@ class WorkedStore(Store):
     async def read(self, query: Callable[[Connection], T]) -> T:
         result: T = await self._ready(self._reader).call(query)
         return result
+
+    @override
+    def observe(self, observer: StoreObserver) -> None:
+        self._ready(self._writer).told = observer.flushed
+        self._ready(self._reader).told = observer.read
 
     def _ready(self, worker: Worker | None) -> Worker:
         if worker is None:

@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import httpx
@@ -19,22 +18,27 @@ from starlette.requests import Request
 from starlette.routing import BaseRoute, Mount
 
 from elf_sdk.models.llm import Endpoint
-from elf_sdk.runs.adapter import AdapterCapabilities, RunContext
+from elf_sdk.runs.adapter import AdapterCapabilities, Owner, RunContext, RunError
 from elf_sdk.runs.engine import Engine
 from elf_sdk.runs.events import (
     Artifact,
+    AuthRequired,
     DelegationProposed,
     Event,
     InputRequired,
+    MessageOnly,
     Step,
     TextDelta,
     ToolCall,
     ToolResult,
     Usage,
 )
+from elf_sdk.runs.log import RunLog
 from elf_sdk.runs.memory import MemoryLog
 from elf_sdk.server.a2a.card import agent_card, extended_card
+from elf_sdk.server.a2a.push import PushSender
 from elf_sdk.server.a2a.routes import a2a_routes
+from elf_sdk.server.address import Address
 from elf_sdk.server.auth import Issuer, Principal, Verifier, bearer_token
 from elf_sdk.team.spec import TeamSpec
 from elf_sdk.team.work import Delegation, Member
@@ -78,6 +82,23 @@ class ScriptedAdapter:
                     yield Step("ask", phase="end")
                 else:
                     yield TextDelta(f"painted {ctx.answers['colour']}")
+            case ["allow", *_]:
+                if not ctx.answers:
+                    yield AuthRequired("calendar", "Let me read the calendar.", url="https://example.com/allow")
+                else:
+                    yield TextDelta("read")
+            case ["refuse", *_]:
+                raise RunError("that is nothing we paint", code="rejected")
+            case ["greet", *_]:
+                yield TextDelta("Good morning")
+                yield MessageOnly()
+            case ["files", *_]:
+                yield Artifact("sketch", "sketch", "text/plain", text="First, ", last=False)
+                yield Artifact("sketch", "sketch", "image/png", raw="iVBORw0KGgo=", filename="a.png", append=True)
+                yield Artifact("link", "link", "image/png", url="https://example.com/b.png", filename="b.png")
+            case ["many", number]:
+                for index in range(int(number)):
+                    yield Artifact("chunks", "chunks", text="x" * 60_000, append=index > 0, last=False)
             case ["fail", *_]:
                 yield TextDelta("half")
                 raise RuntimeError("the paint is out")
@@ -111,6 +132,9 @@ class Served:
     def headers(self, user: str = "ada") -> dict[str, str]:
         return {"Authorization": f"Bearer {self.token(user)}", "A2A-Version": "1.0"}
 
+    def owner(self, user: str = "ada") -> Owner:
+        return Owner(self.issuer.name, f"user:{user}")
+
     def call(self, user: str = "ada") -> ClientCallContext:
         return ClientCallContext(service_parameters={"Authorization": f"Bearer {self.token(user)}"}, timeout=20)
 
@@ -124,9 +148,12 @@ class Served:
         )
         return await create_client(self.url, config)
 
-    async def rpc(self, method: str, params: Any, user: str = "ada") -> dict[str, Any]:
+    async def rpc(
+        self, method: str, params: Any, user: str = "ada", more: dict[str, str] | None = None
+    ) -> dict[str, Any]:
         body = {"jsonrpc": "2.0", "id": 1, "method": method, "params": params}
-        response = await self.http.post(f"{self.url}/a2a/v1", json=body, headers=self.headers(user))
+        headers = {**self.headers(user), **(more or {})}
+        response = await self.http.post(f"{self.url}/a2a/v1", json=body, headers=headers)
         assert response.status_code == 200
         answer: dict[str, Any] = response.json()
         return answer
@@ -140,7 +167,9 @@ def ask(text: str, message_id: str = "m1", **more: Any) -> SendMessageRequest:
 @asynccontextmanager
 async def listening(app: Any) -> AsyncIterator[int]:
     """Serve `app` on a free port of loopback."""
-    config = uvicorn.Config(app, port=0, log_level="error", lifespan="off", timeout_graceful_shutdown=2)
+    config = uvicorn.Config(
+        app, port=0, log_level="error", lifespan="off", proxy_headers=False, timeout_graceful_shutdown=2
+    )
     server = uvicorn.Server(config)
     task = asyncio.create_task(server.serve())
     try:
@@ -161,7 +190,17 @@ async def serve() -> AsyncIterator[Serve]:
     """A function that serves a team and returns it as `Served`."""
     async with AsyncExitStack() as stack:
 
-        async def start(*, stream: bool = True, prefix: str = "", public_url: str = "", **spec: Any) -> Served:
+        async def start(
+            *,
+            stream: bool = True,
+            prefix: str = "",
+            address: Address | None = None,
+            compatible: bool = True,
+            idempotent: bool = True,
+            log: RunLog | None = None,
+            push: PushSender | None = None,
+            **spec: Any,
+        ) -> Served:
             about = {
                 "name": "painting",
                 "display_name": "Painting team",
@@ -171,22 +210,34 @@ async def serve() -> AsyncIterator[Serve]:
             }
             team = TeamSpec(**{**about, **spec})
             adapter = ScriptedAdapter(stream)
-            engine = Engine(team, adapter, MemoryLog(), Endpoint("offline", "none", "http://127.0.0.1:9", ""))
+            engine = Engine(team, adapter, log or MemoryLog(), Endpoint("offline", "none", "http://127.0.0.1:9", ""))
             verifier = Verifier(SECRET, ORGANISATION, ENVIRONMENT, team.name)
 
             async def authenticate(request: Request) -> Principal:
                 return await verifier.identify(bearer_token(request.headers.get("authorization")))
 
+            def card(base_url: str) -> dict[str, Any]:
+                others = address.others(base_url) if address else ()
+                return agent_card(
+                    team,
+                    adapter.capabilities,
+                    base_url,
+                    others=others,
+                    compatible=compatible,
+                    push=push is not None,
+                )
+
             routes: list[BaseRoute] = [
                 *a2a_routes(
                     engine,
-                    partial(agent_card, team, adapter.capabilities),
+                    card,
                     authenticate,
-                    extended_card=lambda url: extended_card(
-                        agent_card(team, adapter.capabilities, url), team, adapter.capabilities
-                    ),
+                    extended_card=lambda url: extended_card(card(url), team, adapter.capabilities),
                     callers=frozenset({"executive"}),
-                    public_url=public_url,
+                    address=address,
+                    compatible=compatible,
+                    idempotent=idempotent,
+                    push=push,
                 )
             ]
             app = Starlette(routes=[Mount(prefix, routes=routes)] if prefix else routes)

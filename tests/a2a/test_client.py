@@ -14,6 +14,7 @@ import pytest
 from elf_sdk.errors import BadInput, Conflict, Failure, Forbidden, NotFound, Retryable, Unauthenticated
 from elf_sdk.runs.run import RunState
 from elf_sdk.server.a2a.client import TeamClient
+from elf_sdk.server.address import Address
 from elf_sdk.server.remote import RemoteUpdate
 from elf_sdk.team.work import Runs
 from tests.a2a.conftest import Serve, Served, listening
@@ -187,7 +188,7 @@ async def test_a_refusal_is_a_refusal(team: Served) -> None:
 
 
 async def test_what_is_no_team_is_said_so(serve: Serve) -> None:
-    team: Served = await serve(public_url="https://agents.example.com")
+    team: Served = await serve(address=Address("https://agents.example.com"))
     updates = [update async for update in client_of(team).send("hello", message_id="d1")]
     assert updates[-1].final, "a public address in the card does not keep a neighbour out"
 

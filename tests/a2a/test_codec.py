@@ -14,6 +14,7 @@ from a2a.server.request_handlers.response_helpers import agent_card_to_dict
 from a2a.types import (
     AgentCard,
     GetTaskRequest,
+    ListTaskPushNotificationConfigsRequest,
     ListTasksRequest,
     ListTasksResponse,
     Message,
@@ -21,6 +22,7 @@ from a2a.types import (
     SendMessageRequest,
     StreamResponse,
     Task,
+    TaskPushNotificationConfig,
 )
 from a2a.utils.errors import InvalidParamsError
 from a2a.utils.proto_utils import validate_proto_required_fields
@@ -31,9 +33,9 @@ from elf_sdk.runs.adapter import AdapterCapabilities, Owner
 from elf_sdk.runs.events import Event, LoggedEvent
 from elf_sdk.runs.run import Run, RunRequest, RunState
 from elf_sdk.server.a2a.card import agent_card
-from elf_sdk.server.a2a.codec import TaskView, message_text
+from elf_sdk.server.a2a.codec import TaskView, message_text, push_target
 from elf_sdk.server.a2a.errors import Fault
-from elf_sdk.server.a2a.values import ListTasks, SendMessage, TaskQuery
+from elf_sdk.server.a2a.values import ListPush, ListTasks, PushTarget, SendMessage, TaskQuery
 from elf_sdk.team.spec import TeamSpec
 from elf_sdk.team.work import Member, Skill
 
@@ -205,7 +207,7 @@ def test_what_protobuf_writes_is_read(seed: int) -> None:
     assert read.return_immediately == configuration.return_immediately
     asked = configuration.history_length if configuration.HasField("history_length") else None
     assert read.history_length == asked
-    assert read.push == configuration.HasField("task_push_notification_config")
+    assert (read.push is not None) == configuration.HasField("task_push_notification_config")
 
 
 ODD: list[Any] = [
@@ -265,6 +267,25 @@ def test_odd_values_are_taken_and_refused_as_by_protobuf(value: Any) -> None:
         assert bool(refusal(SendMessage.parse, request)) == bool(refusal(by_protobuf, request)), field
 
 
+@pytest.mark.parametrize("value", ODD, ids=repr)
+def test_odd_values_of_a_push_config_are_taken_and_refused_as_by_protobuf(value: Any) -> None:
+    for field in ("pageSize", "page_size", "pageToken", "tenant"):
+        given = {"taskId": "t", field: value}
+        theirs = refusal(lambda params: ParseDict(params, ListTaskPushNotificationConfigsRequest()), given)
+        assert bool(refusal(ListPush.parse, given)) == (bool(theirs) and field != "tenant"), field
+    whole = {"task_id": "t", "url": "https://a.example/"}
+    for field in ("id", "token", "taskId", "authentication"):
+        theirs = refusal(lambda params: ParseDict(params, TaskPushNotificationConfig()), {**whole, field: value})
+        # Nothing odd names a scheme, no header begins with a space, and a task has an id.
+        stricter = field == "authentication" and value is not None
+        stricter = stricter or (field, value) in (("token", " 1"), ("taskId", ""))
+        assert bool(refusal(PushTarget.parse, {**whole, field: value})) == (bool(theirs) or stricter), field
+    written = push_target(PushTarget("https://a.example/", "i", "t", "token", "Basic", "YTpi"))
+    assert PushTarget.parse(MessageToDict(ParseDict(written, TaskPushNotificationConfig()))) == PushTarget.parse(
+        written
+    )
+
+
 def test_times_are_read_to_the_microsecond() -> None:
     for text in ("2026-01-01T00:00:00Z", "2026-01-01T00:00:00.5Z", "2026-01-01T05:30:00.000001+05:30"):
         theirs = ParseDict({"statusTimestampAfter": text}, ListTasksRequest()).status_timestamp_after
@@ -295,3 +316,21 @@ def test_the_card_is_the_one_that_the_sdk_would_write(skills: tuple[Skill, ...])
         parsed = ParseDict(card, AgentCard(), ignore_unknown_fields=True)
         validate_proto_required_fields(parsed)
         assert agent_card_to_dict(parsed) == wire(card)
+
+
+AT = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def test_usage_is_summed_and_its_cost_shown_when_all_of_it_is_known() -> None:
+    known = [events.Usage("a", 3, 4, cost=2_000_000), events.Usage("b", 10, 1, cost=1_525_000)]
+
+    def shown(*happened: Event) -> dict[str, Any]:
+        asked = Run("r1", RunRequest("t", Owner("i", "s"), "c1", "hi"), RunState.WORKING, 0, AT, AT, AT)
+        logged = [LoggedEvent("r1", seq, AT, event) for seq, event in enumerate(happened, start=1)]
+        usage: dict[str, Any] = TaskView(asked, logged).task()["metadata"]["usage"]
+        return usage
+
+    assert shown(*known) == {"input_tokens": 13, "output_tokens": 5, "cost_usd": "0.003525"}
+    assert shown(events.Usage("a", 3, 4, cost=0)) == {"input_tokens": 3, "output_tokens": 4, "cost_usd": "0"}
+    assert shown(*known, events.Usage("c", 1, 1)) == {"input_tokens": 14, "output_tokens": 6}
+    assert shown(events.Usage("c", 1, 1), *known) == {"input_tokens": 14, "output_tokens": 6}

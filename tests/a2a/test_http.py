@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import ipaddress
 import json
 import logging
+import re
 import sys
 import time
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import urlsplit
 
 import jwt
 import pytest
 
+from elf_sdk.server.address import Address
 from elf_sdk.server.auth import Issuer, audience
 from tests.a2a.conftest import ENVIRONMENT, ORGANISATION, SECRET, Serve, Served
 
@@ -49,6 +54,7 @@ async def test_a_card_that_did_not_change_is_not_sent_again(team: Served) -> Non
     first = await team.http.get(f"{team.url}{CARD}")
     etag = first.headers["etag"]
     assert first.headers["cache-control"] == "public, max-age=60"
+    assert parsedate_to_datetime(first.headers["last-modified"]) <= datetime.now(UTC)
     for header in (etag, f"W/{etag}", f'"other", {etag}', "*"):
         again = await team.http.get(f"{team.url}{CARD}", headers={"If-None-Match": header})
         assert (again.status_code, again.content) == (304, b"")
@@ -61,9 +67,98 @@ async def test_the_urls_are_right_below_a_prefix_and_behind_a_public_address(ser
     url = card["supportedInterfaces"][0]["url"]
     assert url == f"{mounted.url}/a2a/v1"
     assert (await mounted.http.post(url, json=SEND, headers=mounted.headers())).json()["result"]["task"]
-    public: Served = await serve(public_url="https://agents.example.com/painting")
+    public: Served = await serve(address=Address("https://agents.example.com/painting"))
     card = (await public.http.get(f"{public.url}{CARD}")).json()
     assert card["supportedInterfaces"][0]["url"] == "https://agents.example.com/painting/a2a/v1"
+
+
+async def test_a_card_names_the_address_inside_the_cluster_first_to_those_who_ask_there(serve: Serve) -> None:
+    public, inside = "https://agents.example.com/painting", "http://painting.elf-teams.svc:8000"
+    team: Served = await serve(address=Address(public, inside))
+    for host, urls in (("painting.elf-teams.svc:8000", [inside, public]), ("other", [public, inside])):
+        card = (await team.http.get(f"{team.url}{CARD}", headers={"Host": host})).json()
+        found = list(dict.fromkeys(interface["url"] for interface in card["supportedInterfaces"]))
+        assert found == [f"{url}/a2a/v1" for url in urls]
+        assert card["url"] == f"{urls[0]}/a2a/v1"
+
+
+LOOPBACK = (ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1/128"))
+FORWARDED = {
+    "all three": (
+        {"X-Forwarded-Proto": "https", "X-Forwarded-Host": "a.example", "X-Forwarded-Prefix": "/p/q/"},
+        "https://a.example/p/q",
+    ),
+    "what the nearest proxy says counts": (
+        {"X-Forwarded-Proto": "http, https", "X-Forwarded-Host": "evil.example, a.example:8443"},
+        "https://a.example:8443",
+    ),
+    "one element": (
+        {"Forwarded": 'for=192.0.2.60;proto=https;by=203.0.113.43;host="a.example:1"'},
+        "https://a.example:1",
+    ),
+    "names in any case": ({"Forwarded": "Proto=https; Host=a.example"}, "https://a.example"),
+    "it goes before the others": (
+        {"Forwarded": "host=a.example;proto=https", "X-Forwarded-Host": "evil.example"},
+        "https://a.example",
+    ),
+    "through proxies that are all trusted": (
+        {"Forwarded": "for=192.0.2.1;host=a.example;proto=https, for=127.0.0.9;host=inner;proto=http"},
+        "https://a.example",
+    ),
+    "with brackets and port": (
+        {"Forwarded": 'for=192.0.2.1;host=a.example;proto=https, for="[::1]:4711";host=inner;proto=http'},
+        "https://a.example",
+    ),
+    "who is not trusted may have written what is left of it": (
+        {"Forwarded": "host=evil.example;proto=http, for=192.0.2.1;host=a.example;proto=https"},
+        "https://a.example",
+    ),
+    "malformed": ({"Forwarded": 'host="a.example'}, None),
+    "no host name": ({"X-Forwarded-Host": "a.example/x", "X-Forwarded-Proto": "javascript"}, None),
+    "no path": ({"X-Forwarded-Prefix": "/../x?y#"}, None),
+    "a host of another": ({"X-Forwarded-Prefix": "//evil.example"}, None),
+}
+
+
+@pytest.mark.parametrize("case", FORWARDED)
+async def test_a_trusted_proxy_says_what_it_was_asked_for_and_nobody_else(serve: Serve, case: str) -> None:
+    headers, expected = FORWARDED[case]
+    trusted: Served = await serve(address=Address(proxies=LOOPBACK))
+    strange: Served = await serve(address=Address(proxies=(ipaddress.ip_network("192.0.2.0/24"),)))
+    for team, url in ((trusted, expected or trusted.url), (strange, strange.url)):
+        card = (await team.http.get(f"{team.url}{CARD}", headers=headers)).json()
+        assert card["supportedInterfaces"][0]["url"] == f"{url}/a2a/v1"
+
+
+async def test_a_team_without_03_has_a_card_without_its_fields_and_refuses_it(serve: Serve) -> None:
+    team: Served = await serve(compatible=False)
+    card = (await team.http.get(f"{team.url}{CARD}")).json()
+    assert {item["protocolVersion"] for item in card["supportedInterfaces"]} == {"1.0"}
+    assert not {"url", "protocolVersion", "preferredTransport", "security"} & card.keys()
+    assert card["securitySchemes"]["bearer"].keys() == {"httpAuthSecurityScheme"}
+    old = {"jsonrpc": "2.0", "id": 1, "method": "tasks/get", "params": {"id": "x"}}
+    for method in (old, SEND):
+        answer = await team.http.post(
+            f"{team.url}/a2a/v1", json=method, headers={"Authorization": f"Bearer {team.token()}"}
+        )
+        assert answer.json()["error"]["code"] in (-32009, -32601)
+
+
+async def test_the_address_may_end_with_a_slash(team: Served) -> None:
+    answer = await team.http.post(f"{team.url}/a2a/v1/", json=SEND, headers=team.headers())
+    assert answer.json()["result"]["task"]
+
+
+async def test_http_json_answers_in_the_type_that_it_was_asked_in(team: Served) -> None:
+    url, headers = f"{team.url}/a2a/v1", team.headers()
+    for given in ("application/json", "application/a2a+json"):
+        typed = {**headers, "Content-Type": given}
+        answer = await team.http.post(f"{url}/message:send", content=json.dumps({"message": MESSAGE}), headers=typed)
+        assert answer.headers["content-type"] == given
+    listed = await team.http.get(f"{url}/tasks", headers=headers)
+    assert listed.headers["content-type"] == "application/a2a+json"
+    listed = await team.http.get(f"{url}/tasks", headers={**headers, "Accept": "application/json"})
+    assert listed.headers["content-type"] == "application/json"
 
 
 async def test_a_host_header_cannot_put_anything_else_into_the_card(team: Served) -> None:
@@ -191,7 +286,10 @@ BAD_RPC = {
     "deep params": (DEEP, -32602),
     "deep data": (params(parts=[{"data": NESTED}]), -32602),
     "metadata of a wrong type": (params(metadata={"urn:elf:a2a:delegation:v1": {"chain": "x"}}), -32602),
-    "delegation of a wrong type": (params(metadata={"urn:elf:a2a:delegation:v1": 1}), None),
+    "delegation of a wrong type": (params(metadata={"urn:elf:a2a:delegation:v1": 1}), -32602),
+    "deadline of a wrong type": (params(metadata={"urn:elf:a2a:deadline:v1": "soon"}), -32602),
+    "deadline in the past": (params(metadata={"urn:elf:a2a:deadline:v1": -1}), -32602),
+    "deadline beyond reason": (params(metadata={"urn:elf:a2a:deadline:v1": 1e300}), -32602),
     "push": (
         rpc(params={"message": MESSAGE, "configuration": {"taskPushNotificationConfig": {"url": "http://10.0.0.1"}}}),
         -32003,
@@ -207,6 +305,12 @@ BAD_RPC = {
     "page size 0": (rpc(method="ListTasks", params={"pageSize": 0}), -32602),
     "page size 1000": (rpc(method="ListTasks", params={"pageSize": 1000}), -32602),
     "page token": (rpc(method="ListTasks", params={"pageToken": "-1"}), -32602),
+    "page token that is no text": (rpc(method="ListTasks", params={"pageToken": "_-8"}), -32602),
+    "page token of another": (rpc(method="ListTasks", params={"pageToken": "OTk5OTk5OTk5OTk5OTk5OTk5OTk5LjE"}), -32602),
+    "page token of a time to come": (
+        rpc(method="ListTasks", params={"pageToken": "OTk5OTk5OTk5OTk5OTk5OTk5LjE"}),
+        None,
+    ),
     "a method of 0.3": (rpc(method="tasks/get", params={"id": "x"}), -32601),
 }
 
@@ -315,10 +419,19 @@ async def test_an_answer_carries_the_id_of_its_request(team: Served, request_id:
     assert answer["id"] is None, "an HTTP request has an answer, also where JSON-RPC wants none"
 
 
-@pytest.mark.parametrize("version", ["1", "1.0", "1.1", "1.0.3"])
-async def test_every_minor_version_of_1_is_spoken(team: Served, version: str) -> None:
+@pytest.mark.parametrize("version", ["1.0", "1.0.3"])
+async def test_the_patch_of_a_version_does_not_matter(team: Served, version: str) -> None:
     headers = {**team.headers(), "A2A-Version": version}
     assert (await team.http.post(f"{team.url}/a2a/v1", json=SEND, headers=headers)).json()["result"]
+
+
+@pytest.mark.parametrize("path", ["", "/message:send"])
+async def test_the_version_may_be_a_parameter_of_the_address(team: Served, path: str) -> None:
+    headers = {"Authorization": f"Bearer {team.token()}"}
+    body = {"message": MESSAGE} if path else SEND
+    for version, spoken in (("1.0", True), ("2.0", False)):
+        response = await team.http.post(f"{team.url}/a2a/v1{path}?A2A-Version={version}", json=body, headers=headers)
+        assert ("error" not in response.json()) is spoken
 
 
 async def test_a_stream_is_made_of_server_sent_events(team: Served) -> None:
@@ -331,8 +444,8 @@ async def test_a_stream_is_made_of_server_sent_events(team: Served) -> None:
         assert response.headers["cache-control"] == "no-store"
         blocks = response.text.split("\r\n\r\n")
         assert blocks.pop() == ""
-        assert all(block.startswith("data: {") and "\n" not in block for block in blocks)
-        events = [json.loads(block.removeprefix("data: ")) for block in blocks]
+        assert all(re.fullmatch(r"(id: \d+\r\n)?data: \{[^\r\n]*", block) for block in blocks)
+        events = [json.loads(block.partition("data: ")[2]) for block in blocks]
         if not path:
             assert {(event["jsonrpc"], event["id"]) for event in events} == {("2.0", "s1")}
             events = [event["result"] for event in events]
@@ -409,7 +522,7 @@ async def test_size_type_and_version_are_checked(team: Served, path: str) -> Non
         assert (await team.http.post(url, content=json.dumps(body), headers=typed)).status_code == 415
     typed = {**headers, "Content-Type": "Application/JSON; charset=utf-8"}
     assert (await team.http.post(url, content=json.dumps(body), headers=typed)).status_code == 200
-    for version in ("", "0.3", "2.0", "one"):
+    for version in ("", "0.3", "1", "1.1", "2.0", "one"):
         response = await team.http.post(url, json=body, headers={**team.headers(), "A2A-Version": version})
         error = response.json()["error"]
         assert response.status_code == (400 if path else 200)

@@ -24,9 +24,14 @@ from a2a.utils.errors import (
 )
 from google.protobuf.json_format import MessageToDict
 
+from elf_sdk.server.a2a.card import IDEMPOTENT_MESSAGE_ID
 from tests.a2a.conftest import Serve, Served, ask
 
 both = pytest.mark.parametrize("binding", ["JSONRPC", "HTTP+JSON"])
+
+
+MESSAGE = {"messageId": "m1", "role": "ROLE_USER", "parts": [{"text": "hello"}]}
+OTHER = {**MESSAGE, "parts": [{"text": "good night"}]}
 
 
 def text_of(task: Task) -> str:
@@ -163,6 +168,89 @@ async def test_a_failure_says_what_and_whether_to_retry(team: Served, binding: s
 
 
 @both
+async def test_what_a_team_will_not_do_is_rejected(team: Served, binding: str) -> None:
+    task = await send(team, ask("refuse"), binding)
+    assert task.status.state == TaskState.TASK_STATE_REJECTED
+    assert "nothing we paint" in task.status.message.parts[0].text
+    client = await team.client(binding)
+    with pytest.raises(TaskNotCancelableError):
+        await client.cancel_task(CancelTaskRequest(id=task.id), context=team.call())
+    for state, number in ((TaskState.TASK_STATE_REJECTED, 1), (TaskState.TASK_STATE_FAILED, 0)):
+        page = await client.list_tasks(ListTasksRequest(status=state), context=team.call())
+        assert page.total_size == number
+
+
+@both
+async def test_a_task_waits_for_a_right_and_its_stream_stays(team: Served, binding: str) -> None:
+    client = await team.client(binding)
+    task_id = ""
+    seen: list[StreamResponse] = []
+    async for response in client.send_message(ask("allow"), context=team.call()):
+        seen.append(response)
+        status = response.status_update.status
+        if status.state == TaskState.TASK_STATE_AUTH_REQUIRED:
+            task_id = response.status_update.task_id
+            assert [part.text or part.url for part in status.message.parts] == [
+                "Let me read the calendar.",
+                "https://example.com/allow",
+            ]
+            page = await client.list_tasks(
+                ListTasksRequest(status=TaskState.TASK_STATE_AUTH_REQUIRED), context=team.call()
+            )
+            assert [task.id for task in page.tasks] == [task_id]
+            # The team's own code, when the right was given by a way of its own.
+            await team.engine.answer(task_id, team.owner(), "calendar", "given")
+    assert seen[-1].status_update.status.state == TaskState.TASK_STATE_COMPLETED
+    waiting = await send(team, ask("allow", "m2"), binding)
+    assert waiting.status.state == TaskState.TASK_STATE_AUTH_REQUIRED
+    told = await send(team, ask("I gave it", "m3", task_id=waiting.id), binding)
+    assert (told.status.state, text_of(told)) == (TaskState.TASK_STATE_COMPLETED, "read")
+
+
+@both
+async def test_an_artifact_has_parts_of_every_kind(team: Served, binding: str) -> None:
+    client = await team.client(binding)
+    updates = [
+        response.artifact_update
+        async for response in client.send_message(ask("files"), context=team.call())
+        if response.HasField("artifact_update")
+    ]
+    assert [(update.append, update.last_chunk) for update in updates] == [(False, False), (True, True), (False, True)]
+    task = await client.get_task(GetTaskRequest(id=updates[0].task_id), context=team.call())
+    sketch, link = task.artifacts
+    assert [part.WhichOneof("content") for part in sketch.parts] == ["text", "raw"]
+    assert (sketch.parts[1].raw[:4], sketch.parts[1].filename, sketch.parts[1].media_type) == (
+        b"\x89PNG",
+        "a.png",
+        "image/png",
+    )
+    assert (link.parts[0].url, link.parts[0].filename) == ("https://example.com/b.png", "b.png")
+
+
+@both
+async def test_an_answer_that_needs_no_task_is_a_message(team: Served, binding: str) -> None:
+    client = await team.client(binding, streaming=False)
+    (response,) = [response async for response in client.send_message(ask("greet"), context=team.call())]
+    assert response.message.parts[0].text == "Good morning"
+    assert response.message.context_id
+    assert not response.message.task_id
+    stream = await team.client(binding)
+    kinds = [item.WhichOneof("payload") async for item in stream.send_message(ask("greet"), context=team.call())]
+    assert kinds == ["task"], "a stream begins before the answer is known, so it has the task"
+
+
+async def test_ids_of_messages_count_for_those_who_promise_something_of_them(serve: Serve) -> None:
+    team: Served = await serve(idempotent=False)
+    plain = [await team.rpc("SendMessage", {"message": message}) for message in (MESSAGE, MESSAGE, OTHER)]
+    assert len({answer["result"]["task"]["id"] for answer in plain}) == 3
+    assert len({answer["result"]["task"]["contextId"] for answer in plain}) == 3
+    more = {"A2A-Extensions": f"urn:other, {IDEMPOTENT_MESSAGE_ID}"}
+    asked = [await team.rpc("SendMessage", {"message": message}, more=more) for message in (MESSAGE, MESSAGE, OTHER)]
+    assert asked[0] == asked[1]
+    assert asked[2]["error"]["code"] == -32602
+
+
+@both
 async def test_every_event_reaches_the_wire_and_no_tool_argument_does(team: Served, binding: str) -> None:
     client = await team.client(binding)
     seen = [MessageToDict(response) async for response in client.send_message(ask("everything"), context=team.call())]
@@ -176,7 +264,7 @@ async def test_every_event_reaches_the_wire_and_no_tool_argument_does(team: Serv
     assert results["numbers"]["data"] == {"a": [1, 2.5, None]}
     assert results["p1"]["data"]["target"] == "brand"
     assert results["p1"]["data"]["requirements"] == ["blue"]
-    assert MessageToDict(task.metadata) == {"usage": {"input_tokens": 3, "output_tokens": 4}}
+    assert MessageToDict(task.metadata) == {"usage": {"input_tokens": 3, "output_tokens": 4, "cost_usd": "0"}}
 
 
 @both
@@ -219,16 +307,23 @@ async def test_tasks_are_listed_in_pages(team: Served, binding: str) -> None:
     await send(team, ask("ask me", "m9"), binding)
     client = await team.client(binding)
     ids: list[str] = []
+    times: list[int] = []
     token = ""
     while True:
         page = await client.list_tasks(ListTasksRequest(page_size=4, page_token=token), context=team.call())
         assert page.total_size == 6
         assert not any(task.artifacts for task in page.tasks)
         ids += [task.id for task in page.tasks]
+        times += [task.status.timestamp.ToNanoseconds() for task in page.tasks]
         token = page.next_page_token
         if not token:
             break
     assert len(set(ids)) == len(ids) == 6
+    assert times == sorted(times, reverse=True)
+    since = ListTasksRequest(history_length=0)
+    since.status_timestamp_after.FromNanoseconds(times[1])
+    latest = await client.list_tasks(since, context=team.call())
+    assert [(task.id, len(task.history)) for task in latest.tasks] == [(ids[0], 0), (ids[1], 0)]
     waiting = ListTasksRequest(status=TaskState.TASK_STATE_INPUT_REQUIRED, include_artifacts=True)
     assert [task.id for task in (await client.list_tasks(waiting, context=team.call())).tasks] == [ids[0]]
     assert (await client.list_tasks(ListTasksRequest(context_id="c0"), context=team.call())).total_size == 3

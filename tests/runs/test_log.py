@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
@@ -13,6 +14,7 @@ from elf_sdk.runs.events import (
     MAX_EVENT_BYTES,
     Answered,
     Artifact,
+    AuthRequired,
     Cancelled,
     DelegationProposed,
     Event,
@@ -300,6 +302,57 @@ async def test_list_narrows_and_shows_the_latest_first(run_log: RunLog) -> None:
     assert await ids(RunFilter("other-team")) == []
     assert await run_log.count("test-team") == {RunState.QUEUED: 5, RunState.FINISHED: 1}
     assert await run_log.count("other-team") == {}
+
+
+async def test_pages_are_by_the_last_change_and_stay_while_runs_change(run_log: RunLog) -> None:
+    which = RunFilter("test-team", ADA)
+    for number in range(12):
+        await run_log.create(f"r{number:02d}", ask(context=f"c{number}", owner=BOB if number == 5 else ADA), None)
+    await asyncio.sleep(0.005)
+    await run_log.append("r03", [Started()])
+    await asyncio.sleep(0.005)
+    await run_log.append("r01", [Started(), Finished()])
+    await run_log.append("r03", [TextDelta("text is no change of state")])
+
+    first = await run_log.page(which, 4)
+    assert [run.id for run in first.runs] == ["r01", "r03", "r11", "r10"]
+    assert (first.total, first.last is None) == (11, False)
+    # One that was shown, one that was not, and a new one: they move to the front, and the rest stays in its place.
+    for changed in ("r11", "r08"):
+        await asyncio.sleep(0.005)
+        await run_log.append(changed, [Started()])
+    await run_log.create("r12", ask(context="c12"), None)
+    second = await run_log.page(which, 4, first.last)
+    third = await run_log.page(which, 4, second.last)
+    assert [run.id for run in (*second.runs, *third.runs)] == ["r09", "r07", "r06", "r04", "r02", "r00"]
+    assert (third.last, third.total) == (None, 12)
+    assert [run.id for run in (await run_log.page(which, 3)).runs] == ["r12", "r08", "r11"]
+    assert (await run_log.page(which, 12)).last is None
+
+
+async def test_pages_are_narrowed_by_state_conversation_and_time(run_log: RunLog) -> None:
+    for number in range(4):
+        await run_log.create(f"r{number}", ask(context=f"c{number % 2}"), None)
+    await asyncio.sleep(0.005)
+    await run_log.append("r0", [Started(), AuthRequired("q1", "May I?")], park=True)
+    await run_log.append("r1", [Started(), Failed("rejected", "no")])
+    which = RunFilter("test-team", ADA)
+
+    async def ids(**more: Any) -> list[str]:
+        page = await run_log.page(replace(which, **more), 10)
+        assert page.total == len(page.runs)
+        return [run.id for run in page.runs]
+
+    assert await ids(states=frozenset({RunState.AUTH_REQUIRED})) == ["r0"]
+    assert await ids(states=frozenset({RunState.REJECTED})) == ["r1"]
+    assert await ids(states=frozenset({RunState.FAILED, RunState.INPUT_REQUIRED})) == []
+    assert await ids(states=frozenset()) == []
+    assert await ids(context_id="c0") == ["r0", "r2"]
+    run = await run_log.get("r0")
+    assert run is not None
+    assert "r0" in await ids(changed_since=run.changed_at)
+    assert "r0" not in await ids(changed_since=run.changed_at + timedelta(microseconds=1))
+    assert "r2" not in await ids(changed_since=run.changed_at)
 
 
 async def test_waiters_hear_of_every_append_even_when_its_caller_has_gone(run_log: RunLog) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 from elf_sdk.runs.adapter import AdapterCapabilities
@@ -27,23 +28,50 @@ _SCHEME: Final = "bearer"
 _MODES: Final = ("text/plain", "application/json")
 
 
-def agent_card(spec: TeamSpec, capabilities: AdapterCapabilities, base_url: str) -> dict[str, Any]:
-    """The card of a team that is served at `base_url` (no slash at the end), as JSON.
+def agent_card(
+    spec: TeamSpec,
+    capabilities: AdapterCapabilities,
+    base_url: str,
+    *,
+    others: Sequence[str] = (),
+    compatible: bool = True,
+    grpc_address: str = "",
+    push: bool = False,
+) -> dict[str, Any]:
+    """The card of a team as JSON: that of 1.0.
 
-    It is the card of 1.0 and beside it the fields by which a client of 0.3 finds its way.
+    Args:
+        spec: the team.
+        capabilities: of its adapter.
+        base_url: where it is served, without a slash at the end.
+        others: the same for where else; what comes first is preferred.
+        compatible: whether it also has the fields by which a client of 0.3 finds its way.
+        grpc_address: `host:port` of its gRPC; empty where there is none.
+        push: whether there are push notifications.
     """
     url = f"{base_url}{A2A_PATH}"
+    bindings = [("JSONRPC", "1.0"), ("HTTP+JSON", "1.0"), *([("JSONRPC", "0.3")] if compatible else [])]
+    served = [(f"{base}{A2A_PATH}", *binding) for base in (base_url, *others) for binding in bindings]
+    if grpc_address:
+        served.append((grpc_address, "GRPC", "1.0"))
+    scheme = {"type": "http", "scheme": "Bearer", "bearerFormat": "JWT"}
+    old = {
+        "protocolVersion": "0.3",
+        "preferredTransport": "JSONRPC",
+        "supportsAuthenticatedExtendedCard": True,
+        "url": url,
+        "security": [{_SCHEME: []}],
+    }
     return {
         "name": spec.title,
         "description": spec.purpose or spec.title,
         "version": spec.version,
         "supportedInterfaces": [
-            {"url": url, "protocolBinding": binding, "protocolVersion": version}
-            for binding, version in (("JSONRPC", "1.0"), ("HTTP+JSON", "1.0"), ("JSONRPC", "0.3"))
+            {"url": where, "protocolBinding": binding, "protocolVersion": version} for where, binding, version in served
         ],
         "capabilities": {
             "streaming": capabilities.stream,
-            "pushNotifications": False,
+            "pushNotifications": push,
             "extendedAgentCard": True,
             "extensions": [
                 {
@@ -56,22 +84,14 @@ def agent_card(spec: TeamSpec, capabilities: AdapterCapabilities, base_url: str)
         "securitySchemes": {
             _SCHEME: {
                 "httpAuthSecurityScheme": {"scheme": "Bearer", "bearerFormat": "JWT"},
-                # 0.3
-                "type": "http",
-                "scheme": "Bearer",
-                "bearerFormat": "JWT",
+                **(scheme if compatible else {}),
             }
         },
         "securityRequirements": [{"schemes": {_SCHEME: {}}}],
         "defaultInputModes": list(_MODES),
         "defaultOutputModes": list(_MODES),
         "skills": [_skill(skill) for skill in spec.skills] or [_purpose(spec)],
-        # 0.3
-        "protocolVersion": "0.3",
-        "preferredTransport": "JSONRPC",
-        "supportsAuthenticatedExtendedCard": True,
-        "url": url,
-        "security": [{_SCHEME: []}],
+        **(old if compatible else {}),
     }
 
 

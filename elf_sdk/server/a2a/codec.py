@@ -2,19 +2,22 @@
 
 | event                | in a stream                                               | in a task                    |
 |----------------------|-----------------------------------------------------------|------------------------------|
+| MessageOnly          | left out                                                  | a Message, where that can be |
 | Started              | status WORKING                                            | status                       |
 | TextDelta            | artifact `elf.answer`, appended; the last chunk is empty  | artifact `elf.answer`        |
 | Rewound              | artifact `elf.answer`, replaced by what still holds       | text and artifacts dropped   |
-| Artifact             | artifact, whole                                           | artifact                     |
+| Artifact             | artifact, whole or its next part                          | artifact with all its parts  |
 | DelegationProposed   | artifact `delegation-proposal` with a data part           | artifact                     |
 | Step                 | status WORKING, metadata `event: step`, name, phase, agent | left out                    |
 | ToolCall, ToolResult | status WORKING, metadata `event: tool_call`/`tool_result`; | left out                    |
 |                      | never arguments or output, which are the team's own       |                              |
 | Usage                | left out                                                  | metadata `usage`, summed     |
 | InputRequired        | status INPUT_REQUIRED with the prompt                     | status with all open prompts |
+| AuthRequired         | the same, AUTH_REQUIRED; with its address as a URL part   | the same                     |
 | Answered             | left out                                                  | history                      |
 | Finished, Cancelled  | status                                                    | status                       |
-| Failed               | status with message; its metadata: `code`, `retryable`    | status                       |
+| Failed               | status with message; its metadata: `code`, `retryable`;   | status                       |
+|                      | REJECTED where the code is `rejected`, else FAILED        |                              |
 """
 
 from __future__ import annotations
@@ -23,7 +26,7 @@ import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import orjson
 
@@ -33,39 +36,33 @@ from elf_sdk.runs.adapter import Owner
 from elf_sdk.runs.events import LoggedEvent
 from elf_sdk.runs.run import Run, RunRequest, RunState, next_state
 from elf_sdk.server.a2a.errors import Fault, FaultKind
-from elf_sdk.server.a2a.values import Message
+from elf_sdk.server.a2a.propagation import deadline_of, delegation_of
+from elf_sdk.server.a2a.values import Message, PushTarget
 
 __all__ = [
     "ANSWER",
-    "DELEGATION",
     "RUN_STATES",
     "TASK_STATES",
     "TaskView",
     "message_text",
+    "push_target",
     "run_request",
 ]
 
 ANSWER: Final = "elf.answer"
 """Id of the artifact that holds the run's text."""
 
-DELEGATION: Final = "urn:elf:a2a:delegation:v1"
-"""Key in a message's metadata; holds `chain` (teams that the work came through, oldest first, the caller last),
-`delegation_id` and `user` (a label for audit, which gives no right)."""
-
 TASK_STATES: Final[Mapping[RunState, str]] = {
     RunState.QUEUED: "TASK_STATE_SUBMITTED",
     RunState.WORKING: "TASK_STATE_WORKING",
     RunState.INPUT_REQUIRED: "TASK_STATE_INPUT_REQUIRED",
+    RunState.AUTH_REQUIRED: "TASK_STATE_AUTH_REQUIRED",
     RunState.FINISHED: "TASK_STATE_COMPLETED",
     RunState.FAILED: "TASK_STATE_FAILED",
+    RunState.REJECTED: "TASK_STATE_REJECTED",
     RunState.CANCELLED: "TASK_STATE_CANCELED",
 }
-RUN_STATES: Final[Mapping[str, RunState]] = {
-    **{task_state: run_state for run_state, task_state in TASK_STATES.items()},
-    # Other servers' ways to say that it will not be done, and that somebody has to act.
-    "TASK_STATE_REJECTED": RunState.FAILED,
-    "TASK_STATE_AUTH_REQUIRED": RunState.INPUT_REQUIRED,
-}
+RUN_STATES: Final[Mapping[str, RunState]] = {task_state: run_state for run_state, task_state in TASK_STATES.items()}
 
 _ID_LENGTH: Final = 256
 _CONTEXTS: Final = uuid.UUID("6f0a3f0e-5f5c-5b1e-9c57-0d3f6a1c2b44")
@@ -94,49 +91,42 @@ def message_text(message: Message) -> str:
     return text
 
 
-def run_request(message: Message, team: str, owner: Owner, max_depth: int) -> RunRequest:
+def run_request(message: Message, team: str, owner: Owner, max_depth: int, *, repeatable: bool = True) -> RunRequest:
     """What a message that starts a task asks of a team.
 
-    Without a context id the task gets one of its own, the same for the same message, so that a repeat is a repeat.
+    Without a context id the task gets one of its own: if it is `repeatable`, the same for the same message.
 
     Raises:
-        BadInput: an id is too long, or the delegation metadata is malformed, goes in a circle or too deep.
+        BadInput: an id is too long, or what the metadata says of deadline or delegation cannot be; see `propagation`.
         Fault: the parts cannot be used; see `message_text`.
     """
     for name, value in (("messageId", message.message_id), ("contextId", message.context_id)):
         if len(value) > _ID_LENGTH:
             raise BadInput(f"message.{name} has {len(value)} characters; use at most {_ID_LENGTH}")
+    text = message_text(message)
+    context_id = message.context_id
+    if not context_id:
+        named = f"{owner.key}:{message.message_id}"
+        context_id = str(uuid.uuid5(_CONTEXTS, named) if repeatable else uuid.uuid4())
     return RunRequest(
         team=team,
         owner=owner,
-        context_id=message.context_id or str(uuid.uuid5(_CONTEXTS, f"{owner.key}:{message.message_id}")),
-        text=message_text(message),
-        metadata={"message_id": message.message_id, **_delegation(message, team, owner, max_depth)},
+        context_id=context_id,
+        text=text,
+        metadata={"message_id": message.message_id, **delegation_of(message.metadata, team, owner, max_depth)},
+        deadline=deadline_of(message.metadata),
     )
 
 
-def _delegation(message: Message, team: str, owner: Owner, max_depth: int) -> dict[str, Any]:
-    if DELEGATION not in message.metadata:
-        return {}
-    given = message.metadata[DELEGATION]
-    found = (
-        {key: given[key] for key in ("chain", "delegation_id", "user") if key in given} if type(given) is dict else {}
-    )
-    chain = found.get("chain", [])
-    if not isinstance(chain, list) or not all(isinstance(name, str) for name in chain):
-        raise BadInput(f"message.metadata[{DELEGATION!r}].chain must be a list of team names")
-    if not all(isinstance(found.get(key, ""), str) for key in ("delegation_id", "user")):
-        raise BadInput(f"message.metadata[{DELEGATION!r}]: delegation_id and user must be text")
-    kind, _, caller = owner.subject.partition(":")
-    if kind == "team" and chain and chain[-1] != caller:
-        raise BadInput(f"the work was handed on by {chain[-1]!r}, as its chain says, but {caller!r} sent it")
-    if team in chain:
-        raise BadInput(f"the work came through {team!r} already ({' > '.join(chain)}); it cannot go in a circle")
-    if len(chain) > max_depth:
-        raise BadInput(
-            f"the work was handed on {len(chain)} times; {team!r} takes it at a depth of {max_depth} at most"
-        )
-    return found
+def push_target(target: PushTarget) -> dict[str, Any]:
+    """A TaskPushNotificationConfig, with all that its caller gave."""
+    said = {"taskId": target.task_id, "id": target.id, "url": target.url}
+    if target.token:
+        said["token"] = target.token
+    if not target.scheme:
+        return said
+    credentials = {"credentials": target.credentials} if target.credentials else {}
+    return {**said, "authentication": {"scheme": target.scheme, **credentials}}
 
 
 class TaskView:
@@ -144,7 +134,7 @@ class TaskView:
 
     Attributes:
         seq: number of the last event taken.
-        state: of the run, after that event.
+        state: of the run, after that event. The status has the time at which it became that.
     """
 
     def __init__(self, run: Run, logged: Iterable[LoggedEvent] = ()) -> None:
@@ -154,63 +144,79 @@ class TaskView:
         self.state = RunState.QUEUED
         self._at = run.created_at
         self._text: list[tuple[int, str]] = []
-        self._artifacts: dict[str, tuple[int, dict[str, Any]]] = {}
-        self._questions: dict[str, tuple[int, str]] = {}
+        self._artifacts: dict[str, list[_Made]] = {}
+        self._questions: dict[str, events.InputRequired] = {}
         self._later: list[dict[str, Any]] = []
         self._failure: events.Failed | None = None
         self._reason = ""
         self._usage = [0, 0]
+        self._message_only = False
+        self._cost: int | None = 0
         for event in logged:
             self.take(event)
 
     def take(self, logged: LoggedEvent) -> None:
         """Take the next event."""
         self.seq = logged.seq
-        self._at = logged.at
-        self.state = next_state(self.state, (logged.event,))
+        before = self.state
+        self.state = next_state(before, (logged.event,))
+        if self.state is not before:
+            self._at = logged.at
         match logged.event:
             case events.TextDelta(text):
                 self._text.append((logged.seq, text))
             case events.Rewound(to_seq):
                 self._text = [piece for piece in self._text if piece[0] <= to_seq]
-                self._artifacts = {key: item for key, item in self._artifacts.items() if item[0] <= to_seq}
-            case events.Artifact() as artifact:
-                self._artifacts[artifact.artifact_id] = (logged.seq, _artifact(artifact))
-            case events.DelegationProposed() as proposal:
-                self._artifacts[proposal.proposal_id] = (logged.seq, _proposal(proposal))
-            case events.InputRequired(question_id, prompt):
-                self._questions[question_id] = (logged.seq, prompt)
-                self._later.append(self._message(_AGENT, str(logged.seq), prompt))
+                held = {key: [one for one in made if one.seq <= to_seq] for key, made in self._artifacts.items()}
+                self._artifacts = {key: made for key, made in held.items() if made}
+            case events.Artifact(artifact_id) as artifact:
+                made = self._artifacts.setdefault(artifact_id, [])
+                made.append(_Made(logged.seq, artifact.append and bool(made), _artifact(artifact)))
+            case events.DelegationProposed(proposal_id) as proposal:
+                self._artifacts.setdefault(proposal_id, []).append(_Made(logged.seq, False, _proposal(proposal)))
+            case events.InputRequired() as question:
+                self._questions[question.question_id] = question
+                self._later.append(self._message(_AGENT, str(logged.seq), question.prompt))
             case events.Answered(question_id, answer, key):
                 self._questions.pop(question_id, None)
                 self._later.append(self._message(_USER, key or str(logged.seq), answer))
-            case events.Usage(_, input_tokens, output_tokens):
-                self._usage[0] += input_tokens
-                self._usage[1] += output_tokens
+            case events.Usage() as usage:
+                self._usage[0] += usage.input_tokens
+                self._usage[1] += usage.output_tokens
+                self._cost = None if self._cost is None or usage.cost is None else self._cost + usage.cost
             case events.Failed() as failure:
                 self._failure = failure
             case events.Cancelled(reason):
                 self._reason = reason
+            case events.MessageOnly():
+                self._message_only = True
             case _:
                 pass
 
     def updates(self, logged: LoggedEvent) -> Iterator[dict[str, Any]]:
         """Take the next event, and say it as StreamResponses."""
         first = not self._text
+        before = self._artifacts
         self.take(logged)
         match logged.event:
             case events.TextDelta(text):
                 yield self._answer_update(text, append=not first)
             case events.Rewound():
                 yield self._answer_update(self._answer, append=False)
-            case events.Artifact(artifact_id=key) | events.DelegationProposed(proposal_id=key):
-                yield self._artifact_update(self._artifacts[key][1], last_chunk=True)
+                for key, made in self._artifacts.items():
+                    if len(made) < len(before[key]):
+                        yield self._artifact_update(_whole(made))
+            case events.Artifact(artifact_id=key, last=last):
+                latest = self._artifacts[key][-1]
+                yield self._artifact_update(latest.artifact, append=latest.append, last_chunk=last)
+            case events.DelegationProposed(proposal_id=key):
+                yield self._artifact_update(self._artifacts[key][-1].artifact, last_chunk=True)
             case events.Step(name, phase, agent):
-                yield self._progress("step", name=name, phase=phase, agent=agent)
+                yield self._progress(logged.at, "step", name=name, phase=phase, agent=agent)
             case events.ToolCall(call_id, name):
-                yield self._progress("tool_call", name=name, call_id=call_id)
+                yield self._progress(logged.at, "tool_call", name=name, call_id=call_id)
             case events.ToolResult(call_id, is_error=is_error):
-                yield self._progress("tool_result", call_id=call_id, is_error=is_error)
+                yield self._progress(logged.at, "tool_result", call_id=call_id, is_error=is_error)
             case events.Finished() | events.Failed() | events.Cancelled():
                 if self._text:
                     yield self._answer_update("", append=True, last_chunk=True)
@@ -230,14 +236,26 @@ class TaskView:
         task: dict[str, Any] = {"id": self._id, "contextId": self._request.context_id, "status": self._status()}
         if artifacts and (self._text or self._artifacts):
             answer = [_text_artifact(self._answer)] if self._text else []
-            task["artifacts"] = [*answer, *(artifact for _, artifact in self._artifacts.values())]
+            task["artifacts"] = [*answer, *(_whole(made) for made in self._artifacts.values())]
         if history_length != 0:
             asked = self._request.metadata.get("message_id") or self._id
             history = [self._message(_USER, asked, self._request.text), *self._later]
             task["history"] = history if history_length is None else history[-history_length:]
         if any(self._usage):
-            task["metadata"] = {"usage": {"input_tokens": self._usage[0], "output_tokens": self._usage[1]}}
+            usage: dict[str, Any] = {"input_tokens": self._usage[0], "output_tokens": self._usage[1]}
+            if self._cost is not None:
+                usage["cost_usd"] = events.dollars(self._cost)
+            task["metadata"] = {"usage": usage}
         return task
+
+    def answer(self, history_length: int | None = None) -> dict[str, Any]:
+        """The SendMessageResponse: the Task, or the Message where the run worked and wants no more than that."""
+        if self._message_only and self.state is RunState.FINISHED and self._text and not self._artifacts:
+            message = self._message(_AGENT, str(self.seq), self._answer)
+            # There is no task that a client should ask for.
+            del message["taskId"]
+            return {"message": message}
+        return {"task": self.task(history_length)}
 
     @property
     def _answer(self) -> str:
@@ -245,9 +263,14 @@ class TaskView:
 
     def _status(self) -> dict[str, Any]:
         status: dict[str, Any] = {"state": TASK_STATES[self.state], "timestamp": _timestamp(self._at)}
-        if self.state is RunState.INPUT_REQUIRED and self._questions:
-            prompt = "\n\n".join(prompt for _, prompt in self._questions.values())
+        if self.state.waits and self._questions:
+            prompt = "\n\n".join(question.prompt for question in self._questions.values())
             status["message"] = self._message(_AGENT, str(self.seq), prompt)
+            status["message"]["parts"] += [
+                {"url": question.url}
+                for question in self._questions.values()
+                if isinstance(question, events.AuthRequired) and question.url
+            ]
             status["message"]["metadata"] = {"question_ids": list(self._questions)}
         elif self._failure is not None:
             status["message"] = self._message(_AGENT, str(self.seq), self._failure.message)
@@ -275,12 +298,13 @@ class TaskView:
             }
         }
 
-    def _progress(self, event: str, **about: Any) -> dict[str, Any]:
+    def _progress(self, at: datetime, event: str, **about: Any) -> dict[str, Any]:
+        # A client takes it for the whole status, so an open question has to stay in it.
         return {
             "statusUpdate": {
                 "taskId": self._id,
                 "contextId": self._request.context_id,
-                "status": {"state": TASK_STATES[self.state], "timestamp": _timestamp(self._at)},
+                "status": {**self._status(), "timestamp": _timestamp(at)},
                 "metadata": {"event": event, **about},
             }
         }
@@ -297,6 +321,29 @@ class TaskView:
         if last_chunk:
             update["lastChunk"] = True
         return {"artifactUpdate": update}
+
+
+class _Made(NamedTuple):
+    """An artifact, or its next part, as it was made.
+
+    Attributes:
+        seq: number of its event.
+        append: whether it is a part of what came before it.
+        artifact: an Artifact.
+    """
+
+    seq: int
+    append: bool
+    artifact: dict[str, Any]
+
+
+def _whole(made: list[_Made]) -> dict[str, Any]:
+    """The artifact with all parts, from the last time on that it was made anew."""
+    if not made[-1].append:
+        return made[-1].artifact
+    start = max(place for place, one in enumerate(made) if not one.append)
+    parts = [part for one in made[start:] for part in one.artifact["parts"]]
+    return {**made[start].artifact, "parts": parts}
 
 
 _USER: Final = "ROLE_USER"
@@ -318,12 +365,16 @@ def _artifact(artifact: events.Artifact) -> dict[str, Any]:
     part: dict[str, Any]
     if artifact.url is not None:
         part = {"url": artifact.url}
+    elif artifact.raw is not None:
+        part = {"raw": artifact.raw}
     elif artifact.data is not None:
         part = {"data": artifact.data}
     else:
         part = {"text": artifact.text or ""}
     if artifact.media_type:
         part["mediaType"] = artifact.media_type
+    if artifact.filename:
+        part["filename"] = artifact.filename
     named = {"name": artifact.name} if artifact.name else {}
     return {"artifactId": artifact.artifact_id, **named, "parts": [part]}
 

@@ -12,31 +12,58 @@ from types import NoneType
 from typing import Any, Final, NoReturn
 
 import orjson
+from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 from typing_extensions import override
 
-from elf_sdk.errors import Denied, Forbidden, Retryable
+from elf_sdk.errors import BadInput, Denied, Forbidden, Retryable
 from elf_sdk.runs.adapter import Owner
+from elf_sdk.server.a2a.card import IDEMPOTENT_MESSAGE_ID
 from elf_sdk.server.a2a.errors import Fault, FaultKind, fault_of
-from elf_sdk.server.a2a.handler import Handler, Json, no_push
+from elf_sdk.server.a2a.handler import Handler, Json, Stream, no_push
 from elf_sdk.server.a2a.sse import event_stream
-from elf_sdk.server.a2a.values import ListTasks, SendMessage, TaskQuery, from_query
+from elf_sdk.server.a2a.values import (
+    ListPush,
+    ListTasks,
+    PushQuery,
+    PushTarget,
+    SendMessage,
+    TaskQuery,
+    from_query,
+)
 from elf_sdk.server.auth import Principal
 from elf_sdk.server.errors import error_response
 
-__all__ = ["EXTENDED_CARD", "REST", "ExtendedCardEndpoint", "Guard", "RestEndpoint", "RpcEndpoint", "operations"]
+__all__ = [
+    "EXTENDED_CARD",
+    "REST",
+    "Call",
+    "ExtendedCardEndpoint",
+    "Guard",
+    "Operation",
+    "RefusedError",
+    "RestEndpoint",
+    "RpcEndpoint",
+    "check_version",
+    "operations",
+]
 
 EXTENDED_CARD: Final = "GetExtendedAgentCard"
 """The method that needs no operation: its answer depends on the address that was called, and on nothing else."""
 
-
 _JSON: Final = "application/json"
 _A2A_JSON: Final = "application/a2a+json"
 _VERSION_HEADER: Final = "a2a-version"
-_VERSION: Final = re.compile(r"1(\.\d{1,9}){0,2}")
+_VERSION_PARAMETER: Final = "A2A-Version"
+_EXTENSIONS_HEADER: Final = "a2a-extensions"
+_LAST_EVENT_HEADER: Final = "last-event-id"
+_VERSION: Final = re.compile(r"1\.0(\.\d{1,9})?")
 _OLD: Final = frozenset({"", "0.3"})
+_OLD_BODY: Final = 256 * 1024
+"""Bytes in a request of 0.3, whose models take some ten times as long to read as ours."""
+_TOO_LARGE: Final = "at most {} bytes may be sent"
 _ENVELOPE: Final = frozenset({"jsonrpc", "id", "method", "params"})
 
 
@@ -61,12 +88,12 @@ class Guard:
 
         Raises:
             Denied: it may not.
-            _RefusedError: whether it may cannot be told now.
+            RefusedError: whether it may cannot be told now.
         """
         try:
             principal = await self._authenticate(request)
         except Retryable as error:
-            raise _RefusedError(503, Fault(FaultKind.INTERNAL, str(error), metadata={"retryable": "true"})) from error
+            raise RefusedError(503, Fault(FaultKind.INTERNAL, str(error), metadata={"retryable": "true"})) from error
         if principal.kind == "team" and principal.name not in self._callers:
             raise Forbidden(f"the team {principal.name!r} may not call this one; name each other in both team.yaml")
         return principal
@@ -75,40 +102,45 @@ class Guard:
         """The body, and the JSON that it is; `(b"", None)` for none where that may be.
 
         Raises:
-            _RefusedError: it is too large, no JSON, or does not say that it is.
+            RefusedError: it is too large, no JSON, or does not say that it is.
         """
         body = await self._body(request)
         if not body and optional:
             return b"", None
         media_type = request.headers.get("content-type", "")
         if body and media_type != _JSON and media_type.partition(";")[0].strip().lower() not in (_JSON, _A2A_JSON):
-            raise _RefusedError(
+            raise RefusedError(
                 415, Fault(FaultKind.CONTENT_TYPE_NOT_SUPPORTED, "Content-Type must be application/json")
             )
         try:
             return body, orjson.loads(body)
         except orjson.JSONDecodeError as error:
-            raise _RefusedError(200, Fault(FaultKind.PARSE_ERROR, f"the body is not JSON: {error}")) from None
+            raise RefusedError(200, Fault(FaultKind.PARSE_ERROR, f"the body is not JSON: {error}")) from None
 
     async def _body(self, request: Request) -> bytes:
-        too_large = f"at most {self._max_body} bytes may be sent"
+        too_large = _TOO_LARGE.format(self._max_body)
         length = request.headers.get("content-length", "0")
         if not length.isdecimal() or int(length) > self._max_body:
-            raise _RefusedError(413, Fault(FaultKind.INVALID_REQUEST, too_large))
+            raise RefusedError(413, Fault(FaultKind.INVALID_REQUEST, too_large))
         body = bytearray()
         while True:
             message = await request.receive()
             if message["type"] == "http.disconnect":
-                raise _RefusedError(400, Fault(FaultKind.INVALID_REQUEST, "the connection ended before the body did"))
+                raise RefusedError(400, Fault(FaultKind.INVALID_REQUEST, "the connection ended before the body did"))
             body += message.get("body", b"")
             if len(body) > self._max_body:
-                raise _RefusedError(413, Fault(FaultKind.INVALID_REQUEST, too_large))
+                raise RefusedError(413, Fault(FaultKind.INVALID_REQUEST, too_large))
             if not message.get("more_body", False):
                 return bytes(body)
 
 
-class _RefusedError(Exception):
-    """A request that goes no further, with an HTTP status of its own."""
+class RefusedError(Exception):
+    """A request that goes no further, with an HTTP status of its own.
+
+    Attributes:
+        status: of the answer.
+        fault: what is said.
+    """
 
     def __init__(self, status: int, fault: Fault) -> None:
         super().__init__(str(fault))
@@ -116,30 +148,86 @@ class _RefusedError(Exception):
         self.fault = fault
 
 
-Operation = Callable[[Json, Owner], Awaitable[Json] | AsyncGenerator[Json, None]]
+class Call:
+    """Who asks, and what the request's headers say beside the params.
+
+    Attributes:
+        owner: on whose behalf.
+        headers: of the request.
+    """
+
+    __slots__ = ("headers", "owner")
+
+    def __init__(self, owner: Owner, headers: Headers) -> None:
+        self.owner = owner
+        self.headers = headers
+
+    @property
+    def unique(self) -> bool:
+        """Whether the caller uses the extension by which no two of its messages share an id."""
+        given = self.headers.get(_EXTENSIONS_HEADER)
+        return given is not None and IDEMPOTENT_MESSAGE_ID in [uri.strip() for uri in given.split(",")]
+
+    @property
+    def after(self) -> int | None:
+        """The last item that the caller has of an earlier stream; None where it begins one.
+
+        Raises:
+            BadInput: it is none of ours.
+        """
+        given = self.headers.get(_LAST_EVENT_HEADER, "")
+        if not given:
+            return None
+        if not given.isascii() or not given.isdecimal() or len(given) > 15:
+            raise BadInput("Last-Event-ID is not the id of an event of this stream")
+        return int(given)
+
+
+Operation = Callable[[Json, Call], Awaitable[Json] | Stream]
 
 
 def operations(handler: Handler) -> dict[str, Operation]:
-    """What can be asked, by the name of its method: params and owner to an answer, or to a stream of them."""
+    """What can be asked, by the name of its method: params and call to an answer, or to a stream of them."""
 
-    async def send(params: Json, owner: Owner) -> Json:
-        return {"task": await handler.send(SendMessage.parse(params), owner)}
+    def unique(call: Call) -> bool:
+        # Most servers need not look.
+        return handler.idempotent or call.unique
 
-    def push(params: Json, owner: Owner) -> NoReturn:
-        no_push()
+    def send(params: Json, call: Call) -> Awaitable[Json]:
+        return handler.send(SendMessage.parse(params), call.owner, unique=unique(call))
+
+    def stream(params: Json, call: Call) -> Stream:
+        return handler.stream(SendMessage.parse(params), call.owner, unique=unique(call), after=call.after)
 
     return {
         "SendMessage": send,
-        "SendStreamingMessage": lambda params, owner: handler.stream(SendMessage.parse(params), owner),
-        "GetTask": lambda params, owner: handler.get(TaskQuery.parse(params), owner),
-        "ListTasks": lambda params, owner: handler.list(ListTasks.parse(params), owner),
-        "CancelTask": lambda params, owner: handler.cancel(TaskQuery.parse(params), owner),
-        "SubscribeToTask": lambda params, owner: handler.subscribe(TaskQuery.parse(params), owner),
-        "CreateTaskPushNotificationConfig": push,
-        "GetTaskPushNotificationConfig": push,
-        "ListTaskPushNotificationConfigs": push,
-        "DeleteTaskPushNotificationConfig": push,
+        "SendStreamingMessage": stream,
+        "GetTask": lambda params, call: handler.get(TaskQuery.parse(params), call.owner),
+        "ListTasks": lambda params, call: handler.list(ListTasks.parse(params), call.owner),
+        "CancelTask": lambda params, call: handler.cancel(TaskQuery.parse(params), call.owner),
+        "SubscribeToTask": lambda params, call: handler.subscribe(
+            TaskQuery.parse(params), call.owner, after=call.after
+        ),
+        **_push_operations(handler),
     }
+
+
+def _push_operations(handler: Handler) -> dict[str, Operation]:
+    def missing(params: Json, call: Call) -> NoReturn:
+        no_push()
+
+    known: dict[str, Operation] = {
+        "CreateTaskPushNotificationConfig": lambda params, call: handler.create_push(
+            PushTarget.parse(params), call.owner
+        ),
+        "GetTaskPushNotificationConfig": lambda params, call: handler.get_push(PushQuery.parse(params), call.owner),
+        "ListTaskPushNotificationConfigs": lambda params, call: handler.list_push(ListPush.parse(params), call.owner),
+        "DeleteTaskPushNotificationConfig": lambda params, call: handler.delete_push(
+            PushQuery.parse(params), call.owner
+        ),
+    }
+    # Whatever the params are.
+    return known if handler.pushes else dict.fromkeys(known, missing)
 
 
 REST: Final = (
@@ -149,10 +237,10 @@ REST: Final = (
     ("GET", "/tasks/{id}:subscribe", "SubscribeToTask"),
     ("POST", "/tasks/{id}:subscribe", "SubscribeToTask"),
     ("GET", "/tasks/{id}", "GetTask"),
-    ("GET", "/tasks/{id}/pushNotificationConfigs/{push_id}", "GetTaskPushNotificationConfig"),
-    ("DELETE", "/tasks/{id}/pushNotificationConfigs/{push_id}", "DeleteTaskPushNotificationConfig"),
-    ("POST", "/tasks/{id}/pushNotificationConfigs", "CreateTaskPushNotificationConfig"),
-    ("GET", "/tasks/{id}/pushNotificationConfigs", "ListTaskPushNotificationConfigs"),
+    ("GET", "/tasks/{taskId}/pushNotificationConfigs/{id}", "GetTaskPushNotificationConfig"),
+    ("DELETE", "/tasks/{taskId}/pushNotificationConfigs/{id}", "DeleteTaskPushNotificationConfig"),
+    ("POST", "/tasks/{taskId}/pushNotificationConfigs", "CreateTaskPushNotificationConfig"),
+    ("GET", "/tasks/{taskId}/pushNotificationConfigs", "ListTaskPushNotificationConfigs"),
     ("GET", "/tasks", "ListTasks"),
 )
 """HTTP method, path below the binding's own, and operation, of HTTP+JSON."""
@@ -164,7 +252,8 @@ class RpcEndpoint:
     Args:
         guard: before everything.
         known: the operations.
-        compatible: answers those who speak 0.3; gets a request with its caller, its body and its JSON.
+        compatible: answers those who speak 0.3; gets a request with its caller, its body and its JSON. None where
+            nobody is to.
         extended_card: the extended card for a request.
     """
 
@@ -172,7 +261,7 @@ class RpcEndpoint:
         self,
         guard: Guard,
         known: Mapping[str, Operation],
-        compatible: Callable[[Request, Principal, bytes, Any], Awaitable[Response]],
+        compatible: Callable[[Request, Principal, bytes, Any], Awaitable[Response]] | None,
         extended_card: Callable[[Request], Json],
     ) -> None:
         self._guard = guard
@@ -186,30 +275,32 @@ class RpcEndpoint:
         try:
             principal = await self._guard.admit(request)
             body, envelope = await self._guard.read(request)
-            version = request.headers.get(_VERSION_HEADER, "")
-            if version in _OLD:
+            version = _version(request)
+            if version in _OLD and self._compatible is not None:
+                if len(body) > _OLD_BODY:
+                    raise RefusedError(413, Fault(FaultKind.INVALID_REQUEST, _TOO_LARGE.format(_OLD_BODY)))
                 response = await self._compatible(request, principal, body, envelope)
             else:
-                response = await self._answer(envelope, version, principal.owner, request)
+                response = await self._answer(envelope, version, Call(principal.owner, request.headers), request)
         except Denied as error:
             response = await error_response(request, error)
-        except _RefusedError as refused:
+        except RefusedError as refused:
             response = _json(_rpc_fault(None, refused.fault), status=refused.status)
         await response(scope, receive, send)
 
-    async def _answer(self, envelope: Any, version: str, owner: Owner, request: Request) -> Response:
+    async def _answer(self, envelope: Any, version: str, call: Call, request: Request) -> Response:
         request_id: str | int | None = None
         try:
             request_id = _request_id(envelope)
             method, params = _call(envelope)
             operation = self._known.get(method)
             if method == EXTENDED_CARD:
-                _check_version(version)
+                check_version(version)
                 return _json({"jsonrpc": "2.0", "id": request_id, "result": self._extended_card(request)})
             if operation is None:
                 raise Fault(FaultKind.METHOD_NOT_FOUND, "Method not found")
-            _check_version(version)
-            answer = operation(params, owner)
+            check_version(version)
+            answer = operation(params, call)
             if isinstance(answer, AsyncGenerator):
                 return await event_stream(
                     answer,
@@ -238,10 +329,10 @@ class RestEndpoint:
         request = Request(scope, receive)
         try:
             principal = await self._guard.admit(request)
-            response = await self._answer(request, principal.owner)
+            response = await self._answer(request, Call(principal.owner, request.headers))
         except Denied as error:
             response = await error_response(request, error)
-        except _RefusedError as refused:
+        except RefusedError as refused:
             # There is no error with status 200 here.
             status = 400 if refused.status == 200 else refused.status
             response = _json(refused.fault.rest(status), status=status)
@@ -250,17 +341,17 @@ class RestEndpoint:
             response = _json(fault.rest(), status=fault.kind.http)
         await response(scope, receive, send)
 
-    async def _answer(self, request: Request, owner: Owner) -> Response:
+    async def _answer(self, request: Request, call: Call) -> Response:
         optional = request.method != "POST" or request.url.path.endswith((":cancel", ":subscribe"))
         _, given = await self._guard.read(request, optional=optional)
         if type(given) is not dict and (given is not None or not optional):
             raise Fault(FaultKind.INVALID_REQUEST, "the body must be a JSON object")
-        _check_version(request.headers.get(_VERSION_HEADER, ""))
+        check_version(_version(request))
         params = (given or {}) if request.method == "POST" else from_query(request.query_params.multi_items())
-        answer = self._operation({**params, **request.path_params}, owner)
+        answer = self._operation({**params, **request.path_params}, call)
         if isinstance(answer, AsyncGenerator):
             return await event_stream(answer, lambda event: event, lambda error: fault_of(error).rest())
-        return _json(await answer, media_type=_A2A_JSON)
+        return _json(await answer, media_type=_media_type(request))
 
 
 class ExtendedCardEndpoint(RestEndpoint):
@@ -276,13 +367,27 @@ class ExtendedCardEndpoint(RestEndpoint):
         self._extended_card = extended_card
 
     @override
-    async def _answer(self, request: Request, owner: Owner) -> Response:
-        _check_version(request.headers.get(_VERSION_HEADER, ""))
-        return _json(self._extended_card(request), media_type=_A2A_JSON)
+    async def _answer(self, request: Request, call: Call) -> Response:
+        check_version(_version(request))
+        return _json(self._extended_card(request), media_type=_media_type(request))
 
 
 def _json(content: Json, *, status: int = 200, media_type: str = _JSON) -> Response:
     return Response(orjson.dumps(content), status, media_type=media_type)
+
+
+def _media_type(request: Request) -> str:
+    """The type of an answer: A2A's own (1.0.1, section 11.1), but JSON's for who writes that, as 1.0.0 had it."""
+    given = request.headers.get("content-type") or request.headers.get("accept", "")
+    return _JSON if given.startswith(_JSON) and _A2A_JSON not in given else _A2A_JSON
+
+
+def _version(request: Request) -> str:
+    """The version that is asked for, by header or by parameter (section 3.6.1); empty for none."""
+    version = request.headers.get(_VERSION_HEADER)
+    if version is None:
+        return request.query_params.get(_VERSION_PARAMETER, "") if request.scope["query_string"] else ""
+    return version
 
 
 def _rpc_fault(request_id: str | int | None, fault: Fault) -> Json:
@@ -321,7 +426,12 @@ def _call(envelope: Any) -> tuple[str, Json]:
     return method, params
 
 
-def _check_version(version: str) -> None:
+def check_version(version: str) -> None:
+    """Let pass what asks for 1.x.
+
+    Raises:
+        Fault: VERSION_NOT_SUPPORTED.
+    """
     if version != "1.0" and not _VERSION.fullmatch(version):
         raise Fault(
             FaultKind.VERSION_NOT_SUPPORTED,

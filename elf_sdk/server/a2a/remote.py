@@ -1,12 +1,13 @@
-"""Another team's task, read off its A2A stream as plain values. Pure."""
+"""Another team's task, read off its A2A stream as plain values. Pure.
+
+Answers are read as ProtoJSON is written: camelCase, names of enums, what is empty left out. Whatever is not as the
+protocol has it raises KeyError, TypeError, ValueError or AttributeError, which the client takes for what it is.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
-
-from a2a.types import Artifact, StreamResponse, Task, TaskState, TaskStatus
-from google.protobuf.json_format import MessageToDict
 
 from elf_sdk.runs.run import RunState
 from elf_sdk.server.a2a.codec import ANSWER, RUN_STATES
@@ -14,7 +15,10 @@ from elf_sdk.server.remote import RemoteTask, RemoteUpdate
 
 __all__ = ["Seen", "remote_task"]
 
-_STATES: Final = {TaskState.Value(name): state for name, state in RUN_STATES.items()}
+Json = Mapping[str, Any]
+
+_ASKS: Final = frozenset({"TASK_STATE_INPUT_REQUIRED", "TASK_STATE_AUTH_REQUIRED"})
+_FAILED: Final = frozenset({"TASK_STATE_FAILED", "TASK_STATE_REJECTED"})
 
 
 class Seen:
@@ -31,37 +35,43 @@ class Seen:
         self._text = ""
         self._last: tuple[RunState, str] | None = None
 
-    def updates(self, response: StreamResponse) -> Iterator[RemoteUpdate]:
-        """What is new in `response`."""
-        match response.WhichOneof("payload"):
-            case "task":
-                self.task_id = response.task.id
-                yield from self._upto(response.task)
-            case "status_update":
-                self.task_id = response.status_update.task_id
-                metadata = response.status_update.metadata
-                yield from self._status(response.status_update.status, _step(metadata))
-            case "artifact_update":
-                event = response.artifact_update
-                self.task_id = event.task_id
-                if _counts(event.artifact, self.only_answer):
-                    text = _text(event.artifact)
-                    if not event.append and self._text and self.only_answer:
-                        self._text = text
-                        yield self._update(text_delta=text, replaces=True)
-                    elif text:
-                        self._text += text
-                        yield self._update(text_delta=text)
-            case "message":
+    def updates(self, response: Json) -> Iterator[RemoteUpdate]:
+        """What is new in a StreamResponse."""
+        match response:
+            case {"task": task}:
+                self.task_id = _text(task["id"])
+                yield from self._upto(task)
+            case {"statusUpdate": event}:
+                self.task_id = _text(event["taskId"])
+                yield from self._status(event["status"], _step(event.get("metadata") or {}))
+            case {"artifactUpdate": event}:
+                self.task_id = _text(event["taskId"])
+                yield from self._artifact(event)
+            case {"message": message}:
                 # An agent that answers without a task: all is said.
-                text = "".join(part.text for part in response.message.parts)
+                text = _said(message)
                 self._last = (RunState.FINISHED, "")
                 yield self._update(text_delta=text, final=True)
             case _:
                 pass
 
-    def _upto(self, task: Task) -> Iterator[RemoteUpdate]:
-        text = _answer(task, self.only_answer)
+    def is_all_of(self, task: Json) -> bool:
+        """Whether all that the task shows was passed on."""
+        return (_state(task["status"]), _about(task["status"])) == self._last and self._answer(task) == self._text
+
+    def _artifact(self, event: Json) -> Iterator[RemoteUpdate]:
+        if not _counts(event["artifact"], self.only_answer):
+            return
+        text = _said(event["artifact"])
+        if not event.get("append") and self._text and self.only_answer:
+            self._text = text
+            yield self._update(text_delta=text, replaces=True)
+        elif text:
+            self._text += text
+            yield self._update(text_delta=text)
+
+    def _upto(self, task: Json) -> Iterator[RemoteUpdate]:
+        text = self._answer(task)
         if text.startswith(self._text):
             delta, replaces = text[len(self._text) :], False
         else:
@@ -70,59 +80,85 @@ class Seen:
         if delta or replaces:
             self._last = self._last or (RunState.WORKING, "")
             yield self._update(text_delta=delta, replaces=replaces)
-        yield from self._status(task.status, "")
+        yield from self._status(task["status"], "")
 
-    def _status(self, status: TaskStatus, step: str) -> Iterator[RemoteUpdate]:
-        state = _STATES.get(status.state, RunState.WORKING)
-        said = "".join(part.text for part in status.message.parts)
-        if (state, said) == self._last and not step:
+    def _status(self, status: Json, step: str) -> Iterator[RemoteUpdate]:
+        state, about = _state(status), _about(status)
+        if (state, about) == self._last and not step:
             return
-        self._last = (state, said)
+        self._last = (state, about)
         yield self._update(
             step=step,
-            question=said if state is RunState.INPUT_REQUIRED else "",
-            error=said if state in (RunState.FAILED, RunState.CANCELLED) else "",
+            question=about if status["state"] in _ASKS else "",
+            error=about if state.terminal and state is not RunState.FINISHED else "",
             retryable=_failure(status)[1],
             final=state.terminal,
         )
+
+    def _answer(self, task: Json) -> str:
+        return _answer(task, self.only_answer)
 
     def _update(self, **about: Any) -> RemoteUpdate:
         state = self._last[0] if self._last else RunState.WORKING
         return RemoteUpdate(self.task_id, state, **about)
 
 
-def _counts(artifact: Artifact, only_answer: bool) -> bool:
-    return artifact.artifact_id == ANSWER or not only_answer
-
-
-def _text(artifact: Artifact) -> str:
-    return "".join(part.text for part in artifact.parts)
-
-
-def _answer(task: Task, only_answer: bool) -> str:
-    return "".join(_text(artifact) for artifact in task.artifacts if _counts(artifact, only_answer))
-
-
-def _step(metadata: Any) -> str:
-    given = MessageToDict(metadata)
-    return str(given.get("name", "")) if given.get("event") == "step" and given.get("phase") == "start" else ""
-
-
-def _failure(status: TaskStatus) -> tuple[str, bool]:
-    if status.state != TaskState.TASK_STATE_FAILED:
-        return "", False
-    metadata = MessageToDict(status.message.metadata)
-    return str(metadata.get("code", "")), metadata.get("retryable") is True
-
-
-def remote_task(task: Task, only_answer: bool) -> RemoteTask:
+def remote_task(task: Json, only_answer: bool) -> RemoteTask:
     """A task as GetTask and CancelTask return it."""
-    code, retryable = _failure(task.status)
+    code, retryable = _failure(task["status"])
     return RemoteTask(
-        task_id=task.id,
-        state=_STATES.get(task.status.state, RunState.WORKING),
+        task_id=_text(task["id"]),
+        state=_state(task["status"]),
         text=_answer(task, only_answer),
-        message="".join(part.text for part in task.status.message.parts),
+        message=_about(task["status"]),
         code=code,
         retryable=retryable,
     )
+
+
+def _state(status: Json) -> RunState:
+    return RUN_STATES.get(status["state"], RunState.WORKING)
+
+
+def _about(status: Json) -> str:
+    """What a status says; of one that asks something, never nothing."""
+    said = _said(status.get("message") or {})
+    match status["state"]:
+        case "TASK_STATE_INPUT_REQUIRED":
+            return said or "It asks for an answer, and does not say to what."
+        case "TASK_STATE_AUTH_REQUIRED":
+            # Not to be answered in words: the credential is given where the message says.
+            links = [part["url"] for part in (status.get("message") or {}).get("parts", []) if "url" in part]
+            return " ".join(["It needs a credential before it goes on.", said, *links]).replace("  ", " ").strip()
+        case _:
+            return said
+
+
+def _said(holder: Json) -> str:
+    """The text of a message or an artifact."""
+    return "".join(part.get("text", "") for part in holder.get("parts", []))
+
+
+def _answer(task: Json, only_answer: bool) -> str:
+    return "".join(_said(artifact) for artifact in task.get("artifacts", []) if _counts(artifact, only_answer))
+
+
+def _counts(artifact: Json, only_answer: bool) -> bool:
+    return not only_answer or artifact["artifactId"] == ANSWER
+
+
+def _step(metadata: Json) -> str:
+    return str(metadata.get("name", "")) if (metadata.get("event"), metadata.get("phase")) == ("step", "start") else ""
+
+
+def _failure(status: Json) -> tuple[str, bool]:
+    if status["state"] not in _FAILED:
+        return "", False
+    metadata = (status.get("message") or {}).get("metadata") or {}
+    return str(metadata.get("code", "")), metadata.get("retryable") is True
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{value!r} is no text")
+    return value

@@ -6,7 +6,7 @@ import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from contextlib import aclosing, contextmanager
 from functools import partial
-from typing import Any, Final, NoReturn
+from typing import Any, Final
 
 from a2a.server.context import ServerCallContext
 from a2a.server.request_handlers import RequestHandler
@@ -22,7 +22,9 @@ from a2a.types import (
     ListTaskPushNotificationConfigsResponse,
     ListTasksRequest,
     ListTasksResponse,
+    Message,
     SendMessageRequest,
+    SendMessageResponse,
     StreamResponse,
     SubscribeToTaskRequest,
     Task,
@@ -33,16 +35,17 @@ from a2a.types import (
 from a2a.utils.constants import VERSION_HEADER
 from a2a.utils.errors import JSON_RPC_ERROR_CODE_MAP, A2AError, InternalError
 from google.protobuf.json_format import MessageToDict, ParseDict
-from google.protobuf.message import Message
+from google.protobuf.message import Message as Protobuf
 from starlette.requests import Request
 from starlette.responses import Response
 from typing_extensions import override
 
+from elf_sdk.errors import NotFound
 from elf_sdk.runs.adapter import Owner
 from elf_sdk.server.a2a.card import A2A_PATH
 from elf_sdk.server.a2a.errors import fault_of
-from elf_sdk.server.a2a.handler import Handler, Json, no_push
-from elf_sdk.server.a2a.values import ListTasks, SendMessage, TaskQuery
+from elf_sdk.server.a2a.handler import Handler, Json
+from elf_sdk.server.a2a.values import ListPush, ListTasks, PushQuery, PushTarget, SendMessage, TaskQuery
 from elf_sdk.server.auth import Principal
 
 __all__ = ["compatible_endpoint"]
@@ -131,9 +134,11 @@ class _SdkHandler(RequestHandler):
         self._handler = handler
 
     @override
-    async def on_message_send(self, params: SendMessageRequest, context: ServerCallContext) -> Task:
+    async def on_message_send(self, params: SendMessageRequest, context: ServerCallContext) -> Task | Message:
         with _speaking_sdk():
-            return _task(await self._handler.send(SendMessage.parse(MessageToDict(params)), _owner(context)))
+            answer = await self._handler.send(SendMessage.parse(MessageToDict(params)), _owner(context))
+            response = ParseDict(answer, SendMessageResponse())
+            return response.message if response.HasField("message") else response.task
 
     @override
     async def on_message_send_stream(
@@ -142,7 +147,7 @@ class _SdkHandler(RequestHandler):
         with _speaking_sdk():
             stream = self._handler.stream(SendMessage.parse(MessageToDict(params)), _owner(context))
             async with aclosing(stream) as events:
-                async for event in events:
+                async for _, event in events:
                     yield _event(event)
 
     @override
@@ -151,7 +156,7 @@ class _SdkHandler(RequestHandler):
     ) -> AsyncGenerator[Task | TaskStatusUpdateEvent | TaskArtifactUpdateEvent, None]:
         with _speaking_sdk():
             async with aclosing(self._handler.subscribe(_query(params), _owner(context))) as events:
-                async for event in events:
+                async for _, event in events:
                     yield _event(event)
 
     @override
@@ -174,25 +179,37 @@ class _SdkHandler(RequestHandler):
     async def on_create_task_push_notification_config(
         self, params: TaskPushNotificationConfig, context: ServerCallContext
     ) -> TaskPushNotificationConfig:
-        _no_push()
+        with _speaking_sdk():
+            target = PushTarget.parse(MessageToDict(params))
+            return _push(await self._handler.create_push(target, _owner(context)))
 
     @override
     async def on_get_task_push_notification_config(
         self, params: GetTaskPushNotificationConfigRequest, context: ServerCallContext
     ) -> TaskPushNotificationConfig:
-        _no_push()
+        with _speaking_sdk():
+            if not params.id:
+                # A caller of 0.3 may ask for the one that there is.
+                page = await self._handler.list_push(ListPush(params.task_id, 1), _owner(context))
+                if page["configs"]:
+                    return _push(page["configs"][0])
+                raise NotFound(f"the task {params.task_id!r} has no push notification config")
+            return _push(await self._handler.get_push(PushQuery(params.task_id, params.id), _owner(context)))
 
     @override
     async def on_list_task_push_notification_configs(
         self, params: ListTaskPushNotificationConfigsRequest, context: ServerCallContext
     ) -> ListTaskPushNotificationConfigsResponse:
-        _no_push()
+        with _speaking_sdk():
+            page = await self._handler.list_push(ListPush.parse(MessageToDict(params)), _owner(context))
+            return ParseDict(page, ListTaskPushNotificationConfigsResponse())
 
     @override
     async def on_delete_task_push_notification_config(
         self, params: DeleteTaskPushNotificationConfigRequest, context: ServerCallContext
     ) -> None:
-        _no_push()
+        with _speaking_sdk():
+            await self._handler.delete_push(PushQuery.parse(MessageToDict(params)), _owner(context))
 
     @override
     async def on_get_extended_agent_card(
@@ -219,7 +236,7 @@ def _owner(context: ServerCallContext) -> Owner:
     return owner
 
 
-def _query(params: Message) -> TaskQuery:
+def _query(params: Protobuf) -> TaskQuery:
     return TaskQuery.parse(MessageToDict(params))
 
 
@@ -235,7 +252,5 @@ def _event(event: dict[str, Any]) -> Task | TaskStatusUpdateEvent | TaskArtifact
     return payload
 
 
-def _no_push() -> NoReturn:
-    with _speaking_sdk():
-        no_push()
-    raise AssertionError
+def _push(config: dict[str, Any]) -> TaskPushNotificationConfig:
+    return ParseDict(config, TaskPushNotificationConfig())

@@ -9,13 +9,23 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Literal
 
 from elf_sdk.server.a2a.errors import Fault, FaultKind
 
-__all__ = ["ListTasks", "Message", "Part", "SendMessage", "TaskQuery", "from_query"]
+__all__ = [
+    "ListPush",
+    "ListTasks",
+    "Message",
+    "Part",
+    "PushQuery",
+    "PushTarget",
+    "SendMessage",
+    "TaskQuery",
+    "from_query",
+]
 
 PartKind = Literal["text", "raw", "url", "data", ""]
 
@@ -32,12 +42,18 @@ _STATES: Final = (
     "TASK_STATE_AUTH_REQUIRED",
 )
 _CONTENTS: Final[tuple[PartKind, ...]] = ("text", "raw", "url", "data")
+_PARTS: Final = 1000
+"""Parts of a message: more are noise, and each costs more than its bytes."""
 _DEPTH: Final = 50
 """Levels of lists and objects inside metadata or a data part; protobuf's own parser takes as many."""
 _EXACT: Final = 2.0**53
 """Above this a float holds no fraction any more, and no longer every integer."""
 _INT32: Final = 2**31
 _INTEGER: Final = re.compile(r"-?\d{1,10}(\.0+)?")
+_ID_LENGTH: Final = 256
+_HEADER_LENGTH: Final = 8192
+_HEADER: Final = re.compile(r"[!-~]([ -~]*[!-~])?")
+_SCHEME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,64}")
 _TIME: Final = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(Z|[+-]\d\d:\d\d)")
 
 
@@ -83,13 +99,13 @@ class SendMessage:
         message: what is said.
         history_length: how many of the latest messages to give back; None for all.
         return_immediately: whether not to wait.
-        push: whether a push notification is asked for.
+        push: where news of the task are to be sent; None for nowhere.
     """
 
     message: Message
     history_length: int | None = None
     return_immediately: bool = False
-    push: bool = False
+    push: PushTarget | None = None
 
     @classmethod
     def parse(cls, params: Mapping[str, Any]) -> SendMessage:
@@ -108,8 +124,121 @@ class SendMessage:
             message,
             _integer(configuration, "historyLength", "history_length", "configuration."),
             _flag(configuration, "returnImmediately", "return_immediately", "configuration."),
-            push is not None,
+            None if push is None else PushTarget.within(push, "configuration.taskPushNotificationConfig."),
         )
+
+
+@dataclass(frozen=True, slots=True)
+class PushTarget:
+    """TaskPushNotificationConfig.
+
+    Attributes:
+        url: where to send news of the task; not checked here.
+        id: the caller's own; empty where the team gives one.
+        task_id: of the task; empty within a message, which has no task yet.
+        token: sent back with each piece of news; empty for none.
+        scheme: of the Authorization header that is sent; empty for none.
+        credentials: the same.
+    """
+
+    url: str
+    id: str = ""
+    task_id: str = ""
+    token: str = field(default="", repr=False)
+    scheme: str = ""
+    credentials: str = field(default="", repr=False)
+
+    @classmethod
+    def parse(cls, params: Mapping[str, Any]) -> PushTarget:
+        """Read the params of CreateTaskPushNotificationConfig.
+
+        Raises:
+            Fault: INVALID_PARAMS, with the field named.
+        """
+        task_id = _text(params, "taskId", "task_id", "")
+        if not task_id:
+            raise _missing([("taskId", _REQUIRED)])
+        return replace(cls.within(params, ""), task_id=task_id)
+
+    @classmethod
+    def within(cls, given: Mapping[str, Any], where: str) -> PushTarget:
+        """Read the object at `where` in a message's configuration.
+
+        Raises:
+            Fault: INVALID_PARAMS, with the field named.
+        """
+        url = _text(given, "url", "url", where)
+        if not url:
+            raise _missing([(f"{where}url", _REQUIRED)])
+        authentication = _object(given, "authentication", "authentication", where)
+        below = f"{where}authentication."
+        scheme = _text(authentication or {}, "scheme", "scheme", below)
+        if authentication is not None and not scheme:
+            raise _missing([(f"{below}scheme", _REQUIRED)])
+        if scheme and not _SCHEME.fullmatch(scheme):
+            raise _wrong(f"{below}scheme", "the name of an HTTP authentication scheme, such as Bearer")
+        return cls(
+            url,
+            _push_id(given, where),
+            token=_header(given, "token", where),
+            scheme=scheme,
+            credentials=_header(authentication or {}, "credentials", below),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class PushQuery:
+    """GetTaskPushNotificationConfigRequest or DeleteTaskPushNotificationConfigRequest.
+
+    Attributes:
+        task_id: of the task.
+        id: of the config.
+    """
+
+    task_id: str
+    id: str
+
+    @classmethod
+    def parse(cls, params: Mapping[str, Any]) -> PushQuery:
+        """Read the params.
+
+        Raises:
+            Fault: INVALID_PARAMS, with the field named.
+        """
+        query = cls(_text(params, "taskId", "task_id", ""), _push_id(params, ""))
+        absent = [(name, _REQUIRED) for name, value in (("taskId", query.task_id), ("id", query.id)) if not value]
+        if absent:
+            raise _missing(absent)
+        return query
+
+
+@dataclass(frozen=True, slots=True)
+class ListPush:
+    """ListTaskPushNotificationConfigsRequest.
+
+    Attributes:
+        task_id: of the task.
+        page_size: None where it is not given.
+        page_token: where to go on; empty for the beginning.
+    """
+
+    task_id: str
+    page_size: int | None = None
+    page_token: str = ""
+
+    @classmethod
+    def parse(cls, params: Mapping[str, Any]) -> ListPush:
+        """Read the params.
+
+        Raises:
+            Fault: INVALID_PARAMS, with the field named.
+        """
+        task_id = _text(params, "taskId", "task_id", "")
+        if not task_id:
+            raise _missing([("taskId", _REQUIRED)])
+        # Zero is how an integer says that it is not given where it cannot be absent (proto3).
+        size = _integer(params, "pageSize", "page_size", "") or None
+        return cls(task_id, size, _text(params, "pageToken", "page_token", ""))
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,6 +335,8 @@ def _message(given: Mapping[str, Any] | None) -> Message:
         absent.append(("message.parts", "Field must contain at least one element."))
     if absent:
         raise _missing(absent)
+    if len(parts) > _PARTS:
+        raise Fault(FaultKind.INVALID_PARAMS, f"message.parts has {len(parts)} elements; send at most {_PARTS}")
     return Message(
         message_id,
         role,
@@ -234,6 +365,21 @@ def _part(given: Any, where: str) -> Part:
         return Part("data", None) if "data" in given else Part("", None)
     kind = contents[0]
     return Part(kind, _json(given["data"], f"{below}data") if kind == "data" else _text(given, kind, kind, below))
+
+
+def _push_id(given: Mapping[str, Any], where: str) -> str:
+    value = _text(given, "id", "id", where)
+    if len(value) > _ID_LENGTH or not value.isprintable():
+        raise _wrong(f"{where}id", f"at most {_ID_LENGTH} characters that can be printed")
+    return value
+
+
+def _header(given: Mapping[str, Any], name: str, where: str) -> str:
+    """Text that is to be part of an HTTP header. It may be a secret, so that nothing of it is repeated."""
+    value = _text(given, name, name, where)
+    if value and (len(value) > _HEADER_LENGTH or not _HEADER.fullmatch(value)):
+        raise _wrong(where + name, f"at most {_HEADER_LENGTH} characters of ASCII that fit into an HTTP header")
+    return value
 
 
 def _get(given: Mapping[str, Any], name: str, proto: str) -> Any:

@@ -69,6 +69,11 @@ class ChatEndpoint:
         self._sockets: set[asyncio.Future[None]] = set()
         self._stopping = asyncio.Event()
 
+    @property
+    def sessions(self) -> int:
+        """How many are open."""
+        return len(self._sessions)
+
     async def publish(self, news: Progress) -> None:
         """Tell the session that confirmed a delegation what became of it; if it is gone, the store knows."""
         session = self._sessions.get(news.session_id)

@@ -81,6 +81,8 @@ def upgrade() -> None:
         sa.Column("config_id", sa.Text, primary_key=True),
         sa.Column("team", sa.Text, nullable=False),
         sa.Column("url", sa.Text, nullable=False),
+        # The URL's, so that a slow receiver delays no other.
+        sa.Column("host", sa.Text, nullable=False),
         # As the caller gave them, sent back with each notification.
         sa.Column("token", sa.Text, nullable=False),
         sa.Column("scheme", sa.Text, nullable=False),

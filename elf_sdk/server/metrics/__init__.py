@@ -1,0 +1,1 @@
+"""What is counted of a process and its teams, for Prometheus."""
