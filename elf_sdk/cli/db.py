@@ -25,6 +25,8 @@ def migrate() -> None:
     a pooler's. The schema is the first in the search_path; one that is not there yet is made. All or nothing; a second
     migration at the same time waits for the first.
 
+    What a newer release has migrated stays as it is, where that allows this release to use it.
+
     A SQLite file needs none of this: a server migrates it when it starts.
 
     Example: ELF_DATABASE_URL_FILE=/run/secrets/elf/db-url elf db migrate
@@ -39,10 +41,12 @@ def migrate() -> None:
     need_postgres()
     # After the checks, because SQLAlchemy and Alembic take their time.
     from elf_sdk.store.migrate import migrate as run
-    from elf_sdk.store.schema import REVISION
+    from elf_sdk.store.schema import REVISION, is_newer
 
     name, before = run(url)
     if before == REVISION:
         click.echo(f"{name} is at revision {REVISION} already")
+    elif before is not None and is_newer(before):
+        click.echo(f"{name} is at revision {before} of a newer release, which this one may use; nothing was changed")
     else:
         click.echo(f"{name} went from {f'revision {before}' if before else 'nothing'} to revision {REVISION}")

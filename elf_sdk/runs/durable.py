@@ -13,6 +13,7 @@ from typing_extensions import override
 
 from elf_sdk.errors import Conflict, ElfError, Retryable
 from elf_sdk.runs.adapter import Owner
+from elf_sdk.runs.compaction import decode_rest
 from elf_sdk.runs.events import Event, LoggedEvent, Started, Usage, decode, encode, stored_kind
 from elf_sdk.runs.lease import Lease
 from elf_sdk.runs.log import (
@@ -45,6 +46,8 @@ _RUN: Final = (
     "id, team, owner_issuer, owner_subject, context_id, text, metadata, deadline, state, head, created_at, updated_at, "
     "changed_at, epoch, holder"
 )
+_KEPT: Final = "compacted < 2"
+"""Without the runs of which only what a key needs is left."""
 _KNOWN: Final = (
     "SELECT run_id, digest FROM idempotency_keys WHERE team = ? AND owner_issuer = ? AND owner_subject = ? "
     "AND protocol = ? AND operation = ? AND key = ?"
@@ -252,7 +255,7 @@ class DurableLog(RunLog):
             return kept
         found = await self._store.read(
             lambda connection: tuple(
-                LoggedEvent(run_id, seq, moment(at), decode(kind, data))
+                LoggedEvent(run_id, seq, moment(at), decode_rest(kind, data, seq, after))
                 for seq, at, kind, data in connection.execute(_READ, (run_id, after, limit))
             )
         )
@@ -293,7 +296,7 @@ class DurableLog(RunLog):
 
     @override
     async def count(self, team: str) -> Mapping[RunState, int]:
-        statement = "SELECT state, COUNT(*) FROM runs WHERE team = ? GROUP BY state"
+        statement = f"SELECT state, COUNT(*) FROM runs WHERE team = ? AND {_KEPT} GROUP BY state"  # noqa: S608 - constants only
         return await self._store.read(
             lambda connection: {RunState(state): count for state, count in connection.execute(statement, (team,))}
         )
@@ -301,7 +304,7 @@ class DurableLog(RunLog):
 
 def _fits(which: RunFilter) -> tuple[str, list[Any]]:
     """A condition for rows of `runs`, and its values."""
-    conditions, values = ["team = ?"], list[Any]([which.team])
+    conditions, values = ["team = ?", _KEPT], list[Any]([which.team])
     if which.owner is not None:
         conditions += ["owner_issuer = ?", "owner_subject = ?"]
         values += [which.owner.issuer, which.owner.subject]
@@ -390,7 +393,8 @@ def _created_before(connection: Connection, item: _New) -> tuple[Run, bool] | El
         )
     except Conflict as error:
         return error
-    if known is None or known.request != item.request:
+    # What a key led to was compared by its digest, because its text may have been forgotten since.
+    if known is None or (item.key is None and known.request != item.request):
         return Conflict(f"there is another run {item.run_id!r} already")
     # Its own id can only come from a commit whose answer got lost.
     return known, known.id == item.run_id

@@ -57,6 +57,8 @@ _LOOK: Final = 5.0
 """Seconds between two looks for work that nobody told of."""
 _OBEY: Final = 30.0
 """Seconds for another process to do what it was asked."""
+_CATCH_UP: Final = 1.0
+"""Seconds for a commit of this process to be known here, once it is known elsewhere."""
 _ATTEMPTS: Final = 5
 """How often a run is taken up that was cut off each time."""
 _WAITING: Final = 10
@@ -98,9 +100,11 @@ class _Job:
     Attributes:
         run: as it was when the job began, with the epoch of the hold.
         writer: the way of its events.
+        done: set when the end is written, or the run is left.
+        work: does the work, and writes the end where nobody stops it.
         stopped: how it is to end before its time, once somebody has said so.
         watch: told how it goes.
-        task: writes the end, whatever happens; nobody cancels it.
+        ending: whether the work is done, and its own end is being written.
         begun: whether the log says already that it has started.
         placed: whether it has a place.
         effects: whether it did anything yet that others can see.
@@ -110,19 +114,16 @@ class _Job:
 
     run: Run
     writer: RunWriter
-    stopped: asyncio.Future[Event | _Leave]
     watch: RunWatch
     begun: bool
-    task: asyncio.Task[None] = field(init=False)
+    done: asyncio.Future[None]
+    work: asyncio.Task[None] = field(init=False)
+    stopped: Event | _Leave | None = None
+    ending: bool = False
     placed: bool = False
     effects: bool = False
     questions: dict[str, InputRequired] = field(default_factory=dict)
     deadline: asyncio.TimerHandle | None = None
-
-    def stop(self, end: Event | _Leave) -> None:
-        """End it like this, unless it has ended or was stopped before."""
-        if not self.stopped.done():
-            self.stopped.set_result(end)
 
 
 class Engine:
@@ -156,11 +157,13 @@ class Engine:
         self._places = asyncio.Semaphore(spec.runs.concurrency)
         self._jobs: dict[str, _Job] = {}
         self._steps: set[asyncio.Task[Run]] = set()
-        # Adapters that would not close; kept here so that they are not collected while they go on.
-        self._strays: set[asyncio.Task[Event | None]] = set()
+        # Adapters that would not close, and what writes ends in their place; kept here so that they are not collected
+        # while they go on.
+        self._strays: set[asyncio.Task[None]] = set()
         self._running = 0
         self._last_activity: datetime | None = None
         self._closing = asyncio.Event()
+        self._looking = asyncio.Lock()
         self._attending: asyncio.Task[None] | None = None
         self._stop_watching: Callable[[], None] = _nothing
 
@@ -177,12 +180,16 @@ class Engine:
     async def drain(self, within: float) -> None:
         """Take no more, hand over what another can go on with, and wait for the rest, at most so many seconds."""
         self._closing.set()
-        await self._stop_attending()
+        if self._steps:
+            await asyncio.wait(self._steps)
+        # What was about to be claimed is handed over like the rest.
+        async with self._looking:
+            pass
         for job in list(self._jobs.values()):
             if not job.placed or self.adapter.capabilities.recover:
-                job.stop(_Leave.HAND_OVER)
-        if tasks := [job.task for job in self._jobs.values()]:
-            await asyncio.wait(tasks, timeout=within)
+                self._stop(job, _Leave.HAND_OVER)
+        if ends := [job.done for job in self._jobs.values()]:
+            await asyncio.wait(ends, timeout=within)
 
     async def close(self) -> None:
         """Take no more, and leave each run handed over or with its terminal event."""
@@ -194,9 +201,9 @@ class Engine:
         for job in jobs:
             # What has done nothing yet may as well be done by another, once.
             again = self.adapter.capabilities.recover or not (job.effects or job.run.head > job.begun)
-            job.stop(_Leave.HAND_OVER if again and not self.log.volatile else _INTERRUPTED)
+            self._stop(job, _Leave.HAND_OVER if again and not self.log.volatile else _INTERRUPTED)
         if jobs:
-            await asyncio.wait({job.task for job in jobs})
+            await asyncio.wait({job.done for job in jobs})
         self._stop_watching()
         self._stop_watching = _nothing
 
@@ -209,7 +216,7 @@ class Engine:
     def _forsake(self) -> None:
         """The lease is no good: what is still done here is not this process's to do."""
         for job in list(self._jobs.values()):
-            job.stop(_Leave.FORSAKE)
+            self._stop(job, _Leave.FORSAKE)
 
     async def _attend(self) -> None:
         """Claim what nobody holds, and do what others ask of what is held here, for as long as the engine is open."""
@@ -229,11 +236,13 @@ class Engine:
                         log.warning("%s could not look for work: %s", self.spec.name, error)
 
     async def _look(self) -> None:
-        for run in await self.log.claim(self.spec.name, self.spec.runs.concurrency - len(self._jobs)):
-            self._launch(run)
+        async with self._looking:
+            if not self._closing.is_set():
+                for run in await self.log.claim(self.spec.name, self.spec.runs.concurrency - len(self._jobs)):
+                    self._launch(run)
         for run_id, end in await self.log.commands():
             if job := self._jobs.get(run_id):
-                job.stop(end)
+                self._stop(job, end)
 
     async def start(self, request: RunRequest, key: IdempotencyKey | None = None) -> Run:
         """Start a run, or return the one that the same key started before.
@@ -244,8 +253,7 @@ class Engine:
             Conflict: the key was used for a different request.
             Retryable: the queue is full, or the server is stopping.
         """
-        if self._closing.is_set() and not self.log.shared:
-            self._refuse_when_closing()
+        self._refuse_when_closing()
         if len(self._jobs) + len(self._steps) >= self.spec.runs.concurrency + self.spec.runs.queue:
             if key is not None and (known := await self.log.find(request, key)) is not None:
                 return known
@@ -275,7 +283,7 @@ class Engine:
         return await asyncio.shield(task)
 
     def _refuse_when_closing(self) -> None:
-        if self._closing.is_set():
+        if self._closing.is_set() and not self.log.shared:
             raise Retryable(f"{self.spec.name} is stopping; try again in a moment")
 
     async def get(self, run_id: str, owner: Owner) -> Run:
@@ -296,6 +304,9 @@ class Engine:
             NotFound: there is no such run of this owner.
         """
         run = await self.get(run_id, owner)
+        if after > run.head:
+            await self.caught_up(run_id)
+            run = await self.get(run_id, owner)
         # A number that was never given out would otherwise be waited for without end.
         after = min(max(after, 0), run.head)
         if run.state.terminal and after == run.head:
@@ -335,6 +346,19 @@ class Engine:
         await self.get(run_id, owner)
         return await all_events(self.log, run_id)
 
+    async def caught_up(self, run_id: str) -> None:
+        """Wait, a second at most, for news of a run at work here that another replica may have told already.
+
+        What is committed can be read there before this process has heard that its commit succeeded.
+        """
+        job = self._jobs.get(run_id)
+        if job is not None and self.log.shared:
+            with self.log.waiters.register(run_id) as news:
+                heard = asyncio.ensure_future(news.wait())
+                either: set[asyncio.Future[Any]] = {heard, job.done}
+                await asyncio.wait(either, timeout=_CATCH_UP, return_when=asyncio.FIRST_COMPLETED)
+                heard.cancel()
+
     async def answer(self, run_id: str, owner: Owner, question_id: str, answer: str, key: str = "") -> Run:
         """Answer a question that the run waits for; the run goes on. The same answer twice is one answer.
 
@@ -345,6 +369,7 @@ class Engine:
             NotFound: there is no such run of this owner.
         """
         self._refuse_when_closing()
+        caught_up = False
         while True:
             run = await self.get(run_id, owner)
             events = [logged.event for logged in await all_events(self.log, run_id)]
@@ -355,10 +380,14 @@ class Engine:
                 raise Conflict(f"the question {question_id!r} has another answer already")
             asked = {event.question_id for event in events if isinstance(event, InputRequired)}
             if not run.state.waits or question_id not in asked:
+                if not caught_up:
+                    await self.caught_up(run_id)
+                    caught_up = True
+                    continue
                 raise Conflict(f"the run {run_id!r} does not wait for an answer to {question_id!r}")
             if job := self._jobs.get(run_id):
-                # It has asked, and its task is about to end.
-                await asyncio.wait({job.task})
+                # It has asked, and is about to be done.
+                await asyncio.wait({job.done})
             try:
                 return await self._whole(self._go_on(run, Answered(question_id, answer, key)))
             except Conflict:
@@ -367,7 +396,9 @@ class Engine:
 
     async def _go_on(self, run: Run, answered: Answered) -> Run:
         run = await self.log.take(run, answered)
-        if run.held:
+        if run.held and self._closing.is_set():
+            await self.log.release(run)
+        elif run.held:
             self._launch(run)
         return run
 
@@ -391,9 +422,9 @@ class Engine:
                 if run.state.terminal:
                     raise Conflict(f"the run {run_id!r} has ended already as {run.state}")
                 if job := self._jobs.get(run_id):
-                    job.stop(end)
+                    self._stop(job, end)
                     asked = True
-                    await asyncio.wait({job.task})
+                    await asyncio.wait({job.done})
                 elif run.held and self._steps:
                     # Stored, and about to be launched.
                     await asyncio.wait(self._steps)
@@ -432,56 +463,102 @@ class Engine:
     def _launch(self, run: Run, *, begun: bool = False) -> None:
         if lost := self._jobs.get(run.id):
             # Lost and claimed again; what is still done for the hold before is nobody's any more.
-            lost.stop(_Leave.FORSAKE)
+            self._stop(lost, _Leave.FORSAKE)
         watch = self._observer.queued(run)
         writer = RunWriter(self.log, run.id, run.epoch, watch)
-        job = _Job(run, writer, asyncio.get_running_loop().create_future(), watch, begun)
+        job = _Job(run, writer, watch, begun, asyncio.get_running_loop().create_future())
         self._jobs[run.id] = job
-        job.task = asyncio.create_task(self._execute(job), name=f"run {run.id}")
+        job.work = asyncio.create_task(self._execute(job), name=f"run {run.id}")
 
-    def _forget_job(self, job: _Job) -> None:
+    def _stop(self, job: _Job, end: Event | _Leave) -> None:
+        """End it like this, unless it has ended or was stopped before."""
+        if job.stopped is None:
+            job.stopped = end
+            if not job.ending:
+                self._beside(self._halt(job, end), f"end of run {job.run.id}")
+
+    def _beside(self, work: Coroutine[Any, Any, None], name: str) -> None:
+        self._keep(asyncio.create_task(work, name=name))
+
+    def _keep(self, task: asyncio.Task[None]) -> None:
+        self._strays.add(task)
+        task.add_done_callback(self._strays.discard)
+
+    def _forget(self, job: _Job, left: Event | _Leave | None) -> None:
+        """Its end is written, or left to others; `left` as `_leave` gives it."""
+        if isinstance(left, _Leave):
+            job.watch.left()
+        else:
+            job.watch.ended(left)
+        if job.deadline is not None:
+            job.deadline.cancel()
+        if job.placed:
+            self._running -= 1
+            self._places.release()
         # A run that was lost and claimed again has another one by now.
         if self._jobs.get(job.run.id) is job:
             del self._jobs[job.run.id]
         if len(self._jobs) == self.spec.runs.concurrency - 1:
             # There may be work that waited for a place in this process.
             self.log.waiters.notify((WORK,))
+        self._last_activity = datetime.now(UTC)
+        job.done.set_result(None)
 
     async def _execute(self, job: _Job) -> None:
-        """Have the work done, or stopped, and write the end, before the next run of the conversation begins."""
-        run = job.run
-        current_run.set(run.id)
+        """Have the work done, and write its end; when somebody stops it, `_halt` does that instead and cancels this."""
+        current_run.set(job.run.id)
+        end = await self._outcome(job)
+        if job.stopped is not None:
+            return
+        job.ending = True
+        task = asyncio.current_task()
         try:
-            work = asyncio.create_task(self._take_place(job), name=f"work of run {run.id}")
-            await _first(work, job.stopped)
-            if work.done():
-                end: Event | _Leave | None = self._outcome(job, work)
-            else:
-                end = job.stopped.result()
-                work.cancel()
-                await asyncio.wait({work}, timeout=_CLOSE_TIMEOUT)
-                if not work.done():
-                    log.warning("the adapter of run %s does not close; the run is left over its head", run.id)
-                self._strays.add(work)
-                work.add_done_callback(self._forget_stray)
+            if task is not None and task.cancelling():
+                # The team's code did that, and the next step would be the one to notice.
+                raise asyncio.CancelledError
             left = await self._leave(job, end)
-            if isinstance(left, _Leave):
-                job.watch.left()
-            else:
-                job.watch.ended(left)
-        finally:
-            if job.deadline is not None:
-                job.deadline.cancel()
-            if job.placed:
-                self._running -= 1
-                self._places.release()
-            self._forget_job(job)
-        self._last_activity = datetime.now(UTC)
+        except asyncio.CancelledError:
+            # Nobody has this other task to cancel. What was stored already is not stored again.
+            self._beside(self._finish(job, end), f"end of run {job.run.id}")
+        else:
+            self._forget(job, left)
 
-    def _forget_stray(self, work: asyncio.Task[Event | None]) -> None:
-        self._strays.discard(work)
-        if not work.cancelled() and (error := work.exception()) is not None:
-            log.debug("an adapter raised while it was stopped", exc_info=error)
+    async def _halt(self, job: _Job, end: Event | _Leave) -> None:
+        """Stop the work, and write the end, also when the adapter does not close."""
+        current_run.set(job.run.id)
+        job.work.cancel()
+        await asyncio.wait({job.work}, timeout=_CLOSE_TIMEOUT)
+        if not job.work.done():
+            log.warning("the adapter of run %s does not close; the run is left over its head", job.run.id)
+            self._keep(job.work)
+        await self._finish(job, end)
+
+    async def _finish(self, job: _Job, end: Event | _Leave | None) -> None:
+        left: Event | _Leave | None = _Leave.FORSAKE
+        try:
+            left = await self._leave(job, end)
+        finally:
+            self._forget(job, left)
+
+    async def _outcome(self, job: _Job) -> Event | None:
+        """The terminal event that the work comes to; or None, when the run waits for a person, or was stopped."""
+        try:
+            return await self._take_place(job)
+        except KeyboardInterrupt:
+            raise
+        except asyncio.CancelledError:
+            if job.stopped is not None:
+                raise
+            return Failed("team", "the team's code cancelled itself")
+        except BaseException as error:
+            # SystemExit too: a task would hand it on to the event loop and with it stop the server.
+            if job.stopped is not None:
+                log.debug("an adapter raised while it was stopped", exc_info=error)
+                return None
+            if error is job.writer.failure:
+                log.error("run %s could not be stored", job.run.id, exc_info=error)
+                return _UNSTORED
+            return self._failure(job.run, error)
 
     async def _leave(self, job: _Job, end: Event | _Leave | None) -> Event | _Leave | None:
         """Store the end, or the questions that a person has to answer, or let go of the run.
@@ -490,7 +567,7 @@ class Engine:
             What has come of it: the end that is stored, None for questions, or how this process let go of the run.
         """
         tries = 0
-        while not (job.stopped.done() and job.stopped.result() is _Leave.FORSAKE):
+        while job.stopped is not _Leave.FORSAKE:
             try:
                 if end is _Leave.HAND_OVER:
                     await job.writer.flush()
@@ -525,17 +602,6 @@ class Engine:
         except TimeoutError:
             return False
 
-    def _outcome(self, job: _Job, work: asyncio.Task[Event | None]) -> Event | None:
-        if work.cancelled():
-            return Failed("team", "the team's code cancelled itself")
-        error = work.exception()
-        if error is None:
-            return work.result()
-        if error is job.writer.failure:
-            log.error("run %s could not be stored", job.run.id, exc_info=error)
-            return _UNSTORED
-        return self._failure(job.run, error)
-
     def _failure(self, run: Run, error: BaseException) -> Failed:
         try:
             message = str(error)[:_MESSAGE]
@@ -561,11 +627,7 @@ class Engine:
         job.placed = True
         self._running += 1
         job.watch.working()
-        try:
-            return await self._work(job, time.monotonic() - came)
-        except SystemExit as error:
-            # A task would hand it on to the event loop and with it stop the server.
-            return self._failure(job.run, error)
+        return await self._work(job, time.monotonic() - came)
 
     async def _work(self, job: _Job, waited: float) -> Event | None:
         """The terminal event; or None, when the run now waits for a person."""
@@ -602,7 +664,7 @@ class Engine:
         )
         async with aclosing(self.adapter.run(ctx)) as events:
             async for event in events:
-                if job.stopped.done():
+                if job.stopped is not None:
                     break
                 if is_terminal(event):
                     adapter = type(self.adapter).__name__
@@ -614,10 +676,7 @@ class Engine:
                         job.questions[event.question_id] = event
                 else:
                     await writer.add(await priced(event, self._endpoint) if isinstance(event, Usage) else event)
-        if job.stopped.done():
-            # Whoever stopped it says how it ends.
-            await asyncio.Future()
-        if job.questions:
+        if job.questions or job.stopped is not None:
             return None
         writer.hold()
         return Finished()
@@ -636,7 +695,7 @@ class Engine:
         if given is not None and given - since_creation < left:
             left = given - since_creation
             late = Failed("deadline", f"it took longer than the {given:g} s that its caller gave it")
-        job.deadline = asyncio.get_running_loop().call_later(max(left, 0), job.stop, late)
+        job.deadline = asyncio.get_running_loop().call_later(max(left, 0), self._stop, job, late)
 
 
 def _since_answer(events: Sequence[LoggedEvent]) -> list[LoggedEvent]:
@@ -652,20 +711,3 @@ def _since_answer(events: Sequence[LoggedEvent]) -> list[LoggedEvent]:
 
 def _nothing() -> None:
     """Nobody watches."""
-
-
-async def _first(*futures: asyncio.Future[Any]) -> None:
-    """Wait until one of them is done. As `asyncio.wait`, at a third of its price, which every run pays."""
-    done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-
-    def wake(_: object) -> None:
-        if not done.done():
-            done.set_result(None)
-
-    for future in futures:
-        future.add_done_callback(wake)
-    try:
-        await done
-    finally:
-        for future in futures:
-            future.remove_done_callback(wake)

@@ -5,6 +5,7 @@ A run that this process holds is changed by nobody else, and a run that has ende
 
 from __future__ import annotations
 
+import time
 from collections import OrderedDict, deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -18,6 +19,8 @@ __all__ = ["Recent"]
 
 _ENDED: Final = 256
 """Runs that are kept after this process let go of them."""
+_ENDED_FOR: Final = 60.0
+"""Seconds for which they are kept, so that a run that is deleted is gone."""
 _EVENTS: Final = 256
 """The latest events of one run that are kept; older ones are in the database."""
 
@@ -26,6 +29,7 @@ _EVENTS: Final = 256
 class _Kept:
     run: Run
     events: deque[LoggedEvent] = field(default_factory=lambda: deque(maxlen=_EVENTS))
+    ended_at: float = 0.0
 
 
 class Recent:
@@ -64,6 +68,7 @@ class Recent:
         if let_go:
             del self._held[run_id]
             if state.terminal and kept.run.head < _EVENTS:
+                kept.ended_at = time.monotonic()
                 self._ended[run_id] = kept
                 if len(self._ended) > _ENDED:
                     self._ended.popitem(last=False)
@@ -90,4 +95,10 @@ class Recent:
         self._held.clear()
 
     def _find(self, run_id: str, held: bool) -> _Kept | None:
-        return (self._held.get(run_id) if held else None) or self._ended.get(run_id)
+        if held and (kept := self._held.get(run_id)) is not None:
+            return kept
+        kept = self._ended.get(run_id)
+        if kept is not None and time.monotonic() - kept.ended_at > _ENDED_FOR:
+            del self._ended[run_id]
+            return None
+        return kept

@@ -41,8 +41,11 @@ class RunWriter:
         self._epoch = epoch
         self._watch = watch
         self._buffer: list[Event] = []
+        # Whether something waits that is not to be held back.
+        self._urgent = False
+        # Begins the next flush. A run that is done at once needs none, and so no task for it.
+        self._due: asyncio.Handle | None = None
         self._flushing: asyncio.Task[None] | None = None
-        self._urgent = asyncio.Event()
         self._flushed_at = 0.0
         self._ending = False
         self.failure: Exception | None = None
@@ -57,27 +60,27 @@ class RunWriter:
         self._raise_failure()
         if self._ending:
             raise Conflict(f"the run {self._run_id!r} is being ended")
-        if not isinstance(event, TextDelta):
+        text = isinstance(event, TextDelta)
+        if not text:
             as_stored(event)
         self._buffer.append(event)
-        if not isinstance(event, TextDelta) or len(self._buffer) >= _BUFFER:
-            self._urgent.set()
-        if self._flushing is None:
-            self._flushing = asyncio.create_task(self._flush())
+        self._schedule(urgent=not text)
         if len(self._buffer) >= _BUFFER:
             await self.flush()
 
     async def flush(self) -> None:
         """Wait until everything taken so far is in the log."""
-        self._urgent.set()
-        while self._flushing is not None:
-            await asyncio.wait({self._flushing})
+        while self._flushing is not None or (self._buffer and not self._ending):
+            self._urgent = True
+            self._begin()
+            if self._flushing is not None:
+                await asyncio.wait({self._flushing})
             self._raise_failure()
 
     def hold(self) -> None:
         """Take no more: `end` comes right away and writes what is left in one commit with the end."""
         self._ending = True
-        self._urgent.set()
+        self._cancel_due()
 
     async def end(self, event: Event) -> None:
         """Write the terminal event together with all that was taken; from here on nothing more is.
@@ -108,31 +111,44 @@ class RunWriter:
             self._flushing = None
             task.result()
 
-    async def _flush(self) -> None:
+    def _schedule(self, *, urgent: bool) -> None:
+        """See to it that what waits is flushed: at once, or when the text that may still come has had its time."""
+        hurried = urgent and not self._urgent
+        self._urgent = self._urgent or urgent
+        if self._flushing is not None or (self._due is not None and not hurried):
+            return
+        self._cancel_due()
         loop = asyncio.get_running_loop()
+        wait = 0 if self._urgent else self._flushed_at + _COALESCE - loop.time()
+        self._due = loop.call_later(wait, self._begin) if wait > 0 else loop.call_soon(self._begin)
+
+    def _cancel_due(self) -> None:
+        if self._due is not None:
+            self._due.cancel()
+            self._due = None
+
+    def _begin(self) -> None:
+        self._cancel_due()
+        if self._flushing is None and self._buffer and not self._ending:
+            self._flushing = asyncio.create_task(self._flush())
+
+    async def _flush(self) -> None:
         try:
-            while self._buffer and not self._ending:
-                wait = self._flushed_at + _COALESCE - loop.time()
-                if wait > 0 and not self._urgent.is_set():
-                    try:
-                        async with asyncio.timeout(wait):
-                            await self._urgent.wait()
-                    except TimeoutError:
-                        pass
-                    # What is left when the end has come is written with it, in one commit.
-                    continue
-                self._urgent.clear()
-                batch, self._buffer = coalesce(self._buffer), []
-                await self._log.append(self._run_id, batch, epoch=self._epoch)
-                self._watch.stored(batch)
-                self._flushed_at = loop.time()
+            self._urgent = False
+            batch, self._buffer = coalesce(self._buffer), []
+            await self._log.append(self._run_id, batch, epoch=self._epoch)
+            self._watch.stored(batch)
         except Exception as error:
             self.failure = error
             if (task := asyncio.current_task()) is not None:
                 # Of a run that was lost nobody asks any more how it went.
                 task.add_done_callback(asyncio.Task.exception)
             raise
+        self._flushed_at = asyncio.get_running_loop().time()
         self._flushing = None
+        # What is left when the end has come is written with it, in one commit.
+        if self._buffer and not self._ending:
+            self._schedule(urgent=False)
 
 
 def coalesce(events: list[Event]) -> list[Event]:

@@ -1,7 +1,8 @@
 """Delivers confirmed delegations to the teams that shall do them, and follows each to its end.
 
 What was confirmed is in the store before anything is sent, under an id that is also the A2A message id. Sending the
-same again is therefore safe, and a courier that starts takes up whatever the one before it left.
+same again is therefore safe. One process delivers a delegation, under its lease, until the other team has given its
+final answer, however long that takes; when the lease is gone, the courier of another replica goes on.
 """
 
 from __future__ import annotations
@@ -15,10 +16,11 @@ from typing import Any, Final
 
 from elf_sdk.errors import Denied, ElfError, Retryable
 from elf_sdk.runs.adapter import Owner
+from elf_sdk.runs.log import RunLog
 from elf_sdk.runs.run import RunState
 from elf_sdk.server.preview import Preview, work_order
 from elf_sdk.server.remote import RemoteTeam
-from elf_sdk.store.delegations import Delegation, Delegations, DelegationState
+from elf_sdk.store.delegations import Delegation, Delegations, DelegationState, Delivery, NotHeld
 
 __all__ = ["Courier", "Progress"]
 
@@ -26,7 +28,11 @@ log = logging.getLogger("elf.delegation")
 
 _FIRST_DELAY: Final = 0.5
 _LONGEST_DELAY: Final = 15.0
-"""Seconds between tries to reach a team that is absent; doubled after each."""
+"""Seconds between tries to reach a team that is absent: the first, doubled after each, and the longest."""
+_LOOK: Final = 2.0
+"""Seconds between two looks for what another process left."""
+_AT_ONCE: Final = 256
+"""Deliveries that this process takes up; what is confirmed here comes in any case."""
 _LONGEST_ANSWER: Final = 200_000
 """Characters of an answer; it travels as one frame, and goes to the manager's model whole."""
 
@@ -54,12 +60,22 @@ class Progress:
     result: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class _End:
+    """How a delegation ends."""
+
+    state: DelegationState
+    result: str = ""
+    error: str = ""
+
+
 class Courier:
-    """One team's outgoing delegations.
+    """One team's outgoing delegations, as far as this process delivers them.
 
     Args:
         team: who sends.
         delegations: where they are kept.
+        run_log: knows whose lease this is, and when it is lost.
         client_for: a team by its name.
         publish: told of all progress; must not raise.
     """
@@ -68,28 +84,48 @@ class Courier:
         self,
         team: str,
         delegations: Delegations,
+        run_log: RunLog,
         client_for: Callable[[str], RemoteTeam],
         publish: Callable[[Progress], Awaitable[None]],
     ) -> None:
         self._team = team
         self._delegations = delegations
+        self._log = run_log
         self._client_for = client_for
         self._publish = publish
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._confirming: set[asyncio.Task[Delegation]] = set()
+        # What others deliver since this process lost it; whoever confirmed it here still wants to hear of its end.
+        self._elsewhere: set[str] = set()
+        self._looking: asyncio.Task[None] | None = None
+        self._stop_watching: Callable[[], None] = _nothing
 
     async def open(self) -> None:
-        """Take up what was confirmed and is not done."""
-        for row in await self._delegations.pending(self._team):
-            self._launch(row)
+        """Take up what was confirmed and is not done, and from now on what others leave.
+
+        Raises:
+            Retryable: the store is out of reach.
+        """
+        self._stop_watching = self._log.watch(self._forsake)
+        await self._look()
+        self._looking = asyncio.create_task(self._keep_looking(), name=f"deliveries of {self._team}")
 
     async def close(self) -> None:
-        """Stop following. What is not done stays in the store, for the next start."""
+        """Stop following. What is not done stays in the store, for another courier."""
+        if self._looking is not None:
+            self._looking.cancel()
+            await asyncio.wait({self._looking})
         await asyncio.gather(*self._confirming, return_exceptions=True)
         tasks = list(self._tasks.values())
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        self._stop_watching()
+        self._stop_watching = _nothing
+        try:
+            await self._delegations.give_back(self._team, self._log.holder)
+        except ElfError as error:
+            log.warning("the deliveries of %s could not be given back, and wait for the lease: %s", self._team, error)
 
     async def confirm(self, preview: Preview, owner: Owner) -> Delegation:
         """Store the delegation and send it. Confirming the same preview again changes nothing.
@@ -120,42 +156,107 @@ class Courier:
         return await asyncio.shield(task)
 
     async def _keep(self, row: Delegation) -> Delegation:
-        stored = await self._delegations.confirm(row)
-        if not stored.state.terminal:
-            self._launch(stored)
+        stored, delivery = await self._delegations.confirm(row, self._log.holder)
+        if delivery is not None:
+            self._launch(delivery)
         return stored
 
-    def _launch(self, row: Delegation) -> None:
-        if row.id in self._tasks:
-            return
-        task = asyncio.create_task(self._deliver(row), name=f"delegation {row.id}")
-        self._tasks[row.id] = task
-        task.add_done_callback(lambda _: self._tasks.pop(row.id, None))
+    def _forsake(self) -> None:
+        """The lease is no good: what is still delivered here is another's to deliver."""
+        for delegation_id, task in self._tasks.items():
+            self._elsewhere.add(delegation_id)
+            task.cancel()
 
-    async def _deliver(self, row: Delegation) -> None:
-        """Try until the team gave a final answer; an absent team is waited for."""
-        delay = _FIRST_DELAY
+    async def _keep_looking(self) -> None:
         while True:
+            await asyncio.sleep(_LOOK)
             try:
-                await self._attempt(row)
-            except Retryable as error:
-                log.warning("delegation %s to %s waits: %s", row.id, row.target, error)
-                await self._tell(row, DelegationState.CONFIRMED, detail=f"{error}; trying again in {delay:g} s")
-                await asyncio.sleep(delay)
-                delay = min(delay * 2, _LONGEST_DELAY)
-                continue
-            except Denied as error:
-                await self._end(row, DelegationState.FAILED, error=f"{row.target} refused the work: {error}")
+                await self._look()
             except ElfError as error:
-                await self._end(row, DelegationState.FAILED, error=str(error))
-            except Exception:
-                log.exception("delegation %s to %s could not be followed", row.id, row.target)
-                await self._end(
-                    row, DelegationState.FAILED, error="it could not be followed; the server's log says why"
-                )
-            return
+                log.warning("%s could not look for delegations: %s", self._team, error)
 
-    async def _attempt(self, row: Delegation) -> None:
+    async def _look(self) -> None:
+        room = _AT_ONCE - len(self._tasks)
+        for delivery in await self._delegations.claim(self._team, self._log.holder, self._tasks, room):
+            self._launch(delivery)
+        for delegation_id in self._elsewhere - self._tasks.keys():
+            row = await self._delegations.get(delegation_id)
+            if row is None or row.state.terminal:
+                self._elsewhere.discard(delegation_id)
+            if row is not None and row.state.terminal:
+                await self._tell(row, row.state, detail=row.error or "", result=row.result or "")
+
+    def _launch(self, delivery: Delivery) -> None:
+        delegation_id = delivery.delegation.id
+        if delegation_id in self._tasks:
+            return
+        self._elsewhere.discard(delegation_id)
+        task = asyncio.create_task(self._deliver(delivery), name=f"delegation {delegation_id}")
+        self._tasks[delegation_id] = task
+        task.add_done_callback(lambda _: self._tasks.pop(delegation_id, None))
+
+    async def _deliver(self, delivery: Delivery) -> None:
+        """Try until the team gave a final answer and that is stored; an absent team is waited for."""
+        row, attempts = delivery.delegation, delivery.attempts
+        await asyncio.sleep(min(delivery.wait, _LONGEST_DELAY))
+        while True:
+            reached = asyncio.Event()
+            try:
+                try:
+                    end = await self._attempt(delivery, reached)
+                    await self._delegations.update(
+                        row.id, end.state, delivery.holder, result=end.result or None, error=end.error or None
+                    )
+                    await self._tell(row, end.state, detail=end.error, result=end.result)
+                    return
+                except NotHeld:
+                    raise
+                except ElfError as error:
+                    attempts = 1 if reached.is_set() else attempts + 1
+                    # The exponent is bounded, because the attempts are not.
+                    delay = min(_FIRST_DELAY * 2 ** min(attempts - 1, 10), _LONGEST_DELAY)
+                    log.warning("delegation %s to %s waits: %s", row.id, row.target, error)
+                    await self._tell(row, DelegationState.CONFIRMED, detail=f"{error}; trying again in {delay:g} s")
+                    await self._put_off(delivery, attempts, delay)
+            except NotHeld as error:
+                log.info("%s", error)
+                self._elsewhere.add(row.id)
+                return
+            await asyncio.sleep(delay)
+
+    async def _put_off(self, delivery: Delivery, attempts: int, delay: float) -> None:
+        try:
+            await self._delegations.put_off(delivery, attempts, delay)
+        except Retryable as error:
+            # Only a courier that takes it up meanwhile would have wanted to know.
+            log.info("that delegation %s waits could not be stored: %s", delivery.delegation.id, error)
+
+    async def _attempt(self, delivery: Delivery, reached: asyncio.Event) -> _End:
+        """Send it, and follow it to its end.
+
+        Args:
+            delivery: what to send.
+            reached: set as soon as the team has answered.
+
+        Raises:
+            ElfError: there is no end yet, because the team or the store cannot be reached.
+            NotHeld: another process delivers it.
+        """
+        row = delivery.delegation
+        try:
+            return await self._followed(delivery, reached)
+        except (NotHeld, Retryable):
+            raise
+        except Denied as error:
+            return _failed(f"{row.target} refused the work: {error}")
+        except ElfError as error:
+            return _failed(str(error))
+        except Exception:
+            log.exception("delegation %s to %s could not be followed", row.id, row.target)
+            return _failed("it could not be followed; the server's log says why")
+
+    async def _followed(self, delivery: Delivery, reached: asyncio.Event) -> _End:
+        row = delivery.delegation
         preview = _preview(row)
         metadata = {
             "delegation_id": row.id,
@@ -169,36 +270,41 @@ class Courier:
         updates = client.send(work_order(preview), message_id=row.id, context_id=row.id, metadata=metadata)
         async with aclosing(updates):
             async for update in updates:
-                if update.task_id and row.remote_task_id is None:
-                    row = await self._delegations.update(row.id, DelegationState.WORKING, remote_task_id=update.task_id)
+                if update.task_id and not reached.is_set():
+                    await self._delegations.update(
+                        row.id, DelegationState.WORKING, delivery.holder, remote_task_id=update.task_id
+                    )
+                    reached.set()
                 if update.replaces:
                     answer.clear()
                     length = 0
                 answer.append(update.text_delta)
                 length += len(update.text_delta)
                 if length > _LONGEST_ANSWER:
-                    error = f"{row.target} answered with more than {_LONGEST_ANSWER:,} characters, and was not read on"
-                    await self._end(row, DelegationState.FAILED, error=error)
-                    return
+                    return _failed(
+                        f"{row.target} answered with more than {_LONGEST_ANSWER:,} characters, and was not read on"
+                    )
                 if update.state.waits:
-                    await self._end(row, DelegationState.FAILED, error=f"{row.target} asks: {update.question}")
-                    return
+                    return _failed(f"{row.target} asks: {update.question}")
                 if update.final:
                     state = _END_STATES[update.state]
                     result = "".join(answer) if state is DelegationState.FINISHED else ""
-                    await self._end(row, state, result=result, error=update.error)
-                    return
+                    return _End(state, result, update.error)
                 await self._tell(row, DelegationState.WORKING, delta=update.text_delta, detail=update.step)
         raise Retryable(f"{row.target} closed the stream before the end")
-
-    async def _end(self, row: Delegation, state: DelegationState, *, result: str = "", error: str = "") -> None:
-        await self._delegations.update(row.id, state, result=result or None, error=error or None)
-        await self._tell(row, state, detail=error, result=result)
 
     async def _tell(
         self, row: Delegation, state: DelegationState, *, delta: str = "", detail: str = "", result: str | None = None
     ) -> None:
         await self._publish(Progress(row.id, row.session_id, row.target, state, delta, detail, result))
+
+
+def _nothing() -> None:
+    """Nobody watches."""
+
+
+def _failed(error: str) -> _End:
+    return _End(DelegationState.FAILED, error=error)
 
 
 _END_STATES: Final = {

@@ -29,8 +29,9 @@ from elf_sdk.server.metrics.exposition import metrics_app
 from elf_sdk.server.metrics.process import Metrics
 from elf_sdk.server.redaction import secrets_of
 from elf_sdk.settings import Settings
-from elf_sdk.store import store_at
+from elf_sdk.store import Store, store_at
 from elf_sdk.store.delegations import Delegations
+from elf_sdk.store.facts import settle_environment
 from elf_sdk.store.push import PushConfigs
 from elf_sdk.team.org import Org
 from elf_sdk.team.spec import TeamSpec
@@ -77,6 +78,7 @@ class Services:
         secret: signs and verifies tokens; empty where there is none.
         trust: who else is trusted to say who calls.
         log: where runs are kept.
+        store: what the log, unless it is volatile, and the delegations stand on.
         delegations: where delegations are kept.
         push_configs: where the receivers of push notifications are kept.
         egress: where requests to addresses of others may go.
@@ -91,6 +93,7 @@ class Services:
     secret: str = field(repr=False)
     trust: Trust
     log: RunLog
+    store: Store
     delegations: Delegations
     push_configs: PushConfigs
     egress: Egress
@@ -158,7 +161,8 @@ async def open_services(settings: Settings, org: Org | None = None) -> AsyncGene
     """Open what the teams of a process share, and close it again.
 
     Raises:
-        ElfError: the store cannot be opened, the secret cannot be kept, or a setting holds what it cannot.
+        ElfError: the store cannot be opened or belongs to another environment, the secret cannot be kept, or a setting
+            holds what it cannot.
     """
     async with AsyncExitStack() as stack:
         volatile = settings.store == ":memory:" and not settings.database_url
@@ -183,6 +187,8 @@ async def open_services(settings: Settings, org: Org | None = None) -> AsyncGene
             await stack.enter_async_context(serving_beside(metrics_app(metrics), sock))
         run_log: RunLog = MemoryLog()
         if not volatile:
+            name = "the database that ELF_DATABASE_URL names" if settings.database_url else str(store_path)
+            await settle_environment(store, settings.environment, name)
             run_log = durable = DurableLog(store)
             await durable.open()
             stack.push_async_callback(durable.close)
@@ -197,6 +203,7 @@ async def open_services(settings: Settings, org: Org | None = None) -> AsyncGene
             secret=secret,
             trust=trust,
             log=run_log,
+            store=store,
             delegations=Delegations(store),
             push_configs=PushConfigs(store),
             egress=egress,

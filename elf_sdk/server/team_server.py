@@ -28,6 +28,7 @@ from elf_sdk.errors import BadInput, ElfError, NotFound, Unauthenticated
 from elf_sdk.runs.adapter import Adapter, RunContext
 from elf_sdk.runs.engine import Engine
 from elf_sdk.runs.events import Event
+from elf_sdk.runs.upkeep import Upkeep
 from elf_sdk.server.a2a.card import agent_card, extended_card, interfaces
 from elf_sdk.server.a2a.push import PushSender
 from elf_sdk.server.a2a.routes import a2a_grpc, a2a_routes
@@ -214,6 +215,10 @@ class TeamServer:
                 await running.courier.open()
                 if running.push is not None:
                     await running.push.open()
+                if not services.log.volatile:
+                    upkeep = Upkeep(self.spec, services.log, services.store)
+                    upkeep.open()
+                    stack.push_async_callback(upkeep.close)
                 await self.on_start()
                 started = True
                 if running.grpc is not None:
@@ -245,6 +250,7 @@ class TeamServer:
         courier = Courier(
             spec.name,
             services.delegations,
+            services.log,
             client_for=lambda team: services.client_for(spec.name, team),
             publish=self._publish,
         )

@@ -5,13 +5,18 @@ All revisions run in one transaction. An advisory lock of that transaction makes
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import psycopg
 from psycopg import sql
 
 from elf_sdk.errors import BadInput, Retryable
 from elf_sdk.store.postgres import Address
-from elf_sdk.store.schema import REVISION, run_revisions
+from elf_sdk.store.schema import MIN_COMPATIBLE, REVISION, is_newer, may_use, run_revisions
 from elf_sdk.store.worker import Lost
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
 
 __all__ = ["migrate"]
 
@@ -23,11 +28,12 @@ def migrate(url: str) -> tuple[str, str | None]:
         url: names the schema by its `search_path`; one that is not there yet is made.
 
     Returns:
-        How to speak of the schema, and the revision it was at; None where it was empty.
+        How to speak of the schema, and the revision it was at; None where it was empty. A newer one that allows this
+        release to use it is left as it is.
 
     Raises:
         BadInput: the address is none, or the user may not change the schema.
-        Failure: a newer release migrated it.
+        Failure: a newer release migrated it, and does not allow this one to use it.
         Retryable: the server is away, or its tables are in use.
     """
     from sqlalchemy import create_engine
@@ -56,7 +62,7 @@ def migrate(url: str) -> tuple[str, str | None]:
             there = connection.exec_driver_sql("SELECT to_regclass('alembic_version') IS NOT NULL").scalar_one()
             found = connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar() if there else None
             before = None if found is None else str(found)
-            if before != REVISION:
+            if before != REVISION and not (before is not None and _allows(connection, before)):
                 run_revisions(connection, before, name, "install that release")
     except Lost as error:
         raise Retryable(str(error)) from error
@@ -79,6 +85,13 @@ def _schema(connection: psycopg.Connection[tuple[object, ...]], name: str) -> st
         raise BadInput(f"{name} has no schema of its search_path ({path}); create one, or name one in the search_path")
     connection.execute(sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(sql.Identifier(first)))
     return first
+
+
+def _allows(connection: Connection, revision: str) -> bool:
+    if not is_newer(revision) or not connection.exec_driver_sql("SELECT to_regclass('facts') IS NOT NULL").scalar():
+        return False
+    found = connection.exec_driver_sql(MIN_COMPATIBLE).scalar()
+    return may_use(revision, None if found is None else str(found))
 
 
 def _explained(error: BaseException | None, name: str) -> BadInput | Retryable:

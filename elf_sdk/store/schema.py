@@ -16,12 +16,30 @@ from elf_sdk.errors import BadInput, Failure
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
-__all__ = ["REVISION", "check", "prepare", "run_revisions", "upgrade"]
+__all__ = ["MIN_COMPATIBLE", "REVISION", "check", "is_newer", "may_use", "prepare", "run_revisions", "upgrade"]
 
 REVISION: Final = "0002"
 """The newest revision in `migrations/versions`."""
 _OLDER: Final = frozenset({"0001"})
 """All before it; a test compares both with the files, because to ask Alembic takes too long at start."""
+
+MIN_COMPATIBLE: Final = "SELECT value FROM facts WHERE name = 'min_compatible'"
+"""The oldest revision whose release may use the database, as the newest one has recorded it."""
+
+
+def is_newer(revision: str) -> bool:
+    """Whether a revision is one that this release does not know."""
+    return revision != REVISION and revision not in _OLDER
+
+
+def may_use(revision: str, min_compatible: str | None) -> bool:
+    """Whether this release can work with a database that a newer one has migrated, as after a rollback.
+
+    Args:
+        revision: a newer one.
+        min_compatible: what `MIN_COMPATIBLE` found; None for nothing.
+    """
+    return is_newer(revision) and min_compatible is not None and not is_newer(min_compatible)
 
 
 def prepare(connection: sqlite3.Connection, path: Path) -> None:
@@ -31,10 +49,10 @@ def prepare(connection: sqlite3.Connection, path: Path) -> None:
 
     Raises:
         BadInput: the file belongs to another program.
-        Failure: the file was written by a newer release.
+        Failure: the file was written by a newer release, which does not allow this one to use it.
     """
     revision = _revision(connection, path)
-    if revision == REVISION:
+    if revision == REVISION or (revision is not None and may_use(revision, _min_compatible(connection))):
         return
     if revision is not None:
         upgrade(path, revision)
@@ -50,17 +68,18 @@ def prepare(connection: sqlite3.Connection, path: Path) -> None:
         raise
 
 
-def check(revision: str | None, name: str) -> None:
-    """Refuse a PostgreSQL that is not at this release's schema; a server does not change what others share.
+def check(revision: str | None, name: str, min_compatible: str | None = None) -> None:
+    """Refuse a PostgreSQL whose schema this release cannot use; a server does not change what others share.
 
     Args:
         revision: what it says; None where it says nothing.
         name: how to speak of it.
+        min_compatible: of a newer revision, what `MIN_COMPATIBLE` found.
 
     Raises:
-        Failure: it is older or newer.
+        Failure: it is older; or newer, and does not allow this release to use it.
     """
-    if revision == REVISION:
+    if revision == REVISION or (revision is not None and may_use(revision, min_compatible)):
         return
     if revision is None:
         raise Failure(f"{name} has no tables of ELF yet; run `elf db migrate`")
@@ -85,6 +104,13 @@ def _revision(connection: sqlite3.Connection, path: Path) -> str | None:
     if row is None:
         raise BadInput(f"{path} is a database of another program; set ELF_STORE to another file")
     return str(row[0])
+
+
+def _min_compatible(connection: sqlite3.Connection) -> str | None:
+    if connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'facts'").fetchone() is None:
+        return None
+    row = connection.execute(MIN_COMPATIBLE).fetchone()
+    return None if row is None else str(row[0])
 
 
 def upgrade(path: Path, revision: str | None = None) -> None:

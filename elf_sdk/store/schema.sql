@@ -72,7 +72,6 @@ CREATE TABLE delegations (
     PRIMARY KEY (id)
 );
 CREATE INDEX delegations_by_session ON delegations (session_id);
-CREATE INDEX delegations_by_state ON delegations (team, state);
 CREATE TABLE outbox (
     delegation_id TEXT NOT NULL,
     attempts INTEGER DEFAULT 0 NOT NULL,
@@ -85,6 +84,8 @@ CREATE INDEX runs_by_state ON runs (team, state, changed_at);
 CREATE INDEX runs_by_change ON runs (team, owner_issuer, owner_subject, changed_at, number);
 CREATE INDEX runs_idle ON runs (conversation, number) WHERE holder IS NULL AND state IN ('queued', 'working');
 CREATE INDEX runs_by_holder ON runs (holder) WHERE holder IS NOT NULL;
+CREATE INDEX runs_to_compact ON runs (changed_at) WHERE compacted = 0 AND state IN ('finished', 'failed', 'rejected', 'cancelled');
+CREATE INDEX delegations_by_state ON delegations (team, state, updated_at);
 CREATE TABLE leases (
     holder TEXT NOT NULL,
     name TEXT NOT NULL,

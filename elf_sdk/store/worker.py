@@ -26,6 +26,8 @@ log = logging.getLogger("elf.store")
 
 _BATCH: Final = 256
 """Calls that share one transaction at most."""
+_PATIENCE: Final = 0.25
+"""How long a transaction waits for the callers of the one before, as a share of how long that took."""
 
 
 class Call:
@@ -120,24 +122,42 @@ class Worker:
     def _run(self) -> None:
         going = True
         left: list[Call] = []
+        wanted, until = 0, 0.0
         while going or left:
             taken: list[Call | None] = [*left] or [self._waiting.get()]
-            while len(taken) < _BATCH:
-                try:
-                    taken.append(self._waiting.get_nowait())
-                except Empty:
-                    break
+            self._gather(taken, wanted, until)
             going = going and None not in taken
             calls = [call for call in taken if call is not None]
             begun = time.monotonic()
             left = self._execute(calls) if calls else []
+            ended = time.monotonic()
             if self.told is not None and calls:
-                self.told(time.monotonic() - begun, len(calls))
+                self.told(ended - begun, len(calls))
             try:
                 self._loop.call_soon_threadsafe(_answer, [call for call in calls if call.decided])
             except RuntimeError:
                 log.debug("the event loop was closed before its store was")
+            answered = len(calls) - len(left)
+            wanted = answered + self._waiting.qsize() if answered > 1 else 0
+            until = ended + (ended - begun) * _PATIENCE
         self._finish()
+
+    def _gather(self, taken: list[Call | None], wanted: int, until: float) -> None:
+        """Take what waits, and what comes until then, as long as it is less than `wanted`.
+
+        Of those who were just answered most are about to come again. Without a moment for them, two halves of the
+        callers would take turns, each waiting for the other's transaction as well as for its own.
+        """
+        while len(taken) < _BATCH:
+            try:
+                taken.append(self._waiting.get_nowait())
+            except Empty:
+                break
+        while len(taken) < min(wanted, _BATCH) and (left := until - time.monotonic()) > 0:
+            try:
+                taken.append(self._waiting.get(timeout=left))
+            except Empty:
+                break
 
 
 def _answer(calls: Sequence[Call]) -> None:

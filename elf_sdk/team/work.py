@@ -142,7 +142,7 @@ class Runs(Frozen):
     store: Literal["default", "ephemeral"] = "default"
     """`ephemeral` keeps runs on the container's own disk: one replica, lost with the pod."""
     retention: Duration = "30d"
-    """How long a finished run is kept."""
+    """How long a run is kept after it has ended, and how long one waits for a person's answer."""
 
 
 class McpServer(Frozen):

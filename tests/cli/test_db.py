@@ -38,6 +38,19 @@ async def test_migrate_makes_what_a_server_needs(postgres: Server, tmp_path: Pat
     assert not (tmp_path / "elf.db").exists()
 
 
+def test_migrate_leaves_a_newer_schema_that_allows_this_release_as_it_is(postgres: Server) -> None:
+    name = postgres.database()
+    postgres.execute("UPDATE alembic_version SET version_num = '9999'", name)
+    done = elf("db", "migrate", ELF_DATABASE_URL=postgres.url(name))
+    said = "is at revision 9999 of a newer release, which this one may use; nothing was changed"
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.endswith(f"{said}\n")
+    postgres.execute("UPDATE facts SET value = '9999' WHERE name = 'min_compatible'", name)
+    done = elf("db", "migrate", ELF_DATABASE_URL=postgres.url(name))
+    assert done.returncode == 1
+    assert "newer release (schema 9999" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("environment", "code", "said"),
     [

@@ -76,9 +76,11 @@ class Doomed:
 
     async def die(self) -> None:
         self.log.lease._closing.set()
-        for task in [self.log.lease._task, self.engine._attending, *(job.task for job in self.engine._jobs.values())]:
+        for task in (self.log.lease._task, self.engine._attending):
             if task is not None:
                 task.cancel()
+        # Stops what works without another word.
+        self.engine._forsake()
         await self._store.close()
 
 
@@ -407,8 +409,8 @@ async def test_a_run_that_kills_each_of_its_servers_is_given_up(
                         break
                     await asyncio.sleep(0.02)
             job = engine._jobs[run.id]
-            job.stop(engine_module._Leave.HAND_OVER)
-            await asyncio.wait({job.task})
+            engine._stop(job, engine_module._Leave.HAND_OVER)
+            await asyncio.wait({job.done})
         end = await ended(engine, run.id)
         assert isinstance(end, Failed)
         assert (end.code, end.retryable) == ("interrupted", False)
@@ -421,7 +423,7 @@ async def test_the_deadline_goes_on_where_a_run_is_taken_up(stores: tuple[Postgr
         await working(engine, run.id)
         await asyncio.sleep(1)
         job = engine._jobs[run.id]
-        job.stop(engine_module._Leave.HAND_OVER)
+        engine._stop(job, engine_module._Leave.HAND_OVER)
         began = time.monotonic()
         end = await ended(engine, run.id)
         assert isinstance(end, Failed)

@@ -1,5 +1,6 @@
 """A team over HTTP: health, probes, capabilities, status, and the hooks that shape them."""
 
+import asyncio
 import dataclasses
 from collections.abc import AsyncGenerator
 
@@ -7,8 +8,10 @@ import httpx
 import pytest
 
 from elf_sdk.errors import BadInput, Failure
+from elf_sdk.runs import recent, upkeep
 from elf_sdk.runs.adapter import RunContext
 from elf_sdk.runs.events import Event, TextDelta
+from elf_sdk.server.a2a.client import TeamClient
 from elf_sdk.server.capabilities import Capabilities
 from elf_sdk.server.health import Health
 from elf_sdk.server.services import open_services
@@ -16,7 +19,7 @@ from elf_sdk.server.team_server import TeamServer
 from elf_sdk.settings import Settings
 from elf_sdk.team.spec import TeamSpec
 from elf_sdk.testing import ScriptedAdapter, serve
-from tests.server.conftest import boss, chat, team
+from tests.server.conftest import boss, both_stores, chat, scripted, team
 
 FORWARDED = {"X-Forwarded-For": "203.0.113.7"}
 
@@ -211,3 +214,27 @@ async def test_a_team_that_does_not_start_closes_what_it_opened(settings: Settin
     async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as http:
         assert (await http.get("/startupz")).status_code == 503
     assert hooks.stopped == 0
+
+
+@both_stores
+async def test_a_served_team_forgets_but_takes_no_message_twice(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(upkeep, "_EVERY", 0.2)
+    monkeypatch.setattr(recent, "_ENDED_FOR", 0.0)
+    server = boss(runs={"retention": "1s"})
+    async with serve(server, settings=settings) as served, httpx.AsyncClient() as http, chat(served) as client:
+        ada = TeamClient(served.url("boss"), lambda: served.issuer.user_token("ada", "boss"), http)
+
+        async def send() -> tuple[str, str]:
+            updates = [update async for update in ada.send("hello", message_id="m1")]
+            return updates[-1].task_id, "".join(update.text_delta for update in updates)
+
+        assert await client.ask("hi") == "you said: hi"
+        task_id, text = await send()
+        assert text == "you said: hello"
+        async with asyncio.timeout(10):
+            while (await http.get(f"{served.url('boss')}/status")).json()["runs"]:  # noqa: ASYNC110 - as people look
+                await asyncio.sleep(0.1)
+        assert await send() == (task_id, "")
+        assert [context.text for context in scripted(server).contexts] == ["hi", "hello"]

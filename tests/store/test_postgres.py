@@ -68,9 +68,33 @@ async def test_a_schema_of_another_release_is_refused(postgres: Server) -> None:
     assert "no tables of ELF yet; run `elf db migrate`" in await refused(postgres.url(name))
     migrate(postgres.url(name))
     postgres.execute("UPDATE alembic_version SET version_num = '9999'", name)
+    postgres.execute("UPDATE facts SET value = '9999' WHERE name = 'min_compatible'", name)
     assert "newer release (revision 9999" in await refused(postgres.url(name))
     with pytest.raises(Failure, match="newer release"):
         migrate(postgres.url(name))
+
+
+async def test_a_newer_schema_that_allows_this_release_is_used(postgres: Server) -> None:
+    name = postgres.database()
+    url = postgres.url(name)
+    postgres.execute("UPDATE alembic_version SET version_num = '9999'", name)
+    for oldest in ("0001", REVISION):
+        postgres.execute(f"UPDATE facts SET value = '{oldest}' WHERE name = 'min_compatible'", name)  # noqa: S608 - constants
+        assert migrate(url)[1] == "9999"
+        store = PostgresStore(url)
+        await store.open()
+        await DurableLog(store).create(f"r{oldest}", ask(oldest, context=oldest), None)
+        await store.close()
+    assert postgres.execute("SELECT version_num FROM alembic_version", name) == [("9999",)]
+    for change in (
+        "UPDATE facts SET value = '9998' WHERE name = 'min_compatible'",
+        "DELETE FROM facts WHERE name = 'min_compatible'",
+        "DROP TABLE facts",
+    ):
+        postgres.execute(change, name)
+        assert "newer release (revision 9999" in await refused(url)
+        with pytest.raises(Failure, match="newer release"):
+            migrate(url)
 
 
 async def test_what_cannot_be_used_is_refused_in_one_sentence(postgres: Server, tmp_path: Path) -> None:

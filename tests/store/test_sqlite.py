@@ -41,9 +41,11 @@ async def test_a_new_file_has_the_schema_that_the_revisions_make(tmp_path: Path)
     upgrade(tmp_path / "migrated.db")
     assert schema(store.path) == schema(tmp_path / "migrated.db")
     assert store.path.stat().st_mode & 0o777 == 0o600
-    connection = sqlite3.connect(tmp_path / "migrated.db")
-    assert connection.execute("SELECT version_num FROM alembic_version").fetchall() == [(REVISION,)]
-    connection.close()
+    for path in (store.path, tmp_path / "migrated.db"):
+        connection = sqlite3.connect(path)
+        assert connection.execute("SELECT version_num FROM alembic_version").fetchall() == [(REVISION,)]
+        assert connection.execute("SELECT name, value FROM facts").fetchall() == [("min_compatible", "0002")]
+        connection.close()
 
 
 def test_the_revisions_are_all_known_by_name() -> None:
@@ -111,11 +113,17 @@ async def test_a_file_of_something_else_is_refused(tmp_path: Path) -> None:
     assert "directory" in str(await refused(tmp_path / "folder"))
 
 
-async def test_a_file_of_a_newer_release_is_refused_and_left_alone(tmp_path: Path) -> None:
+async def test_a_file_of_a_newer_release_is_used_where_it_allows_that_else_refused_and_left_alone(
+    tmp_path: Path,
+) -> None:
     path = tmp_path / "elf.db"
     store = SQLiteStore(path)
     await store.open()
     await store.write(lambda connection: connection.execute("UPDATE alembic_version SET version_num = '9999'"))
+    await store.close()
+    # It allows this release as yet.
+    await store.open()
+    await store.write(lambda connection: connection.execute("UPDATE facts SET value = '9999'"))
     await store.close()
     error = await refused(path)
     assert "newer release" in str(error)

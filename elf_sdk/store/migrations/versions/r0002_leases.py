@@ -15,6 +15,7 @@ down_revision = "0001"
 _BIG = sa.BigInteger().with_variant(sa.Integer, "sqlite")
 _HELD = sa.text("holder IS NOT NULL")
 _IDLE = sa.text("holder IS NULL AND state IN ('queued', 'working')")
+_TO_COMPACT = sa.text("compacted = 0 AND state IN ('finished', 'failed', 'rejected', 'cancelled')")
 
 
 def upgrade() -> None:
@@ -27,7 +28,7 @@ def upgrade() -> None:
     op.add_column("runs", sa.Column("deadline", _BIG))
     # What runs it: image digest and hash of the graph or crew.
     op.add_column("runs", sa.Column("build", sa.Text))
-    # Whether text deltas were joined after the end.
+    # What was done after the end: 1 where text deltas were joined, 2 where only what a key needs is left.
     op.add_column("runs", sa.Column("compacted", _BIG, nullable=False, server_default=sa.text("0")))
     op.execute("UPDATE runs SET changed_at = updated_at, holder = NULL")
     op.execute("UPDATE runs SET conversation = 'run ' || id WHERE state IN ('queued', 'working')")
@@ -36,6 +37,9 @@ def upgrade() -> None:
     op.create_index("runs_by_change", "runs", ["team", "owner_issuer", "owner_subject", "changed_at", "number"])
     op.create_index("runs_idle", "runs", ["conversation", "number"], postgresql_where=_IDLE, sqlite_where=_IDLE)
     op.create_index("runs_by_holder", "runs", ["holder"], postgresql_where=_HELD, sqlite_where=_HELD)
+    op.create_index("runs_to_compact", "runs", ["changed_at"], postgresql_where=_TO_COMPACT, sqlite_where=_TO_COMPACT)
+    op.drop_index("delegations_by_state", "delegations")
+    op.create_index("delegations_by_state", "delegations", ["team", "state", "updated_at"])
     # Which process delivers it; its lease says for how long.
     op.add_column("outbox", sa.Column("holder", sa.Text))
     if op.get_bind().dialect.name == "postgresql":
@@ -118,8 +122,10 @@ def upgrade() -> None:
     op.create_index("usage_by_team", "usage", ["team", "at"])
     op.create_table(
         "facts",
-        # What is true of this database: its environment, and the oldest release that may use it.
+        # What is true of this database: its environment, and the oldest revision whose release may use it.
         sa.Column("name", sa.Text, primary_key=True),
         sa.Column("value", sa.Text, nullable=False),
         sqlite_with_rowid=False,
     )
+    # A revision that only adds leaves this as it is; one that takes something away names itself.
+    op.execute("INSERT INTO facts (name, value) VALUES ('min_compatible', '0002')")
