@@ -14,6 +14,9 @@ _ALIVE = 7.0
 """Seconds for which the other replica must have served: long enough to take over what the one before left. Two that
 die one after the other are one longer outage."""
 
+_TURN = 0.3
+"""How often it is waited until the other one has, where the dice say so; else the same one dies again."""
+
 
 async def kill_at_random(site: Site, *, seed: int, seconds: float, most: int = 1_000_000) -> list[float]:
     """Kill one of two replicas over and over; the Unix times of the kills.
@@ -30,7 +33,10 @@ async def kill_at_random(site: Site, *, seed: int, seconds: float, most: int = 1
     await asyncio.sleep(1)
     while time.monotonic() < until and len(kills) < most:
         victim, other = rng.sample(site.replicas, 2)
-        if kills and time.monotonic() - other.ready_at < _ALIVE:
+        young = other.ready_at + _ALIVE - time.monotonic() if kills else 0
+        if young > 0 and rng.random() < _TURN:
+            await asyncio.sleep(young)
+        elif young > 0:
             victim, other = other, victim
         await asyncio.sleep(rng.uniform(0.2, 2))
         kills.append(time.time())

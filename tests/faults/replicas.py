@@ -155,6 +155,11 @@ class Site:
     def urls(self) -> list[str]:
         return [replica.url for replica in self.replicas]
 
+    @property
+    def stood_still(self) -> bool:
+        """Whether the machine was so busy that a replica came too late to renew its lease, which ends its work."""
+        return any("was taken away" in replica.output for replica in self.replicas)
+
     async def ready(self) -> None:
         await asyncio.gather(*(replica.ready() for replica in self.replicas))
 

@@ -74,7 +74,7 @@ async def test_clocks_that_differ_by_minutes_take_no_run_away(tmp_path: Path, da
         async with httpx.AsyncClient() as client:
             times = [(await client.get(f"{url}/health")).json()["timestamp"] for url in site.urls]
         assert times[0][:16] < times[1][:16]
-        async with load(site.urls, user_token(), seed=41) as ledger:
+        async with load(site.urls, user_token(), seed=41, clients=4) as ledger:
             await asyncio.sleep(8)
         verdict = await judge(database, ledger, site.effects, recover=False)
         for replica in site.replicas:

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.timeout(150)
 async def test_a_rolling_restart_fails_no_request(tmp_path: Path, database: str, recover: bool) -> None:
     async with serving(tmp_path, database, recover=recover) as site:
         # Only who is refused a connection goes elsewhere; all else is a failure.
-        async with load(site.urls, user_token(), seed=91 + recover, timeout=30) as ledger:
+        async with load(site.urls, user_token(), seed=91 + recover, timeout=30, clients=8) as ledger:
             for replica in site.replicas:
                 await asyncio.sleep(2)
                 assert await replica.stop() == 0, replica.output
