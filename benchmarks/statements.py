@@ -47,7 +47,7 @@ async def counted(server: Server, database: str, port: int, connections: int, ta
         "statements": (sum(calls.values()) - sum(ends.values())) / tasks,
         "commits": sum(number for query, number in ends.items() if query.startswith("COMMIT")) / tasks,
         "ends": {query: number / tasks for query, number in ends.items()},
-        "by_statement": {query[:200]: number / tasks for query, number in calls.items() if query not in ends},
+        "by_statement": {query: number / tasks for query, number in calls.items() if query not in ends},
     }
 
 

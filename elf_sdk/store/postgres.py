@@ -25,7 +25,7 @@ from typing_extensions import override
 from elf_sdk.errors import BadInput, ElfError, Failure, Retryable
 from elf_sdk.store.database import AddedRow, Connection, Cursor, EventRow, HeadRow, MovedRow, RunRow
 from elf_sdk.store.schema import check, is_newer
-from elf_sdk.store.worker import Call, Lost, Session, WorkedStore, Worker, each, together
+from elf_sdk.store.worker import GATHER, Call, Lost, Session, WorkedStore, Worker, each, together
 
 __all__ = ["Address", "PostgresStore"]
 
@@ -240,7 +240,7 @@ class PostgresStore(WorkedStore):
         read_only = "transaction_read_only TO on" if pooled else "default_transaction_read_only TO on"
         self._writing = _Link(self.address, [*self._settings, *_BY_KEY], self._channel, pooled=pooled)
         self._reading = _Link(self.address, [*self._settings, read_only], self._channel, pooled=pooled)
-        self._writer = Worker("store writer", self._write, self._writing.close)
+        self._writer = Worker("store writer", self._write, self._writing.close, gather=GATHER)
         self._reader = Worker("store reader", self._read, self._reading.close)
         self._news = asyncio.create_task(self._follow())
 

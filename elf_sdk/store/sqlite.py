@@ -23,7 +23,7 @@ from elf_sdk.errors import BadInput, ElfError, Failure, Missing, Retryable
 from elf_sdk.store.database import AddedRow, Cursor, EventRow, HeadRow, MovedRow, RunRow
 from elf_sdk.store.lock import FileLock
 from elf_sdk.store.schema import prepare
-from elf_sdk.store.worker import Session, WorkedStore, Worker, each, together
+from elf_sdk.store.worker import GATHER, Session, WorkedStore, Worker, each, together
 
 __all__ = ["SQLiteStore"]
 
@@ -76,7 +76,7 @@ class SQLiteStore(WorkedStore):
         if sqlite3.sqlite_version_info < _OLDEST:
             raise Missing(f"SQLite {sqlite3.sqlite_version} is too old; install a Python built with 3.35 or later")
         writing, reading = (_Session(raw, self.path) for raw in await asyncio.to_thread(self._open))
-        self._writer = Worker("store writer", lambda calls: together(writing, calls), writing.close)
+        self._writer = Worker("store writer", lambda calls: together(writing, calls), writing.close, gather=GATHER)
         self._reader = Worker("store reader", lambda calls: each(reading, calls), reading.close)
 
     def _open(self) -> tuple[sqlite3.Connection, sqlite3.Connection]:

@@ -18,7 +18,7 @@ from elf_sdk.store.database import Connection, Group, Store
 from elf_sdk.store.observer import StoreObserver
 from elf_sdk.store.waiters import Waiters
 
-__all__ = ["Call", "Lost", "Session", "WorkedStore", "Worker", "each", "together"]
+__all__ = ["GATHER", "Call", "Lost", "Session", "WorkedStore", "Worker", "each", "together"]
 
 T = TypeVar("T")
 ItemT = TypeVar("ItemT")
@@ -26,7 +26,7 @@ log = logging.getLogger("elf.store")
 
 _BATCH: Final = 256
 """Calls that share one transaction at most."""
-_PATIENCE: Final = 0.25
+GATHER: Final = 0.25
 """How long a transaction waits for the callers of the one before, as a share of how long that took."""
 
 
@@ -87,12 +87,22 @@ class Worker:
         name: of the thread.
         execute: decides the calls that it is given, and raises nothing; the ones that it returns, it is given again.
         finish: called in the thread as its last act.
+        gather: how long to wait for the callers of the time before, as a share of how long that took; 0 where many
+            calls take as long together as one by one.
 
     Attributes:
         told: in the thread, how many seconds each turn took, and of how many calls.
     """
 
-    def __init__(self, name: str, execute: Callable[[Sequence[Call]], list[Call]], finish: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        name: str,
+        execute: Callable[[Sequence[Call]], list[Call]],
+        finish: Callable[[], None],
+        *,
+        gather: float = 0.0,
+    ) -> None:
+        self._gathering = gather
         self._execute = execute
         self._finish = finish
         self._loop = asyncio.get_running_loop()
@@ -139,7 +149,7 @@ class Worker:
                 log.debug("the event loop was closed before its store was")
             answered = len(calls) - len(left)
             wanted = answered + self._waiting.qsize() if answered > 1 else 0
-            until = ended + (ended - begun) * _PATIENCE
+            until = ended + (ended - begun) * self._gathering
         self._finish()
 
     def _gather(self, taken: list[Call | None], wanted: int, until: float) -> None:
