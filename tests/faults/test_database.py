@@ -31,10 +31,10 @@ async def test_a_database_that_is_killed_loses_nothing_and_is_used_again_at_once
                 await asyncio.sleep(1)
                 await asyncio.to_thread(own_postgres.start)
                 returned = time.monotonic()
-                probe, other = Caller(site.urls, user_token("bob"), seed=len(back)), Ledger()
-                told = other.open("hello")
-                await probe.send(told)
-                await probe.close()
+                other = Ledger()
+                async with Caller(site.urls, user_token("bob"), seed=len(back)) as probe:
+                    told = other.open("hello")
+                    await probe.send(told)
                 back.append(time.monotonic() - returned)
                 assert told.ended
                 ledger.told.append(told)
