@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import statistics
 import time
+from collections.abc import Callable
 
 import orjson
 
@@ -67,12 +68,19 @@ async def send(
     return len(latencies) / (time.perf_counter() - start), latencies
 
 
-async def stream(port: int, seconds: float) -> tuple[float, float]:
-    """Medians of the seconds until a stream's first event and until its last, at one connection."""
+async def stream(port: int, seconds: float, beside: Callable[[], object] | None = None) -> tuple[float, float, float]:
+    """Medians of the seconds until a stream's first event and until its last, at one connection, and of `beside`.
+
+    Args:
+        port: of the server.
+        seconds: after which no request is begun any more.
+        beside: done between two streams, to be compared with them.
+    """
     begin = head(STREAM_PATH)
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     firsts: list[float] = []
     lasts: list[float] = []
+    others: list[float] = []
     stop = time.perf_counter() + seconds
     while (start := time.perf_counter()) < stop:
         body = orjson.dumps({"message": _message(f"{start}")})
@@ -84,6 +92,10 @@ async def stream(port: int, seconds: float) -> tuple[float, float]:
         rest = await reader.readuntil(b"\r\n0\r\n\r\n")
         lasts.append(time.perf_counter() - start)
         assert rest.count(b"data: ") >= 3, rest  # the SDK says in four events what takes ELF five
+        if beside is not None:
+            start = time.perf_counter()
+            beside()
+            others.append(time.perf_counter() - start)
     writer.close()
     await writer.wait_closed()
-    return statistics.median(firsts), statistics.median(lasts)
+    return statistics.median(firsts), statistics.median(lasts), statistics.median(others or [0.0])

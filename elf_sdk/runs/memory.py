@@ -113,9 +113,8 @@ class MemoryLog(RunLog):
         assert run is not None  # noqa: S101 - refused above
         if not run.held or epoch not in (None, run.epoch):
             raise stale(run_id)
-        logged, run = self._store(run, events)
-        if park or run.state.terminal:
-            run = self._runs[run_id] = replace(run, held=False)
+        logged, run = self._store(run, events, park=park)
+        if not run.held:
             self._hand_on(run)
         self.waiters.notify((run_id,), works=goes_on(run.state))
         return logged
@@ -140,7 +139,7 @@ class MemoryLog(RunLog):
         self.waiters.notify((run.id,), works=goes_on(taken.state))
         return taken
 
-    def _store(self, run: Run, events: Sequence[Event]) -> tuple[tuple[LoggedEvent, ...], Run]:
+    def _store(self, run: Run, events: Sequence[Event], *, park: bool = False) -> tuple[tuple[LoggedEvent, ...], Run]:
         # So that this log shows what the durable one would.
         stored = [as_stored(event) for event in events]
         check_end(run.id, stored)
@@ -150,7 +149,8 @@ class MemoryLog(RunLog):
         state = next_state(run.state, stored)
         changed_at = now if state is not run.state else run.changed_at
         head = run.head + len(logged)
-        moved = Run(run.id, run.request, state, head, run.created_at, now, changed_at, run.epoch, run.held)
+        held = run.held and not (park or state.terminal)
+        moved = Run(run.id, run.request, state, head, run.created_at, now, changed_at, run.epoch, held)
         self._runs[run.id] = moved
         return logged, moved
 

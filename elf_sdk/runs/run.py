@@ -106,6 +106,7 @@ class RunRequest:
         metadata: JSON that protocols keep with the run, such as the message id, or the chain of teams.
         deadline: seconds that the caller leaves for the work; None where the team's own bound holds alone. A repeat
             with less time left is still the same request.
+        conversation: the context id scoped by team and owner, so that nobody can name another's.
     """
 
     team: str
@@ -114,11 +115,14 @@ class RunRequest:
     text: str
     metadata: Mapping[str, Any] = field(default_factory=dict)
     deadline: float | None = field(default=None, compare=False)
+    conversation: str = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         # A frozen dataclass leaves no other way to keep out what no store takes.
         for name in ("context_id", "text", "metadata"):
             object.__setattr__(self, name, clean(getattr(self, name)))
+        scoped = orjson.dumps([self.team, self.owner.key, self.context_id])
+        object.__setattr__(self, "conversation", hashlib.sha256(scoped).hexdigest()[:32])
 
     @property
     def digest(self) -> str:
@@ -127,12 +131,6 @@ class RunRequest:
             [self.team, self.owner.key, self.context_id, self.text, dict(self.metadata)], option=orjson.OPT_SORT_KEYS
         )
         return hashlib.sha256(body).hexdigest()
-
-    @property
-    def conversation(self) -> str:
-        """The context id scoped by team and owner, so that nobody can name another's."""
-        scoped = orjson.dumps([self.team, self.owner.key, self.context_id])
-        return hashlib.sha256(scoped).hexdigest()[:32]
 
 
 @dataclass(frozen=True, slots=True)

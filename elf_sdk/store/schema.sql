@@ -148,3 +148,4 @@ CREATE TABLE facts (
     value TEXT NOT NULL,
     PRIMARY KEY (name)
 ) WITHOUT ROWID;
+INSERT INTO facts (name, value) VALUES ('min_compatible', '0002');

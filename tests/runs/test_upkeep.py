@@ -213,8 +213,8 @@ async def test_runs_are_forgotten_when_they_were_kept_long_enough(store: Store, 
         await log.append(name, [Finished()])
     await store.write(
         lambda connection: connection.execute(
-            "INSERT INTO push_configs (run_id, config_id, team, url, token, scheme, credentials, sent_seq, "
-            "next_attempt_at, created_at) VALUES ('old', 'c', 'test-team', 'https://x', '', '', '', 0, 0, 0)"
+            "INSERT INTO push_configs (run_id, config_id, team, url, host, token, scheme, credentials, sent_seq, "
+            "next_attempt_at, created_at) VALUES ('old', 'c', 'test-team', 'https://x', 'x', '', '', '', 0, 0, 0)"
         )
     )
     for name in ("old", "keyed", "working"):

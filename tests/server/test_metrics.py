@@ -150,7 +150,9 @@ async def test_what_is_open_goes_up_and_down(settings: Settings) -> None:
         async with chat(served) as client:
             await client.receive()
             async with http.stream("POST", "/a2a/v1/message:stream", json=message("slow")) as stream:
-                await anext(stream.aiter_bytes())
+                # Kept, because an iterator that nobody holds closes the stream.
+                pieces = stream.aiter_bytes()
+                await anext(pieces)
                 during = await http.scrape()
         after = await http.scrape()
         for _ in range(100):

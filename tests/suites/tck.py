@@ -70,6 +70,8 @@ def run(
             "ELF_A2A_COMPAT": "on" if compatible else "off",
             # It sends one message over and over under one id, and means another each time.
             "ELF_A2A_IDEMPOTENCY": "extension",
+            # Where it names receivers, and where it listens itself.
+            "ELF_PUSH_ALLOW": "example.com,http://127.0.0.1,http://localhost",
             "JWT_SECRET_KEY": secrets.token_hex(32),
             "ELF_LOG_LEVEL": "warning",
         }

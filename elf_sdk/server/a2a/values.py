@@ -115,7 +115,11 @@ class SendMessage:
             Fault: INVALID_PARAMS, with the field named.
         """
         given = _object(params, "message", "message", "")
-        configuration = _object(params, "configuration", "configuration", "") or {}
+        configuration = _object(params, "configuration", "configuration", "")
+        if configuration is None and len(params) == 1:
+            # As most requests are.
+            return cls(_message(given))
+        configuration = configuration or {}
         push = _object(configuration, "taskPushNotificationConfig", "task_push_notification_config", "configuration.")
         _texts(configuration, "acceptedOutputModes", "accepted_output_modes", "configuration.")
         _json(_object(params, "metadata", "metadata", ""), "metadata")
