@@ -94,16 +94,10 @@ class Ledger:
     Attributes:
         told: by message.
         failed: requests that were not answered well by the replica that they came to, but for connections refused.
-        stale: answers to questions that a replica did not know yet.
     """
 
     told: list[Told] = field(default_factory=list)
     failed: list[str] = field(default_factory=list)
-    stale: int = 0
-
-    def count_stale(self) -> None:
-        """One more."""
-        self.stale += 1
 
     def open(self, text: str) -> Told:
         """A new message."""
@@ -133,7 +127,6 @@ class Caller:
         )
         self.pause = 0.05
         self.on_failure: Callable[[str], None] = lambda _: None
-        self.on_stale: Callable[[], None] = lambda: None
 
     async def __aenter__(self) -> Self:
         return self
@@ -251,18 +244,7 @@ class Caller:
     async def answer(self, told: Told, text: str) -> None:
         """Answer the question of the task, and wait until it rests."""
         answer_id = f"{told.message_id}-answer"
-        message = {**_message(answer_id, text), "taskId": told.task}
-        while True:
-            try:
-                await self._told(told, "SendMessage", {"message": message})
-            except Refused as refused:
-                # The other replica has told of the question before this one knew that it is stored.
-                if "asks nothing now" not in str(refused):
-                    raise
-                self.on_stale()
-                await asyncio.sleep(self.pause)
-            else:
-                break
+        await self._told(told, "SendMessage", {"message": {**_message(answer_id, text), "taskId": told.task}})
         told.answered.add(answer_id)
 
     async def cancel(self, told: Told) -> None:
@@ -336,7 +318,6 @@ async def load(
         ]
         for caller in callers:
             caller.on_failure = ledger.failed.append
-            caller.on_stale = ledger.count_stale
         works = [asyncio.create_task(caller.work(ledger, lambda: going, kinds)) for caller in callers]
         try:
             yield ledger
