@@ -49,7 +49,6 @@ async def measure(
         "doubled": len(verdict.doubled),
         "ends": dict(verdict.ends),
         "steps_repeated": verdict.repeated,
-        "answers_sent_again": ledger.stale,
         "resumed": len(verdict.resumed),
         "resumed_p50_s": statistics.median(verdict.resumed or [0]),
         "resumed_max_s": max(verdict.resumed, default=0),

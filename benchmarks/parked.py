@@ -51,12 +51,12 @@ async def measure(directory: Path, database: str, number: int) -> dict[str, Any]
             ).fetchone()
             assert size is not None
         restarted, tasks_restarted = _memory(site), await _tasks(site)
-        caller, told = Caller(site.urls, user_token(), seed=1), Ledger().open("ask")
-        told.tasks.add(tasks[number // 2])
-        began = time.perf_counter()
-        await caller.answer(told, "that one")
-        answered = time.perf_counter() - began
-        await caller.close()
+        told = Ledger().open("ask")
+        async with Caller(site.urls, user_token(), seed=1) as caller:
+            told.tasks.add(tasks[number // 2])
+            began = time.perf_counter()
+            await caller.answer(told, "that one")
+            answered = time.perf_counter() - began
         assert told.state == "TASK_STATE_COMPLETED"
     return {
         "tasks": number,

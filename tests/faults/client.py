@@ -11,9 +11,9 @@ import itertools
 import random
 import time
 from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 import httpx
 import orjson
@@ -69,14 +69,18 @@ class Told:
 
     @property
     def state(self) -> str:
-        """The last that was heard."""
+        """The last that was heard of its state."""
+        return str(self.status.get("state", ""))
+
+    @property
+    def status(self) -> Json:
+        """The last that was heard of its status."""
         for items in reversed(self.seen):
             for item in reversed(items):
-                if "task" in item:
-                    return str(item["task"]["status"]["state"])
-                if "statusUpdate" in item:
-                    return str(item["statusUpdate"]["status"]["state"])
-        return ""
+                if "task" in item or "statusUpdate" in item:
+                    found: Json = (item.get("task") or item["statusUpdate"])["status"]
+                    return found
+        return {}
 
     @property
     def ended(self) -> bool:
@@ -90,16 +94,10 @@ class Ledger:
     Attributes:
         told: by message.
         failed: requests that were not answered well by the replica that they came to, but for connections refused.
-        stale: answers to questions that a replica did not know yet.
     """
 
     told: list[Told] = field(default_factory=list)
     failed: list[str] = field(default_factory=list)
-    stale: int = 0
-
-    def count_stale(self) -> None:
-        """One more."""
-        self.stale += 1
 
     def open(self, text: str) -> Told:
         """A new message."""
@@ -129,9 +127,11 @@ class Caller:
         )
         self.pause = 0.05
         self.on_failure: Callable[[str], None] = lambda _: None
-        self.on_stale: Callable[[], None] = lambda: None
 
-    async def close(self) -> None:
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
         await self._http.aclose()
 
     def _somewhere(self) -> str:
@@ -244,18 +244,7 @@ class Caller:
     async def answer(self, told: Told, text: str) -> None:
         """Answer the question of the task, and wait until it rests."""
         answer_id = f"{told.message_id}-answer"
-        message = {**_message(answer_id, text), "taskId": told.task}
-        while True:
-            try:
-                await self._told(told, "SendMessage", {"message": message})
-            except Refused as refused:
-                # The other replica has told of the question before this one knew that it is stored.
-                if "asks nothing now" not in str(refused):
-                    raise
-                self.on_stale()
-                await asyncio.sleep(self.pause)
-            else:
-                break
+        await self._told(told, "SendMessage", {"message": {**_message(answer_id, text), "taskId": told.task}})
         told.answered.add(answer_id)
 
     async def cancel(self, told: Told) -> None:
@@ -322,25 +311,26 @@ async def load(
     """
     ledger = Ledger()
     going = True
-    callers = [Caller(urls, token, seed * 1000 + number, timeout) for number in range(clients)]
-    for caller in callers:
-        caller.on_failure = ledger.failed.append
-        caller.on_stale = ledger.count_stale
-    works = [asyncio.create_task(caller.work(ledger, lambda: going, kinds)) for caller in callers]
-    try:
-        yield ledger
-        for work in works:
-            assert not work.done(), work.exception()
-        going = False
-        async with asyncio.timeout(finish):
-            await asyncio.gather(*works)
-    finally:
-        for work in works:
-            work.cancel()
-        with suppress(asyncio.CancelledError):
-            await asyncio.gather(*works, return_exceptions=True)
+    async with AsyncExitStack() as stack:
+        callers = [
+            await stack.enter_async_context(Caller(urls, token, seed * 1000 + number, timeout))
+            for number in range(clients)
+        ]
         for caller in callers:
-            await caller.close()
+            caller.on_failure = ledger.failed.append
+        works = [asyncio.create_task(caller.work(ledger, lambda: going, kinds)) for caller in callers]
+        try:
+            yield ledger
+            for work in works:
+                assert not work.done(), work.exception()
+            going = False
+            async with asyncio.timeout(finish):
+                await asyncio.gather(*works)
+        finally:
+            for work in works:
+                work.cancel()
+            with suppress(asyncio.CancelledError):
+                await asyncio.gather(*works, return_exceptions=True)
 
 
 def _message(message_id: str, text: str) -> Json:

@@ -100,25 +100,25 @@ def _small_disk(parent: Path) -> Generator[Path, None, None]:
 
 async def _refuses(replica: Replica) -> None:
     """Wait until a message is refused with a sentence, by a server that lives."""
-    caller, ledger = Caller([replica.url], user_token("bob"), seed=1), Ledger()
-    said = ""
-    async with asyncio.timeout(20):
-        while not said:
-            told = ledger.open("steps 1 0")
-            message = {"messageId": told.message_id, "role": "ROLE_USER", "parts": [{"text": "x" * 20_000}]}
-            try:
-                await caller.call(replica.url, "SendMessage", {"message": message})
-            except AgainError as error:
-                said = str(error)
-    await caller.close()
+    ledger = Ledger()
+    async with Caller([replica.url], user_token("bob"), seed=1) as caller:
+        said = ""
+        async with asyncio.timeout(20):
+            while not said:
+                told = ledger.open("steps 1 0")
+                message = {"messageId": told.message_id, "role": "ROLE_USER", "parts": [{"text": "x" * 20_000}]}
+                try:
+                    await caller.call(replica.url, "SendMessage", {"message": message})
+                except AgainError as error:
+                    said = str(error)
     assert "disk is full" in said
     async with httpx.AsyncClient() as client:
         assert (await client.get(f"{replica.url}/livez")).status_code == 200
 
 
 async def _answers(replica: Replica) -> None:
-    caller, ledger = Caller([replica.url], user_token("carl"), seed=1), Ledger()
-    told = ledger.open("hello")
-    await caller.send(told)
-    await caller.close()
+    ledger = Ledger()
+    async with Caller([replica.url], user_token("carl"), seed=1) as caller:
+        told = ledger.open("hello")
+        await caller.send(told)
     assert told.state == "TASK_STATE_COMPLETED"

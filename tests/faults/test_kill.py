@@ -49,14 +49,14 @@ async def test_work_that_cannot_go_on_is_not_begun_twice(tmp_path: Path, postgre
     )
     async with serving(tmp_path, postgres.url(name), recover=False) as site:
         first, second = site.replicas
-        caller, ledger = Caller(site.urls, user_token(), seed=1), Ledger()
-        told = ledger.open("steps 3 0.1")
-        await caller.send(told, wait=False, url=first.url)
-        await until(lambda: site.effects.stat().st_size > 0)
-        killed = time.time()
-        first.kill()
-        await caller.follow(told, url=second.url)
-        await caller.close()
+        ledger = Ledger()
+        async with Caller(site.urls, user_token(), seed=1) as caller:
+            told = ledger.open("steps 3 0.1")
+            await caller.send(told, wait=False, url=first.url)
+            await until(lambda: site.effects.stat().st_size > 0)
+            killed = time.time()
+            first.kill()
+            await caller.follow(told, url=second.url)
         verdict = await judge(site.database, ledger, site.effects, kills=[killed], recover=False)
     verdict.check()
     assert verdict.repeated == 0

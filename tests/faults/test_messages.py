@@ -7,6 +7,7 @@ import json
 import socket
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
@@ -20,9 +21,9 @@ pytestmark = pytest.mark.timeout(120)
 
 
 async def test_each_message_sent_three_times_at_once_is_one_run_with_one_effect(tmp_path: Path, database: str) -> None:
-    async with serving(tmp_path, database, recover=False) as site:
+    async with serving(tmp_path, database, recover=False) as site, AsyncExitStack() as stack:
         ledger = Ledger()
-        callers = [Caller(site.urls, user_token(), seed=number) for number in range(3)]
+        callers = [await stack.enter_async_context(Caller(site.urls, user_token(), seed=number)) for number in range(3)]
         for batch in range(10):
             tolds = [ledger.open("ask" if number % 2 else "steps 1 0.05") for number in range(12)]
             ways: list[Callable[..., Awaitable[None]]] = [callers[0].send, callers[1].follow, callers[2].send]
@@ -31,8 +32,6 @@ async def test_each_message_sent_three_times_at_once_is_one_run_with_one_effect(
             )
             asked = [told for told in tolds if told.text == "ask"]
             await asyncio.gather(*(caller.answer(told, "this one") for told in asked for caller in callers))
-        for caller in callers:
-            await caller.close()
         effects = len(site.effects.read_text().splitlines())
         verdict = await judge(database, ledger, site.effects, recover=False)
     verdict.check()
@@ -44,17 +43,17 @@ async def test_one_event_that_the_database_refuses_fails_its_own_run_alone(tmp_p
     name = postgres.database()
     postgres.execute("ALTER TABLE events ADD CHECK (data NOT LIKE '%poison%')", name)
     async with serving(tmp_path, postgres.url(name), recover=False) as site:
-        caller, ledger = Caller(site.urls[:1], user_token(), seed=1), Ledger()
-        good = [ledger.open(f"steps 1 0.0{number % 10}") for number in range(99)]
-        other = Ledger()
-        bad = other.open("poison")
-        await asyncio.gather(*(caller.follow(told) for told in [*good[:50], bad, *good[50:]]))
-        assert bad.state == "TASK_STATE_FAILED"
-        assert bad.seen[-1][-1]["statusUpdate"]["status"]["message"]["metadata"]["code"] == "internal"
-        # And everything goes on.
-        more = ledger.open("steps 1 0")
-        await caller.follow(more)
-        await caller.close()
+        ledger = Ledger()
+        async with Caller(site.urls[:1], user_token(), seed=1, timeout=30) as caller:
+            good = [ledger.open(f"steps 1 0.0{number % 10}") for number in range(99)]
+            other = Ledger()
+            bad = other.open("poison")
+            await asyncio.gather(*(caller.follow(told) for told in [*good[:50], bad, *good[50:]]))
+            assert bad.state == "TASK_STATE_FAILED"
+            assert bad.status["message"]["metadata"]["code"] == "internal"
+            # And everything goes on.
+            more = ledger.open("steps 1 0")
+            await caller.follow(more)
         verdict = await judge(site.database, ledger, site.effects, recover=False)
     verdict.lost = [line for line in verdict.lost if "(poison)" not in line]
     verdict.check()
@@ -66,39 +65,39 @@ async def test_clients_that_do_not_read_cost_a_bounded_memory_and_hold_up_nobody
     events, characters, deaf = 10_000, 1000, 12
     async with serving(tmp_path, database, recover=False) as site:
         url = site.urls[0]
-        caller, ledger = Caller([url], user_token(), seed=1, timeout=30), Ledger()
-        warm = ledger.open("flood 200 1000")
-        await caller.follow(warm)
-        before = site.replicas[0].resident
-        told = ledger.open(f"flood {events // 2} {characters}")
-        await caller.send(told, wait=False)
-        sockets = [_subscribe(url, told.task) for _ in range(deaf)]
-        try:
-            # Others are served meanwhile.
-            waits: list[float] = []
-            async with load(site.urls[:1], user_token(), seed=81, clients=3, kinds=["unary"]) as others:
-                began = time.monotonic()
-                await caller.get(told)
-                while not told.ended:
-                    waits.append(await caller.probe(url))
-                    await asyncio.sleep(0.5)
-                    told.seen.clear()
+        ledger = Ledger()
+        async with Caller([url], user_token(), seed=1, timeout=30) as caller:
+            warm = ledger.open("flood 200 1000")
+            await caller.follow(warm)
+            before = site.replicas[0].resident
+            told = ledger.open(f"flood {events // 2} {characters}")
+            await caller.send(told, wait=False)
+            sockets = [_subscribe(url, told.task) for _ in range(deaf)]
+            try:
+                # Others are served meanwhile.
+                waits: list[float] = []
+                async with load(site.urls[:1], user_token(), seed=81, clients=3, kinds=["unary"]) as others:
+                    began = time.monotonic()
                     await caller.get(told)
-                took = time.monotonic() - began
-            grown = site.replicas[0].resident - before
-            print(  # noqa: T201 - for a person who looks
-                f"{events:,} events in {took:.1f} s, {deaf} deaf clients: {grown / 1e6:.0f} MB more, "
-                f"{len(others.told)} other messages meanwhile, the slowest probe {max(waits) * 1000:.0f} ms"
-            )
-            assert all(other.state == "TASK_STATE_COMPLETED" for other in others.told)
-            # What all of them have not read would be 160 MB.
-            assert grown < 100_000_000
-            # One of them reads at last, and gets everything.
-            text = await asyncio.to_thread(_read_all, sockets[0])
-        finally:
-            for each in sockets:
-                each.close()
-        await caller.close()
+                    while not told.ended:
+                        waits.append(await caller.probe(url))
+                        await asyncio.sleep(0.5)
+                        told.seen.clear()
+                        await caller.get(told)
+                    took = time.monotonic() - began
+                grown = site.replicas[0].resident - before
+                print(  # noqa: T201 - for a person who looks
+                    f"{events:,} events in {took:.1f} s, {deaf} deaf clients: {grown / 1e6:.0f} MB more, "
+                    f"{len(others.told)} other messages meanwhile, the slowest probe {max(waits) * 1000:.0f} ms"
+                )
+                assert all(other.state == "TASK_STATE_COMPLETED" for other in others.told)
+                # What all of them have not read would be 160 MB.
+                assert grown < 100_000_000
+                # One of them reads at last, and gets everything.
+                text = await asyncio.to_thread(_read_all, sockets[0])
+            finally:
+                for each in sockets:
+                    each.close()
     assert text == "x" * (events // 2 * characters)
 
 

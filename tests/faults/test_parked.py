@@ -40,13 +40,12 @@ async def test_ten_thousand_parked_tasks_cost_no_asyncio_task_and_survive_their_
             states = connection.execute("SELECT state, count(*), count(holder) FROM runs GROUP BY state").fetchall()
         assert states == [("input_required", MANY, 0)]
         assert int((await second.checks())["tasks"]) < before + 10
-        caller = Caller([second.url], user_token(), seed=1)
-        for task in (tasks[0], tasks[MANY // 2], tasks[-1]):
-            told = Ledger().open("ask")
-            told.tasks.add(task)
-            await caller.get(told)
-            assert told.state == "TASK_STATE_INPUT_REQUIRED"
-            await caller.answer(told, "that one")
-            assert told.state == "TASK_STATE_COMPLETED"
-            assert told.seen[-1][0]["task"]["artifacts"][0]["parts"][0]["text"] == "that one"
-        await caller.close()
+        async with Caller([second.url], user_token(), seed=1) as caller:
+            for task in (tasks[0], tasks[MANY // 2], tasks[-1]):
+                told = Ledger().open("ask")
+                told.tasks.add(task)
+                await caller.get(told)
+                assert told.state == "TASK_STATE_INPUT_REQUIRED"
+                await caller.answer(told, "that one")
+                assert told.state == "TASK_STATE_COMPLETED"
+                assert told.seen[-1][0]["task"]["artifacts"][0]["parts"][0]["text"] == "that one"
