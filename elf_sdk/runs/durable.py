@@ -233,7 +233,9 @@ class DurableLog(RunLog):
         values = (run.id, stored_kind(event), encode(event).decode())
 
         def change(connection: Connection) -> str | None:
-            row = connection.execute("SELECT holder FROM runs WHERE id = ?", (run.id,)).fetchone()
+            row = connection.execute("SELECT holder, state FROM runs WHERE id = ?", (run.id,)).fetchone()
+            if row is None or RunState(row[1]).terminal:
+                return None
             connection.execute(
                 "INSERT INTO commands (run_id, kind, data, created_at) VALUES (?, ?, ?, elf_now())", values
             )

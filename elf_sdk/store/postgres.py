@@ -33,8 +33,9 @@ T = TypeVar("T")
 ItemT = TypeVar("ItemT")
 log = logging.getLogger("elf.store")
 
-_PATIENCE: Final = 10.0
-"""Seconds for which a change waits for a server that is away."""
+_PATIENCE: Final = 12.0
+"""Seconds for which a change waits for a server that is away: longer than a process without a lease goes on, so that work
+which could not be stored is stopped, and not ended as failed."""
 _PATIENCE_UNKNOWN: Final = 60.0
 """The same for a change that may have been committed: no answer is better than a wrong one."""
 _PAUSES: Final = (0.0, 0.1, 0.2, 0.5)
