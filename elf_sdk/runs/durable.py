@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -155,7 +156,16 @@ class DurableLog(RunLog):
         stored = [decode(kind, data) for kind, data in rows]
         check_end(run_id, stored)
         item = _Appended(run_id, rows, stored, self.holder, epoch, park)
-        outcome = await self._store.join(_APPEND, item, self._stored)
+        self._recent.send(run_id)
+        try:
+            outcome = await self._store.join(_APPEND, item, self._stored)
+        except asyncio.CancelledError:
+            # It is stored all the same, and nobody waits to hear when.
+            self._recent.forget(run_id)
+            raise
+        except BaseException:
+            self._recent.fail(run_id)
+            raise
         return outcome.logged
 
     @override
@@ -255,15 +265,12 @@ class DurableLog(RunLog):
         kept = self._recent.read(run_id, after, limit, held=self.lease.valid)
         if kept is not None:
             return kept
-        found = await self._store.read(
+        return await self._store.read(
             lambda connection: tuple(
                 LoggedEvent(run_id, seq, moment(at), decode_rest(kind, data, seq, after))
                 for seq, at, kind, data in connection.execute(_READ, (run_id, after, limit))
             )
         )
-        # The database may be a commit ahead of what this process has been told of its own; `get` tells no more either.
-        run = self._recent.get(run_id, held=self.lease.valid)
-        return found if run is None else tuple(logged for logged in found if logged.seq <= run.head)
 
     @override
     async def get(self, run_id: str) -> Run | None:

@@ -57,8 +57,6 @@ _LOOK: Final = 5.0
 """Seconds between two looks for work that nobody told of."""
 _OBEY: Final = 30.0
 """Seconds for another process to do what it was asked."""
-_CATCH_UP: Final = 1.0
-"""Seconds for a commit of this process to be known here, once it is known elsewhere."""
 _ATTEMPTS: Final = 5
 """How often a run is taken up that was cut off each time."""
 _WAITING: Final = 10
@@ -304,9 +302,6 @@ class Engine:
             NotFound: there is no such run of this owner.
         """
         run = await self.get(run_id, owner)
-        if after > run.head:
-            await self.caught_up(run_id)
-            run = await self.get(run_id, owner)
         # A number that was never given out would otherwise be waited for without end.
         after = min(max(after, 0), run.head)
         if run.state.terminal and after == run.head:
@@ -346,19 +341,6 @@ class Engine:
         await self.get(run_id, owner)
         return await all_events(self.log, run_id)
 
-    async def caught_up(self, run_id: str) -> None:
-        """Wait, a second at most, for news of a run at work here that another replica may have told already.
-
-        What is committed can be read there before this process has heard that its commit succeeded.
-        """
-        job = self._jobs.get(run_id)
-        if job is not None and self.log.shared:
-            with self.log.waiters.register(run_id) as news:
-                heard = asyncio.ensure_future(news.wait())
-                either: set[asyncio.Future[Any]] = {heard, job.done}
-                await asyncio.wait(either, timeout=_CATCH_UP, return_when=asyncio.FIRST_COMPLETED)
-                heard.cancel()
-
     async def answer(self, run_id: str, owner: Owner, question_id: str, answer: str, key: str = "") -> Run:
         """Answer a question that the run waits for; the run goes on. The same answer twice is one answer.
 
@@ -369,7 +351,6 @@ class Engine:
             NotFound: there is no such run of this owner.
         """
         self._refuse_when_closing()
-        caught_up = False
         while True:
             run = await self.get(run_id, owner)
             events = [logged.event for logged in await all_events(self.log, run_id)]
@@ -380,10 +361,6 @@ class Engine:
                 raise Conflict(f"the question {question_id!r} has another answer already")
             asked = {event.question_id for event in events if isinstance(event, InputRequired)}
             if not run.state.waits or question_id not in asked:
-                if not caught_up:
-                    await self.caught_up(run_id)
-                    caught_up = True
-                    continue
                 raise Conflict(f"the run {run_id!r} does not wait for an answer to {question_id!r}")
             if job := self._jobs.get(run_id):
                 # It has asked, and is about to be done.

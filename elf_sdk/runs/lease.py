@@ -107,6 +107,7 @@ class Lease:
                 if since is not None and time.monotonic() - since > TTL:
                     for holder in await self._leases().reap():
                         log.warning("the process with the lease %s is gone; its runs are taken over", holder)
+                        self._on_news()
             except ElfError as error:
                 log.warning("the lease could not be renewed: %s", error)
 

@@ -29,6 +29,7 @@ _EVENTS: Final = 256
 class _Kept:
     run: Run
     events: deque[LoggedEvent] = field(default_factory=lambda: deque(maxlen=_EVENTS))
+    under_way: int = 0
     ended_at: float = 0.0
 
 
@@ -43,6 +44,19 @@ class Recent:
         """A run that this process begins to hold."""
         self._held[run.id] = _Kept(run)
 
+    def send(self, run_id: str) -> None:
+        """Events of the run are on their way to the database, which may know them before this process hears of it.
+
+        Until `extend` or `fail` the database is asked, so that nobody is told less here than elsewhere.
+        """
+        if kept := self._held.get(run_id):
+            kept.under_way += 1
+
+    def fail(self, run_id: str) -> None:
+        """They were not stored."""
+        if kept := self._held.get(run_id):
+            kept.under_way -= 1
+
     def extend(self, run_id: str, logged: Sequence[LoggedEvent], *, let_go: bool) -> None:
         """Events that were just stored; with `let_go` this process holds the run no more."""
         kept = self._held.get(run_id)
@@ -50,6 +64,7 @@ class Recent:
             self.forget(run_id)
             return
         run = kept.run
+        kept.under_way -= 1
         kept.events += logged
         state = next_state(run.state, [entry.event for entry in logged])
         at = logged[-1].at
@@ -96,7 +111,7 @@ class Recent:
 
     def _find(self, run_id: str, held: bool) -> _Kept | None:
         if held and (kept := self._held.get(run_id)) is not None:
-            return kept
+            return None if kept.under_way else kept
         kept = self._ended.get(run_id)
         if kept is not None and time.monotonic() - kept.ended_at > _ENDED_FOR:
             del self._ended[run_id]

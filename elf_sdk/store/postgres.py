@@ -34,8 +34,8 @@ ItemT = TypeVar("ItemT")
 log = logging.getLogger("elf.store")
 
 _PATIENCE: Final = 12.0
-"""Seconds for which a change waits for a server that is away: longer than a process without a lease goes on, so that work
-which could not be stored is stopped, and not ended as failed."""
+"""Seconds for which a change waits for a server that is away: longer than work goes on without a lease, so that what
+could not be stored is stopped, and does not end as failed."""
 _PATIENCE_UNKNOWN: Final = 60.0
 """The same for a change that may have been committed: no answer is better than a wrong one."""
 _PAUSES: Final = (0.0, 0.1, 0.2, 0.5)
@@ -385,7 +385,9 @@ class PostgresStore(WorkedStore):
                     await asyncio.sleep(_POLL_ONLY)
                 else:
                     async for notification in self._listener.notifies(timeout=_POLL):
-                        self.waiters.notify(notification.payload.split(","))
+                        # Of what this process stored they are told by who stored it.
+                        if notification.pid != self._writing.process:
+                            self.waiters.notify(notification.payload.split(","))
                 heads = await self._changed(heads)
             except (Lost, ElfError, psycopg.Error) as error:
                 log.info("no news from %s: %s", self.address.name, error)
@@ -427,6 +429,10 @@ class _Link:
         settings: what a session, or where that means nothing a transaction, begins with.
         channel: for notifications.
         pooled: whether each transaction may be on another server connection, so that nothing of a session is kept.
+
+    Attributes:
+        connected_since: monotonic seconds; None while there is no session.
+        process: the server's process at the other end, by its number.
     """
 
     def __init__(self, address: Address, settings: Sequence[str], channel: str, *, pooled: bool) -> None:
@@ -436,6 +442,7 @@ class _Link:
         self._pooled = pooled
         self._session: _Session | None = None
         self.connected_since: float | None = None
+        self.process = 0
 
     def session(self) -> _Session:
         """The session, connected.
@@ -455,6 +462,7 @@ class _Link:
             begin = b"BEGIN; " + self._all("LOCAL") if self._pooled else b"BEGIN"
             self._session = _Session(raw, self._address.name, begin, self._channel, pooled=self._pooled)
             self.connected_since = time.monotonic()
+            self.process = raw.info.backend_pid
         return self._session
 
     def _all(self, scope: str) -> bytes:

@@ -199,27 +199,23 @@ class Handler:
             raise BadInput(f"message.contextId is not that of the task {run.id!r}; leave it out")
         # As the log keeps them, so that a repeat is recognised.
         text, message_id = clean(message_text(message)), clean(message.message_id)
-        for last in (False, True):
-            open_questions: list[str] = []
-            for logged in await self._engine.events(run.id, owner):
-                match logged.event:
-                    case Answered(key=key, answer=answer) if known and key == message_id:
-                        if answer != text:
-                            raise BadInput(f"the messageId {message_id!r} was used for another answer")
-                        return run
-                    case Answered(question_id) if question_id in open_questions:
-                        open_questions.remove(question_id)
-                    case InputRequired(question_id) if question_id not in open_questions:
-                        open_questions.append(question_id)
-                    case _:
-                        pass
-            if run.state.waits and open_questions:
-                return await self._engine.answer(run.id, owner, open_questions[0], text, message_id)
-            if not last:
-                await self._engine.caught_up(run.id)
-                run = await self._engine.get(run.id, owner)
-        state = "has ended" if run.state.terminal else "asks nothing now"
-        raise Conflict(f"the task {run.id!r} {state}; send a message without taskId to start another")
+        open_questions: list[str] = []
+        for logged in await self._engine.events(run.id, owner):
+            match logged.event:
+                case Answered(key=key, answer=answer) if known and key == message_id:
+                    if answer != text:
+                        raise BadInput(f"the messageId {message_id!r} was used for another answer")
+                    return run
+                case Answered(question_id) if question_id in open_questions:
+                    open_questions.remove(question_id)
+                case InputRequired(question_id) if question_id not in open_questions:
+                    open_questions.append(question_id)
+                case _:
+                    pass
+        if not run.state.waits or not open_questions:
+            state = "has ended" if run.state.terminal else "asks nothing now"
+            raise Conflict(f"the task {run.id!r} {state}; send a message without taskId to start another")
+        return await self._engine.answer(run.id, owner, open_questions[0], text, message_id)
 
     async def _follow(
         self,
