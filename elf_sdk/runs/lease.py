@@ -110,6 +110,9 @@ class Lease:
                         self._on_news()
             except ElfError as error:
                 log.warning("the lease could not be renewed: %s", error)
+            except Exception:
+                # Whatever it was: a process that stops to renew would go on without ever working again.
+                log.exception("the lease could not be renewed")
 
     async def _renew(self) -> None:
         begun = time.monotonic()
