@@ -158,10 +158,6 @@ class Connection(Protocol):
         """
         ...
 
-    def lock_free(self, select: str, values: Sequence[Any] = (), /) -> Cursor:
-        """The rows of a SELECT on one table that nobody else is changing, kept from others until the commit."""
-        ...
-
     def add_events(self, events: Sequence[EventRow], moved: Sequence[MovedRow], free: Sequence[str]) -> set[str]:
         """Add events of locked runs and move them on; after the commit, let all processes know.
 

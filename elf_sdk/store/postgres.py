@@ -105,8 +105,11 @@ WITH new AS (
 )
 SELECT id, created_at, epoch = 1, head = 1, waiting FROM added JOIN taken USING (conversation)
 """
+# Not FOR UPDATE: a row that refers to a run is no reason to wait, or two such rows would make two transactions wait for
+# each other.
 _LOCK_RUNS: Final = (
-    "SELECT id, head, state, holder, epoch, changed_at, elf_now() FROM runs WHERE id = ANY(%s) ORDER BY id FOR UPDATE"
+    "SELECT id, head, state, holder, epoch, changed_at, elf_now() FROM runs WHERE id = ANY(%s) ORDER BY id "
+    "FOR NO KEY UPDATE"
 )
 _ADD_EVENTS: Final = """
 WITH added AS (
@@ -477,7 +480,7 @@ class _Link:
 
 
 class _Session(Session):
-    skip_locked = "FOR UPDATE SKIP LOCKED"
+    skip_locked = "FOR NO KEY UPDATE SKIP LOCKED"
 
     def __init__(
         self, raw: psycopg.Connection[tuple[Any, ...]], name: str, begin: bytes, channel: str, *, pooled: bool
@@ -522,10 +525,6 @@ class _Session(Session):
             there = self._raw.execute("SELECT id FROM runs WHERE id = ANY(%s)", [missing]).fetchall()
             locked.update({run_id: None for (run_id,) in there})
         return locked
-
-    @override
-    def lock_free(self, select: str, values: Sequence[Any] = (), /) -> Cursor:
-        return self.execute(f"{select} FOR UPDATE SKIP LOCKED", values)
 
     @override
     def add_events(self, events: Sequence[EventRow], moved: Sequence[MovedRow], free: Sequence[str]) -> set[str]:

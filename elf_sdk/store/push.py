@@ -181,7 +181,8 @@ class PushConfigs:
         statement = f"SELECT run_id, config_id FROM push_configs WHERE {_IS_DUE} AND ({pairs})"  # noqa: S608 - values are bound
 
         def change(connection: Connection) -> tuple[PushConfig, ...]:
-            free = connection.lock_free(statement, (team, *(part for key in keys for part in key))).fetchall()
+            locking = f"{statement} {connection.skip_locked}"
+            free = connection.execute(locking, (team, *(part for key in keys for part in key))).fetchall()
             claimed: list[PushConfig] = []
             for key in free:
                 connection.execute(_CLAIM, (lease, *key))

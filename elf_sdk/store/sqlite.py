@@ -163,11 +163,6 @@ class _Session(Session):
         return {row[0]: HeadRow._make((*row, now)) for row in self._raw.execute(statement, tuple(ids))}
 
     @override
-    def lock_free(self, select: str, values: Sequence[Any] = (), /) -> Cursor:
-        # The transaction locks the whole file.
-        return self.execute(select, values)
-
-    @override
     def add_events(self, events: Sequence[EventRow], moved: Sequence[MovedRow], free: Sequence[str]) -> set[str]:
         # Nobody has to be told: one process serves a file.
         self._raw.executemany(_EVENT, events)
