@@ -261,8 +261,10 @@ class DurableLog(RunLog):
         return tuple((run_id, decode(kind, data)) for run_id, kind, data in found)
 
     @override
-    async def read(self, run_id: str, after: int = 0, limit: int = 1000) -> tuple[LoggedEvent, ...]:
-        kept = self._recent.read(run_id, after, limit, held=self.lease.valid)
+    async def read(
+        self, run_id: str, after: int = 0, limit: int = 1000, *, lately: bool = False
+    ) -> tuple[LoggedEvent, ...]:
+        kept = self._recent.read(run_id, after, limit, held=self.lease.valid, lately=lately)
         if kept is not None:
             return kept
         return await self._store.read(
@@ -273,8 +275,8 @@ class DurableLog(RunLog):
         )
 
     @override
-    async def get(self, run_id: str) -> Run | None:
-        kept = self._recent.get(run_id, held=self.lease.valid)
+    async def get(self, run_id: str, *, lately: bool = False) -> Run | None:
+        kept = self._recent.get(run_id, held=self.lease.valid, lately=lately)
         return kept or await self._store.read(lambda connection: _get(connection, run_id, self.holder))
 
     @override

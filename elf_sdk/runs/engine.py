@@ -290,7 +290,9 @@ class Engine:
         Raises:
             NotFound: there is none, or it is somebody else's; both answer the same.
         """
-        run = await self.log.get(run_id)
+        return self._own(run_id, await self.log.get(run_id), owner)
+
+    def _own(self, run_id: str, run: Run | None, owner: Owner) -> Run:
         if run is None or run.request.owner != owner or run.request.team != self.spec.name:
             raise NotFound(f"there is no run {run_id!r}")
         return run
@@ -309,7 +311,7 @@ class Engine:
         with self.log.waiters.register(run_id) as news:
             while True:
                 news.clear()
-                batch = await self.log.read(run_id, after, _PAGE)
+                batch = await self.log.read(run_id, after, _PAGE, lately=True)
                 for logged in batch:
                     after = logged.seq
                     yield logged
@@ -327,7 +329,7 @@ class Engine:
         with self.log.waiters.register(run_id, until_rest=True) as news:
             while True:
                 news.clear()
-                run = await self.get(run_id, owner)
+                run = self._own(run_id, await self.log.get(run_id, lately=True), owner)
                 if run.state.terminal or run.state.waits:
                     return run
                 await news.wait()

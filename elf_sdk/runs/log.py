@@ -223,12 +223,21 @@ class RunLog(Protocol):
         """What others ask of the runs that this process holds: ids of runs, and how they are to end."""
         ...
 
-    async def read(self, run_id: str, after: int = 0, limit: int = 1000) -> tuple[LoggedEvent, ...]:
-        """Events with a number above `after`, in order, at most `limit`; empty where there are none."""
+    async def read(
+        self, run_id: str, after: int = 0, limit: int = 1000, *, lately: bool = False
+    ) -> tuple[LoggedEvent, ...]:
+        """Events with a number above `after`, in order, at most `limit`; empty where there are none.
+
+        Args:
+            run_id: whose.
+            after: the last number that is known.
+            limit: how many at most.
+            lately: what is being committed right now may be missing; for those who are told of it in a moment.
+        """
         ...
 
-    async def get(self, run_id: str) -> Run | None:
-        """The run, whoever owns it."""
+    async def get(self, run_id: str, *, lately: bool = False) -> Run | None:
+        """The run, whoever owns it; `lately` as for `read`."""
         ...
 
     async def list(self, which: RunFilter, limit: int = 100) -> tuple[Run, ...]:

@@ -191,11 +191,13 @@ class MemoryLog(RunLog):
         return ()
 
     @override
-    async def read(self, run_id: str, after: int = 0, limit: int = 1000) -> tuple[LoggedEvent, ...]:
+    async def read(
+        self, run_id: str, after: int = 0, limit: int = 1000, *, lately: bool = False
+    ) -> tuple[LoggedEvent, ...]:
         return tuple(self._events.get(run_id, ())[after : after + limit])
 
     @override
-    async def get(self, run_id: str) -> Run | None:
+    async def get(self, run_id: str, *, lately: bool = False) -> Run | None:
         return self._runs.get(run_id)
 
     @override

@@ -88,14 +88,14 @@ class Recent:
                 if len(self._ended) > _ENDED:
                     self._ended.popitem(last=False)
 
-    def get(self, run_id: str, *, held: bool) -> Run | None:
-        """The run, where it is here; without `held` only one that has ended."""
-        kept = self._find(run_id, held)
+    def get(self, run_id: str, *, held: bool, lately: bool) -> Run | None:
+        """The run, where it is here; without `held` only one that has ended, without `lately` none under way."""
+        kept = self._find(run_id, held, lately)
         return None if kept is None else kept.run
 
-    def read(self, run_id: str, after: int, limit: int, *, held: bool) -> tuple[LoggedEvent, ...] | None:
-        """Events of a run with a number above `after`, where all of them are here."""
-        kept = self._find(run_id, held)
+    def read(self, run_id: str, after: int, limit: int, *, held: bool, lately: bool) -> tuple[LoggedEvent, ...] | None:
+        """Events of a run with a number above `after`, where all of them are here; else as `get`."""
+        kept = self._find(run_id, held, lately)
         if kept is None or after < kept.run.head - len(kept.events):
             return None
         start = after - (kept.run.head - len(kept.events))
@@ -109,9 +109,9 @@ class Recent:
         """Ask the database for all runs that have not ended."""
         self._held.clear()
 
-    def _find(self, run_id: str, held: bool) -> _Kept | None:
+    def _find(self, run_id: str, held: bool, lately: bool) -> _Kept | None:
         if held and (kept := self._held.get(run_id)) is not None:
-            return None if kept.under_way else kept
+            return kept if lately or not kept.under_way else None
         kept = self._ended.get(run_id)
         if kept is not None and time.monotonic() - kept.ended_at > _ENDED_FOR:
             del self._ended[run_id]

@@ -32,8 +32,7 @@ WRONG = {
 
 WRONG_OVER_GRPC = {
     "test_requirements::test_must_requirement[CORE-SEND-003-grpc]",
-    # UNIMPLEMENTED is what 1.0.0 had; since 1.0.1 section 5.4 has FAILED_PRECONDITION for both errors.
-    "TestGrpcStatusCodes::test_push_not_supported_returns_unimplemented",
+    # UNIMPLEMENTED is what 1.0.0 had; since 1.0.1 section 5.4 has FAILED_PRECONDITION.
     "TestGrpcStatusCodes::test_version_not_supported_returns_unimplemented",
 }
 

@@ -230,7 +230,8 @@ class Handler:
 
         With `after` nothing, said at once so that the caller knows that its stream goes on, and what happened since.
         """
-        known = await self._engine.events(run.id, owner)
+        # Of a run that has just begun nothing more is to be known, and who waits for its first item waits for no read.
+        known = await self._engine.events(run.id, owner) if run.head > 1 or after is not None else ()
         if after is None:
             view = TaskView(run, known)
             yield view.seq, {"task": view.task(history_length)}
