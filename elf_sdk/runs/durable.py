@@ -141,7 +141,8 @@ class DurableLog(RunLog):
         item = _New(run_id, request, key, self.holder if hold else None, begin and hold, waiting)
         run, created = await self._store.join(_CREATE, item)
         if run.held and created:
-            self._recent.add(run)
+            begun = (LoggedEvent(run_id, 1, run.created_at, Started()),) if run.head == 1 else ()
+            self._recent.add(run, begun)
         return run, created
 
     @override

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict, deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Final
@@ -40,9 +40,9 @@ class Recent:
         self._held: dict[str, _Kept] = {}
         self._ended: OrderedDict[str, _Kept] = OrderedDict()
 
-    def add(self, run: Run) -> None:
-        """A run that this process begins to hold."""
-        self._held[run.id] = _Kept(run)
+    def add(self, run: Run, events: Iterable[LoggedEvent] = ()) -> None:
+        """A run that this process begins to hold, with its latest events as far as they are known."""
+        self._held[run.id] = _Kept(run, deque(events, maxlen=_EVENTS))
 
     def send(self, run_id: str) -> None:
         """Events of the run are on their way to the database, which may know them before this process hears of it.
