@@ -104,7 +104,8 @@ class Lease:
                 await self._renew()
                 self._on_news()
                 since = self._store.connected_since
-                if since is not None and time.monotonic() - since > TTL:
+                # After an outage everybody gets the time of two leases to come back.
+                if since is not None and time.monotonic() - since > 2 * TTL:
                     for holder in await self._leases().reap():
                         log.warning("the process with the lease %s is gone; its runs are taken over", holder)
                         self._on_news()
@@ -118,7 +119,9 @@ class Lease:
         begun = time.monotonic()
         if not self._spent and await self._leases().renew():
             self._renewed = begun
-            return
+            # The watchdog may have given this life up meanwhile.
+            if not self._spent:
+                return
         if not self._spent:
             self._sound(
                 f"the lease {self.holder} was taken away: this process was cut off, or stood still, for too long"
