@@ -104,8 +104,7 @@ class Lease:
                 await self._renew()
                 self._on_news()
                 since = self._store.connected_since
-                # After an outage everybody gets the time of two leases to come back.
-                if since is not None and time.monotonic() - since > 2 * TTL:
+                if since is not None and time.monotonic() - since > TTL:
                     for holder in await self._leases().reap():
                         log.warning("the process with the lease %s is gone; its runs are taken over", holder)
                         self._on_news()
@@ -119,9 +118,7 @@ class Lease:
         begun = time.monotonic()
         if not self._spent and await self._leases().renew():
             self._renewed = begun
-            # The watchdog may have given this life up meanwhile.
-            if not self._spent:
-                return
+            return
         if not self._spent:
             self._sound(
                 f"the lease {self.holder} was taken away: this process was cut off, or stood still, for too long"

@@ -72,19 +72,19 @@ class Leases:
     async def reap(self) -> tuple[str, ...]:
         """Take away the leases that have run out; whose they were.
 
-        Only for a process that has been connected for twice as long as a lease holds, or a database that comes back
-        would have each process take the others for dead.
+        Only for a process that has been connected for as long as a lease holds, or a database that comes back would
+        have each process take the others for dead.
         """
 
         def query(connection: Connection) -> bool:
-            dead = connection.execute(f"{_DEAD} LIMIT 1", (2 * self._ttl, self._holder)).fetchone()
+            dead = connection.execute(f"{_DEAD} LIMIT 1", (self._ttl, self._holder)).fetchone()
             return (
                 dead is not None or connection.execute(f"{_ORPHANED} LIMIT 1", (self._holder,)).fetchone() is not None
             )
 
         def change(connection: Connection) -> tuple[str, ...]:
             # Who is renewing right now is left alone.
-            found = connection.execute(f"{_DEAD} {connection.skip_locked}", (2 * self._ttl, self._holder)).fetchall()
+            found = connection.execute(f"{_DEAD} {connection.skip_locked}", (self._ttl, self._holder)).fetchall()
             found += connection.execute(_ORPHANED, (self._holder,)).fetchall()
             for (holder,) in found:
                 _take_away(connection, holder)
