@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from elf_sdk.adapters.crewai import CrewAIAdapter
+    from elf_sdk.adapters.crewai.adapter import CrewAIAdapter
     from elf_sdk.adapters.function import FunctionAdapter, FunctionContext
-    from elf_sdk.adapters.langgraph import LangGraphAdapter
+    from elf_sdk.adapters.langgraph.adapter import LangGraphAdapter
     from elf_sdk.errors import ElfError
     from elf_sdk.server.team_server import TeamServer
     from elf_sdk.team.spec import TeamSpec
@@ -30,11 +30,11 @@ __all__ = [
 ]
 
 _HOMES = {
-    "CrewAIAdapter": "elf_sdk.adapters.crewai",
+    "CrewAIAdapter": "elf_sdk.adapters.crewai.adapter",
     "ElfError": "elf_sdk.errors",
     "FunctionAdapter": "elf_sdk.adapters.function",
     "FunctionContext": "elf_sdk.adapters.function",
-    "LangGraphAdapter": "elf_sdk.adapters.langgraph",
+    "LangGraphAdapter": "elf_sdk.adapters.langgraph.adapter",
     "TeamServer": "elf_sdk.server.team_server",
     "TeamSpec": "elf_sdk.team.spec",
 }

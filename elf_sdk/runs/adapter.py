@@ -13,6 +13,7 @@ from typing import Literal, Protocol, runtime_checkable
 
 from elf_sdk.errors import Failure
 from elf_sdk.models.llm import Endpoint
+from elf_sdk.runs.checkpoints import Checkpoints, MemoryCheckpoints
 from elf_sdk.runs.events import Event, LoggedEvent
 from elf_sdk.team.spec import TeamSpec
 
@@ -76,6 +77,7 @@ class RunContext:
         attempt: 1, and one more each time that the work was cut off and is taken up again. An adapter that can recover
             then goes on where the work was, and says what it repeats by a `Rewound` event.
         before: what the run's log held when the work began.
+        checkpoints: what the adapter keeps of the run.
     """
 
     run_id: str
@@ -90,6 +92,7 @@ class RunContext:
     message_id: str = ""
     attempt: int = 1
     before: tuple[LoggedEvent, ...] = ()
+    checkpoints: Checkpoints = field(default_factory=MemoryCheckpoints)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,12 +104,15 @@ class AdapterCapabilities:
         human: questions to a person survive a restart.
         cancel: `certain` stops the work, `cooperative` asks it to stop and frees the caller.
         recover: continues after the process died, without repeating finished steps.
+        blocking: has synchronous code, which holds the loop or a thread; such work is done in a worker process unless
+            `runs.isolation` says otherwise. Not shown: what follows from it is `cancel`.
     """
 
     stream: bool
     human: bool
     cancel: Literal["certain", "cooperative"]
     recover: bool
+    blocking: bool = False
 
 
 class RunError(Failure):

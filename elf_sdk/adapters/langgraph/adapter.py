@@ -5,33 +5,25 @@ LangGraph and LangChain are imported when a run begins, never before.
 
 from __future__ import annotations
 
-import functools
 import importlib
 import importlib.util
-import ssl
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, Final
-from uuid import UUID
-
-import orjson
 
 from elf_sdk.adapters.base import Bridge, bridged, call_factory, checked_factory, in_thread, need
-from elf_sdk.adapters.delegation import DelegateArguments, DelegateTool, delegate_tools
+from elf_sdk.adapters.delegation import delegate_tools
+from elf_sdk.adapters.langgraph.model import chat_model, connections
+from elf_sdk.adapters.langgraph.tool import graph_tool
+from elf_sdk.adapters.langgraph.watcher import Answer, Steps, watcher
 from elf_sdk.errors import BadInput
-from elf_sdk.models.llm import Endpoint
 from elf_sdk.runs.adapter import AdapterCapabilities, RunContext, RunError
-from elf_sdk.runs.events import Event, Step, TextDelta, ToolCall, ToolResult, Usage
+from elf_sdk.runs.events import Event
 
 if TYPE_CHECKING:
     import httpx
-    from langchain_core.callbacks import BaseCallbackHandler
-    from langchain_core.language_models import BaseChatModel
-    from langchain_core.messages.ai import UsageMetadata
-    from langchain_core.outputs import LLMResult
-    from langchain_core.tools import BaseTool
 
-__all__ = ["LangGraphAdapter", "chat_model"]
+__all__ = ["LangGraphAdapter"]
 
 _OFFERED: Final = ("model", "tools", "context")
 
@@ -86,7 +78,7 @@ class LangGraphAdapter:
     async def _work(self, ctx: RunContext, bridge: Bridge) -> None:
         # The first import takes seconds; the server's loop goes on meanwhile.
         await in_thread(_load)
-        async with _connections(ctx.endpoint) as client:
+        async with connections(ctx.endpoint) as client:
             await self._stream(ctx, bridge, client)
 
     async def _stream(self, ctx: RunContext, bridge: Bridge, client: httpx.AsyncClient) -> None:
@@ -99,13 +91,13 @@ class LangGraphAdapter:
         ] + [HumanMessage(ctx.text)]
         given = self._input(ctx, messages) if self._input else {"messages": messages}
         config = {
-            "callbacks": [_watcher(bridge, ctx.endpoint.model)],
+            "callbacks": [watcher(bridge, ctx.endpoint.model)],
             # The messages carry the conversation, so a graph's own checkpointer must not add it a second time.
             "configurable": {"thread_id": f"{ctx.owner.key}:{ctx.conversation}:{ctx.run_id}"},
         }
-        answer = _Answer(bridge)
+        answer = Answer(bridge)
         state: Any = None
-        steps = _Steps(bridge)
+        steps = Steps(bridge)
         modes = ["tasks", "messages", "custom", "values"]
         async with aclosing(graph.astream(given, config, stream_mode=modes, subgraphs=True)) as parts:
             async for namespace, mode, data in parts:
@@ -129,7 +121,7 @@ class LangGraphAdapter:
             graph = call_factory(
                 self._graph,
                 model=chat_model(ctx.endpoint, client),
-                tools=[_tool(tool) for tool in delegate_tools(ctx, bridge.push)],
+                tools=[graph_tool(tool) for tool in delegate_tools(ctx, bridge.push)],
                 context=ctx,
             )
         if hasattr(graph, "compile") and not hasattr(graph, "astream"):
@@ -156,41 +148,6 @@ def _load() -> None:
         importlib.import_module("langchain_openai")
 
 
-class _Answer:
-    """The answer as it grows; a blank line separates what different messages said."""
-
-    def __init__(self, bridge: Bridge) -> None:
-        self._bridge = bridge
-        self._message: str | None = None
-        self.begun = False
-
-    async def add(self, message: Any) -> None:
-        text = str(message.text)
-        if not text:
-            return
-        if self.begun and message.id != self._message:
-            await self._bridge.put(TextDelta("\n\n"))
-        self._message = message.id
-        await self.text(text)
-
-    async def text(self, text: str) -> None:
-        if text:
-            self.begun = True
-            await self._bridge.put(TextDelta(text))
-
-
-class _Steps:
-    """Nodes of the graph itself, and of its subgraphs under their parents' names, as steps."""
-
-    def __init__(self, bridge: Bridge) -> None:
-        self._bridge = bridge
-
-    async def task(self, namespace: tuple[str, ...], data: Mapping[str, Any]) -> None:
-        name = "/".join([*(part.partition(":")[0] for part in namespace), str(data["name"])])
-        # A task is announced with its input, and reported with its result.
-        await self._bridge.put(Step(name, "start" if "input" in data else "end"))
-
-
 def _top_node(metadata: Mapping[str, Any]) -> str:
     namespace = str(metadata.get("langgraph_checkpoint_ns") or metadata.get("langgraph_node") or "")
     return namespace.partition("|")[0].partition(":")[0]
@@ -199,114 +156,3 @@ def _top_node(metadata: Mapping[str, Any]) -> str:
 def _final_nodes(graph: Any) -> set[str]:
     drawn = graph.get_graph()
     return {edge.source for edge in drawn.edges if edge.target == "__end__"}
-
-
-def _usage(model: str, usage: UsageMetadata) -> Usage:
-    took, gave = usage.get("input_token_details") or {}, usage.get("output_token_details") or {}
-    return Usage(
-        model,
-        usage["input_tokens"],
-        usage["output_tokens"],
-        cached_tokens=took.get("cache_read") or 0,
-        reasoning_tokens=gave.get("reasoning") or 0,
-    )
-
-
-def _watcher(bridge: Bridge, model: str) -> BaseCallbackHandler:
-    """LangChain's callbacks as events: every model call and tool call, in whatever node, subgraph or thread."""
-    from langchain_core.callbacks import BaseCallbackHandler
-
-    class Watcher(BaseCallbackHandler):
-        run_inline = True  # in order, and not on another thread
-        raise_error = True  # so that a closed run ends
-
-        def on_llm_end(self, response: LLMResult, **_: Any) -> None:
-            for generation in (one for several in response.generations for one in several):
-                usage = getattr(getattr(generation, "message", None), "usage_metadata", None)
-                if usage:
-                    bridge.push(_usage(model, usage))
-
-        def on_tool_start(
-            self,
-            serialized: dict[str, Any],
-            input_str: str,
-            *,
-            run_id: UUID,
-            inputs: dict[str, Any] | None = None,
-            **_: Any,
-        ) -> None:
-            given = inputs or {"input": input_str}
-            arguments = orjson.loads(orjson.dumps(given, default=str, option=orjson.OPT_NON_STR_KEYS))
-            bridge.push(ToolCall(str(run_id), str((serialized or {}).get("name", "tool")), arguments))
-
-        def on_tool_end(self, output: Any, *, run_id: UUID, **_: Any) -> None:
-            failed = getattr(output, "status", "") == "error"
-            bridge.push(ToolResult(str(run_id), str(getattr(output, "content", output)), failed))
-
-        def on_tool_error(self, error: BaseException, *, run_id: UUID, **_: Any) -> None:
-            bridge.push(ToolResult(str(run_id), f"{type(error).__name__}: {error}", is_error=True))
-
-    return Watcher()
-
-
-@functools.cache
-def _certificates() -> ssl.SSLContext:
-    import httpx
-
-    return httpx.create_ssl_context()  # costs tens of milliseconds, so once and not for each run
-
-
-def _connections(endpoint: Endpoint) -> httpx.AsyncClient:
-    """The connections of one run, closed with it; LangChain's own are never closed, and outlive their event loop."""
-    import httpx
-
-    return httpx.AsyncClient(verify=_certificates(), timeout=endpoint.timeout, follow_redirects=True)
-
-
-def chat_model(endpoint: Endpoint, client: httpx.AsyncClient | None = None) -> BaseChatModel:
-    """LangChain's own client for the team's model.
-
-    Args:
-        endpoint: the model.
-        client: carries the asynchronous calls; by default LangChain's shared one.
-
-    Raises:
-        Missing: the provider's LangChain package is not installed.
-    """
-    if endpoint.provider == "anthropic":
-        need("langchain_anthropic", "langchain-anthropic")
-        # Not among the extras, so there is nothing to type-check against.
-        model: BaseChatModel = importlib.import_module("langchain_anthropic").ChatAnthropic(
-            model_name=endpoint.model,
-            base_url=endpoint.base_url,
-            api_key=endpoint.api_key,
-            temperature=endpoint.temperature,
-            timeout=endpoint.timeout,
-            max_retries=endpoint.retries,
-        )
-        return model
-    need("langchain_openai", "elf-sdk[langgraph]")
-    from langchain_openai import ChatOpenAI
-    from pydantic import SecretStr
-
-    return ChatOpenAI(
-        model=endpoint.model,
-        base_url=endpoint.base_url,
-        api_key=SecretStr(endpoint.api_key),
-        temperature=endpoint.temperature,
-        timeout=endpoint.timeout,
-        max_retries=endpoint.retries,
-        streaming=True,
-        http_async_client=client,
-        # LangChain leaves usage off for any address but OpenAI's own.
-        stream_usage=True,
-        use_responses_api=False,
-    )
-
-
-def _tool(tool: DelegateTool) -> BaseTool:
-    from langchain_core.tools import StructuredTool
-
-    return StructuredTool.from_function(
-        func=tool.call, name=tool.name, description=tool.description, args_schema=DelegateArguments
-    )
