@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 import inspect
 import re
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from elf_sdk.adapters.base import Bridge, bridged, call_factory, checked_factory, in_thread, need, transcript
 from elf_sdk.adapters.crewai.llm import Lines, crew_llm
 from elf_sdk.adapters.crewai.tool import crew_tool
 from elf_sdk.adapters.crewai.watcher import Answer, Watcher
-from elf_sdk.adapters.delegation import delegate_tools
+from elf_sdk.adapters.toolbox import open_tools
+from elf_sdk.adapters.tools import Tool, offered
 from elf_sdk.errors import BadInput
 from elf_sdk.runs.adapter import AdapterCapabilities, RunContext, RunError
 from elf_sdk.runs.events import Event
@@ -31,8 +32,10 @@ class CrewAIAdapter:
     Args:
         crew: a factory of a crew, called for each run, so that runs never share one; or a crew, which is copied for
             each run. A factory names what it wants among its parameters: `llm` (CrewAI's own LLM for the team's
-            `llm:`), `tools` (a tool for each team that work may be proposed to), `context` (the `RunContext`); or it
-            names nothing. Tasks get what was asked as `{message}`, and what was said before as `{history}`.
+            `llm:`), `tools` (those of the team's MCP servers, and one for each team that work may be proposed to),
+            `context` (the `RunContext`); or it names nothing. A class decorated with `@CrewBase` gets the tools by
+            `elf_sdk.team_tools()`; a crew that is given ready-made has its own alone. Tasks get what was asked as
+            `{message}`, and what was said before as `{history}`.
 
     The last task's text is streamed as the answer, unless that task has a guardrail or a structured output, whose
     text is only known at the end.
@@ -57,19 +60,20 @@ class CrewAIAdapter:
     async def _work(self, ctx: RunContext, bridge: Bridge) -> None:
         history = transcript(await ctx.history())
         lines = Lines()
-        try:
-            await in_thread(self._kickoff, ctx, bridge, lines, history)
-        except asyncio.CancelledError:
-            bridge.close()
-            lines.cut()
-            raise
+        async with open_tools(ctx, bridge.push) as tools:
+            try:
+                await in_thread(self._kickoff, ctx, bridge, lines, history, tools)
+            except asyncio.CancelledError:
+                bridge.close()
+                lines.cut()
+                raise
 
-    def _kickoff(self, ctx: RunContext, bridge: Bridge, lines: Lines, history: str) -> None:
+    def _kickoff(self, ctx: RunContext, bridge: Bridge, lines: Lines, history: str, tools: Sequence[Tool]) -> None:
         from crewai.events.stream_context import add_stream_sink, reset_stream_sinks
 
         llm = crew_llm(ctx.endpoint, lines)
         try:
-            crew = self._built(ctx, bridge, llm)
+            crew = self._built(ctx, llm, tools)
             answer = Answer(crew, bridge)
             watcher = Watcher(bridge, answer, ctx.endpoint.model)
             token = add_stream_sink(watcher.saw)
@@ -81,11 +85,12 @@ class CrewAIAdapter:
         finally:
             lines.close()
 
-    def _built(self, ctx: RunContext, bridge: Bridge, llm: BaseLLM) -> Any:
+    def _built(self, ctx: RunContext, llm: BaseLLM, tools: Sequence[Tool]) -> Any:
+        given = [crew_tool(tool) for tool in tools]
+        offered.set(tuple(given))
         if self._is_crew:
             return self._crew.copy()
-        tools = [crew_tool(tool) for tool in delegate_tools(ctx, bridge.push)]
-        crew = call_factory(self._crew, llm=llm, tools=tools, context=ctx)
+        crew = call_factory(self._crew, llm=llm, tools=given, context=ctx)
         if not hasattr(crew, "kickoff") and callable(getattr(crew, "crew", None)):
             crew = crew.crew()  # an instance of a class decorated with @CrewBase
         if not getattr(crew, "tasks", None):

@@ -6,10 +6,9 @@ import threading
 from collections.abc import Mapping
 from typing import Any, Final
 
-import orjson
-
 from elf_sdk.adapters.base import Bridge, Closed
-from elf_sdk.runs.events import Step, TextDelta, ToolCall, ToolResult, Usage
+from elf_sdk.adapters.tools import NO_JSON, called, failed, returned
+from elf_sdk.runs.events import Step, TextDelta, Usage
 
 __all__ = ["Answer", "Watcher"]
 
@@ -43,12 +42,16 @@ class Watcher:
             name = " ".join(str(event.task_name or "task").split())[:80]
             self._bridge.push(Step(name, "start" if kind == "task_started" else "end", str(agent).strip()))
         elif kind == "tool_usage_started":
-            self._bridge.push(ToolCall(event.event_id, event.tool_name, _arguments(event.tool_args)))
+            self._bridge.push(called(event.event_id, event.tool_name, event.tool_args))
         elif kind == "tool_usage_finished":
-            failed = event.failure is not None
-            self._bridge.push(ToolResult(event.started_event_id or "", str(event.output), failed))
+            is_error = event.failure is not None
+            self._bridge.push(returned(event.started_event_id or "", str(event.output), is_error=is_error))
         elif kind == "tool_usage_error":
-            self._bridge.push(ToolResult(event.started_event_id or "", str(event.error), is_error=True))
+            self._bridge.push(failed(event.started_event_id or "", event.error))
+        elif kind == "tool_failure_detected" and event.failure.code == "json_decode_error":
+            # CrewAI tells the model, and begins no call.
+            self._bridge.push(called(event.event_id, event.tool_name, event.tool_args))
+            self._bridge.push(failed(event.event_id, NO_JSON))
 
 
 def _usage(model: str, used: Mapping[str, Any]) -> Usage:
@@ -122,15 +125,3 @@ class Answer:
         if text:
             self._said.append(text)
             self._bridge.push(TextDelta(text))
-
-
-def _arguments(given: dict[str, Any] | str) -> Mapping[str, Any]:
-    if isinstance(given, str):
-        try:
-            given = orjson.loads(given)
-        except orjson.JSONDecodeError:
-            return {"input": given}
-    if not isinstance(given, dict):
-        return {"input": given}
-    plain: dict[str, Any] = orjson.loads(orjson.dumps(given, default=str, option=orjson.OPT_NON_STR_KEYS))
-    return plain
