@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, PrivateAttr
@@ -30,7 +31,7 @@ def _arguments(tool: Tool) -> type[BaseModel]:
 
 
 @functools.cache
-def _kind() -> type[BaseTool]:
+def _kind() -> Callable[[Tool], BaseTool]:
     from crewai.tools import BaseTool
     from crewai.tools.tool_failure import ToolFailure
 
@@ -69,4 +70,4 @@ def _never(_arguments: Any = None, _result: Any = None) -> bool:
 
 def crew_tool(tool: Tool) -> BaseTool:
     """A tool for an agent of a crew. When it fails the model is told why, and the crew goes on."""
-    return _kind()(tool)  # type: ignore[call-arg]
+    return _kind()(tool)

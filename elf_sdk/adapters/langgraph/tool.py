@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from elf_sdk.adapters.tools import Tool, ToolError
@@ -21,7 +22,7 @@ class _Said(str):
 
 
 @functools.cache
-def _kind() -> type[BaseTool]:
+def _kind() -> Callable[[Tool], BaseTool]:
     from langchain_core.tools import BaseTool, ToolException
     from pydantic import PrivateAttr
 
@@ -55,7 +56,7 @@ def _kind() -> type[BaseTool]:
 
 def graph_tool(tool: Tool) -> BaseTool:
     """A tool for a graph. When it fails the model is told why, and the graph goes on."""
-    return _kind()(tool)  # type: ignore[call-arg]
+    return _kind()(tool)
 
 
 def graph_place() -> tuple[str, int]:

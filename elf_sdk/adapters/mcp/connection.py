@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
+import shutil
 import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -81,7 +82,7 @@ class Connection:
 
         Raises:
             ToolError: it is out of reach; the message says why.
-            Missing: a variable that the spec names is not set.
+            Missing: the program, or a variable that the spec names, is not there.
         """
         self._opened += 1
         loop = asyncio.get_running_loop()
@@ -116,7 +117,7 @@ class Connection:
         async with self._opening:
             if self._session is None or self._task is None or self._task.done() or self._over():
                 if self._opened > _AGAIN:
-                    raise ToolError(f"{self.where} was lost {_AGAIN} times in this run, and is not tried again")
+                    raise ToolError(f"{self.where} was lost, and tried again {_AGAIN} times in this run")
                 await self.close()
                 await self.open()
         session, task = self._session, self._task
@@ -209,6 +210,10 @@ class Connection:
         if not self.server.url:
             environment = {name: value for name in _INHERITED if (value := variable(name))}
             environment |= {name: self._named(name) for name in self.server.env}
+            if shutil.which(self.server.command[0], path=environment.get("PATH")) is None:
+                raise Missing(
+                    f"{self.where} cannot be started: there is no such program; install it, or correct mcp[].command"
+                )
             async with running(self.server.name, self.server.command, environment, self._lost) as streams:
                 yield streams
             return

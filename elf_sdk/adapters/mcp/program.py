@@ -97,7 +97,8 @@ async def running(
                     await process.wait()
             if said:
                 log.warning("the MCP server %s ended; it last wrote: %s", name, said)
-            lost(_ended(process.returncode, command[0]))
+            code = process.returncode
+            lost("it ended" if code is None else f"it ended with exit code {code}")
 
     async def write() -> None:
         assert process.stdin is not None  # noqa: S101 - asked for above
@@ -129,14 +130,6 @@ async def running(
             for stream in (given, taken, sent, sending):
                 stream.close()
             _transport(process).close()  # what escaped with the pipes in its hands cannot keep them open here
-
-
-def _ended(code: int | None, program: str) -> str:
-    if code == 127:
-        return f"there is no program {program!r}; install it, or correct its command"
-    if code == 126:
-        return f"{program!r} cannot be run"
-    return "it ended" if code is None else f"it ended with exit code {code}"
 
 
 async def _leave(process: asyncio.subprocess.Process) -> None:
