@@ -374,10 +374,11 @@ async def test_a_server_that_never_says_a_word(model: OfflineModel, monkeypatch:
 
 
 async def test_an_address_that_is_something_else(shop: Server, model: OfflineModel) -> None:
-    elsewhere = shop.but(url=shop.entry["url"].replace("/mcp", "/elsewhere"))
-    with pytest.raises(RunError, match="it answered HTTP 404; check its url"):
+    elsewhere = shop.but(url=shop.entry["url"].replace("/mcp", "/elsewhere?key=open-sesame"))
+    with pytest.raises(RunError, match="it answered HTTP 404; check its url") as raised:
         async with opened(model, elsewhere):
             pass
+    assert "open-sesame" not in str(raised.value)
 
 
 async def test_a_token_comes_from_the_environment_or_a_file(

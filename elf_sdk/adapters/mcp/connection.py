@@ -38,8 +38,10 @@ _REACH: Final = 10.0
 """Seconds for a server at a URL to say which tools it has."""
 _START: Final = 30.0
 """The same for a program, many of which may be starting at once."""
-_CLOSE: Final = 2.5
-"""Seconds for a connection to end in good order."""
+_CLOSE: Final = 1.0
+"""Seconds for a server at a URL to take note that a session ends."""
+_STOP: Final = 2.5
+"""Seconds for a program to end: it is asked to, and killed, long before."""
 _AGAIN: Final = 3
 """How often a run connects again with a server whose connection broke."""
 _PAGES: Final = 100
@@ -74,8 +76,11 @@ class Connection:
 
     @property
     def where(self) -> str:
-        """The server's name and place, for messages."""
-        return f"the MCP server {self.server.name!r} ({self.server.url or self.server.command[0]})"
+        """The server's name and place, for messages; an address without what may be secret in it."""
+        if not self.server.url:
+            return f"the MCP server {self.server.name!r} ({self.server.command[0]})"
+        url = httpx.URL(self.server.url).copy_with(username=None, password=None, query=None, fragment=None)
+        return f"the MCP server {self.server.name!r} ({url})"
 
     async def open(self) -> list[ServerTool]:
         """Connect, and ask for its tools.
@@ -154,10 +159,11 @@ class Connection:
         self._lost("closed")
         if self._session is None:
             task.cancel()  # not yet connected, so nothing to leave in good order
-        await asyncio.wait({task}, timeout=_CLOSE)
+        bound = _CLOSE if self.server.url else _STOP
+        await asyncio.wait({task}, timeout=bound)
         if not task.done():
             task.cancel()
-            await asyncio.wait({task}, timeout=_CLOSE)
+            await asyncio.wait({task}, timeout=bound)
         if task.done() and not task.cancelled() and (error := task.exception()):
             log.debug("%s: %s", self.where, _reason(error))
         self._session = None

@@ -76,7 +76,7 @@ async def running(
         os.close(theirs)
     given, taken = anyio.create_memory_object_stream[SessionMessage | Exception](0)
     sent, sending = anyio.create_memory_object_stream[SessionMessage](0)
-    said = ""
+    said, leaving = "", False
 
     async def read() -> None:
         assert process.stdout is not None  # noqa: S101 - asked for above
@@ -95,7 +95,7 @@ async def running(
             with suppress(TimeoutError):
                 async with asyncio.timeout(1):
                     await process.wait()
-            if said:
+            if said and not leaving:
                 log.warning("the MCP server %s ended; it last wrote: %s", name, said)
             code = process.returncode
             lost("it ended" if code is None else f"it ended with exit code {code}")
@@ -119,6 +119,7 @@ async def running(
     try:
         yield taken, sent
     finally:
+        leaving = True
         try:
             await _leave(process)
         finally:
