@@ -5,6 +5,7 @@ Calling it sends nothing. It proposes: an event goes out, a person sees a previe
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal
 
@@ -72,6 +73,11 @@ def delegate_tools(ctx: RunContext, proposals: Proposals) -> list[Tool]:
     return [_tool(target, proposals) for target in ctx.delegates]
 
 
+@functools.cache
+def _parameters() -> Mapping[str, Any]:
+    return DelegateArguments.model_json_schema()
+
+
 def _tool(target: Delegate, proposals: Proposals) -> Tool:
     def work(arguments: Mapping[str, Any]) -> str:
         return proposals.propose(target, DelegateArguments.model_validate(arguments))
@@ -79,4 +85,4 @@ def _tool(target: Delegate, proposals: Proposals) -> Tool:
     purpose = f" Its purpose: {target.purpose}" if target.purpose else ""
     title = target.title or target.name
     description = f"Propose work to the team {title}. A person confirms before anything is sent.{purpose}"
-    return Tool(tool_name(target.name), description, DelegateArguments.model_json_schema(), work)
+    return Tool(tool_name(target.name), description, _parameters(), work)

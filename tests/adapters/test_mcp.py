@@ -414,6 +414,32 @@ async def test_a_program_gets_only_the_variables_that_are_named(
         assert await tools["variable"].call({"name": "PATH"}) != "nothing"
 
 
+_MALFORMED = """\
+import json, sys
+for line in sys.stdin:
+    asked = json.loads(line)
+    if "id" in asked:
+        results = {
+            "initialize": {
+                "protocolVersion": "2025-06-18",
+                "capabilities": {"tools": {}},
+                "serverInfo": {"name": "odd", "version": "1"},
+            },
+            "tools/list": {"tools": [{"name": "odd", "inputSchema": {}}]},
+        }
+        result = results.get(asked["method"], {"content": "no list"})
+        print(json.dumps({"jsonrpc": "2.0", "id": asked["id"], "result": result}), flush=True)
+"""
+
+
+async def test_an_answer_of_another_shape(model: OfflineModel) -> None:
+    odd = Server({"name": "shop", "command": [sys.executable, "-c", _MALFORMED]}, "")
+    async with opened(model, odd) as (tools, _):
+        assert tools["odd"].parameters == {"type": "object", "properties": {}}
+        with pytest.raises(ToolError, match="answered what it should not"):
+            await tools["odd"].call({})
+
+
 async def test_calls_at_the_same_time_do_not_wait_for_each_other(server: Server, model: OfflineModel) -> None:
     async with opened(model, server) as (tools, _):
         waiting = asyncio.create_task(tools["wait"].call({"seconds": 600}))

@@ -22,7 +22,7 @@ from mcp.types import Tool as ServerTool
 
 from elf_sdk.adapters.mcp.program import LONGEST, running
 from elf_sdk.adapters.tools import ToolError
-from elf_sdk.errors import ElfError, Missing
+from elf_sdk.errors import BadInput, ElfError, Missing
 from elf_sdk.settings import variable
 from elf_sdk.team.kinds import duration_seconds
 from elf_sdk.team.work import McpServer
@@ -124,7 +124,10 @@ class Connection:
                 if self._opened > _AGAIN:
                     raise ToolError(f"{self.where} was lost, and tried again {_AGAIN} times in this run")
                 await self.close()
-                await self.open()
+                try:
+                    await self.open()
+                except (BadInput, Missing) as error:
+                    raise ToolError(str(error)) from None
         session, task = self._session, self._task
         assert session is not None  # noqa: S101 - open() has made both, or raised
         assert task is not None  # noqa: S101
@@ -144,8 +147,8 @@ class Connection:
                 raise ToolError(f"{self.where} refused: {error.error.message}") from None
         except (anyio.ClosedResourceError, anyio.BrokenResourceError):
             pass  # as a connection that closes
-        except RuntimeError as error:
-            raise ToolError(f"{self.where} broke its own promise: {error}") from None
+        except (RuntimeError, ValueError) as error:  # structured content, or a whole answer, of another shape
+            raise ToolError(f"{self.where} answered what it should not: {_reason(error)}") from None
         finally:
             work.cancel()
             await asyncio.gather(work, return_exceptions=True)
