@@ -22,6 +22,7 @@ LATER = {
     "elf_sdk.adapters.failure": "with the first run that fails",
     "elf_sdk.cli.package": "by another command",
     "elf_sdk.deploy": "by commands that write charts",
+    "elf_sdk.models.line": "with the first question to a model",
     "elf_sdk.models.chat": "with the first question to a model",
     "elf_sdk.server.a2a.client": "with the first call to another team",
     "elf_sdk.store.postgres": "where the database is one",
