@@ -97,7 +97,7 @@ def resolve(llm: LLM, settings: Settings, *, offline_url: str | None = None) -> 
     key, variable = settings.model_keys.get(llm.provider, ""), key_variable(llm.provider)
     if key and not _fits_a_header(key):
         raise BadInput(
-            f"the key in {variable} or {variable}_FILE has spaces, line breaks or characters that are no ASCII; "
+            f"the key in {variable} or {variable}_FILE has line breaks or characters that are no ASCII; "
             "write the key alone"
         )
     if not key and llm.provider not in KEYLESS and llm.provider != "compatible":
@@ -120,4 +120,4 @@ def resolve(llm: LLM, settings: Settings, *, offline_url: str | None = None) -> 
 
 def _fits_a_header(key: str) -> bool:
     # What does not would be quoted in the HTTP client's error.
-    return bool(key) and key.isascii() and key.isprintable() and " " not in key
+    return bool(key) and key.isascii() and key.isprintable()

@@ -183,7 +183,7 @@ async def test_a_key_that_was_changed_is_used_by_the_next_call(model: OfflineMod
     _script(model, "first", {"say": "Yes."})
     endpoint = _endpoint(model, "first", "alpha", key_file=str(file))
     async with Line(endpoint) as line:
-        for key in ("old-key", "new-key\n", "", "two words"):
+        for key in ("old-key", "new-key\n", "", "two\nlines"):
             file.write_text(key)
             await line.asynchronous().post(f"{endpoint.base_url}/chat/completions", json=BODY)
         file.unlink()

@@ -82,8 +82,8 @@ def test_a_key_in_a_file_is_read_again(tmp_path: Path, monkeypatch: pytest.Monke
     assert pickle.loads(pickle.dumps(endpoint)).key() == "second"  # noqa: S301 - our own bytes
 
 
-@pytest.mark.parametrize("key", ["two words", "two\nlines", "schlüssel"])
+@pytest.mark.parametrize("key", ["two\nlines", "a\ttab", "schlüssel"])
 def test_what_is_no_key_is_refused_and_not_quoted(key: str) -> None:
-    with pytest.raises(BadInput, match="OPENAI_API_KEY or OPENAI_API_KEY_FILE has spaces, line breaks") as raised:
+    with pytest.raises(BadInput, match="OPENAI_API_KEY or OPENAI_API_KEY_FILE has line breaks") as raised:
         resolve(_llm({"provider": "openai", "model": "a"}), load_settings({"OPENAI_API_KEY": key}))
     assert key not in str(raised.value)
