@@ -106,7 +106,8 @@ class Settings:
             request or of `public_url`, and `grpc_port`.
         drain: `ELF_DRAIN_SECONDS`, seconds after SIGTERM for runs to end that no other process can go on with; default
             25, in dev 0.
-        model_keys: `<PROVIDER>_API_KEY` by provider.
+        model_keys: `<PROVIDER>_API_KEY` by provider, as it was at the start.
+        model_key_files: of those that are in a file, its absolute path by provider; read again for each call.
         offline_url: `ELF_OFFLINE_URL`, a running offline model; default: the server starts its own.
         push_allow: `ELF_PUSH_ALLOW`, hosts, addresses and networks that push notifications may go to although they are
             not public, with commas between; `http://` before one where it has no HTTPS; default none.
@@ -138,6 +139,7 @@ class Settings:
     grpc_address: str = ""
     drain: int | None = None
     model_keys: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}), repr=False)
+    model_key_files: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     offline_url: str = ""
     push_allow: tuple[str, ...] = ()
     log_level: str = "info"
@@ -244,6 +246,13 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
         grpc_address=source.get("ELF_GRPC_ADDRESS", ""),
         drain=int(drain) if drain else None,
         model_keys=MappingProxyType({name: key for name in _PROVIDERS if (key := _secret(source, key_variable(name)))}),
+        model_key_files=MappingProxyType(
+            {
+                name: str(Path(path).absolute())
+                for name in _PROVIDERS
+                if (path := source.get(f"{key_variable(name)}_FILE", ""))
+            }
+        ),
         offline_url=source.get("ELF_OFFLINE_URL", "").rstrip("/"),
         push_allow=tuple(entry.strip() for entry in source.get("ELF_PUSH_ALLOW", "").split(",") if entry.strip()),
         log_level=log_level,

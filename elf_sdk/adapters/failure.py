@@ -5,15 +5,23 @@ Needed when a run fails, and not before: it knows the HTTP client's errors, and 
 
 from __future__ import annotations
 
+import math
 import re
+import socket
 from collections.abc import Iterator
-from typing import Final
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import Any, Final
 
 import httpx
+import orjson
 
 from elf_sdk.adapters.origin import author_line
 from elf_sdk.errors import ElfError
-from elf_sdk.models.llm import Endpoint
+from elf_sdk.models.answer import ModelFailed
+from elf_sdk.models.call import Setback, Verdict
+from elf_sdk.models.line import LONGEST_ANSWER, EndlessAnswer
+from elf_sdk.models.llm import NO_KEY, Endpoint
 from elf_sdk.runs.adapter import RunContext, RunError
 
 __all__ = ["said"]
@@ -22,52 +30,118 @@ __all__ = ["said"]
 def said(error: BaseException, ctx: RunContext) -> ElfError:
     """`error` as an error whose message is one sentence for the caller, without secrets.
 
-    Looks through the chain of causes for what an HTTP client says about the model: a status, a timeout, a broken
-    connection. Everything else is the team's own error, named by its type, its text and the line that raised it.
+    Looks through the chain of causes for what is known of the model: a status, a timeout, a broken connection, an
+    answer that is none. Anything else is the team's own error, named by its type, its text and the line that raised it.
     """
     for link in _chain(error):
+        if isinstance(link, ModelFailed):
+            text = f"the model {link.endpoint.model!r} at {_host(link.endpoint.base_url)} {link}"
+            return RunError(_without_key(text, ctx.endpoint), code="model", retryable=link.retryable)
         if isinstance(link, ElfError):
             return link
-        status = _status(link)
-        if status is not None:
-            return _model_error(status, link, ctx.endpoint)
-        name = type(link).__name__
-        if name == "APITimeoutError" or isinstance(link, httpx.TimeoutException):
-            text = f"the model at {_host(ctx.endpoint)} did not answer within {ctx.endpoint.timeout:g} s"
-            return RunError(f"{text}; try again, or raise llm.timeout", code="model", retryable=True)
-        if name == "APIConnectionError" or isinstance(link, httpx.TransportError):
-            text = f"the connection to the model at {_host(ctx.endpoint)} broke or could not be made"
-            return RunError(f"{text}; try again, or check llm.base_url and the network", code="model", retryable=True)
+        if (found := _model_error(link, ctx.endpoint)) is not None:
+            return found
     where = author_line(error)
     text = _without_key(" ".join(str(error).split())[:500], ctx.endpoint)
     return RunError(f"{type(error).__name__}: {text}{where}" if text else f"{type(error).__name__}{where}")
 
 
 _HINTS: Final = {
-    400: "did not accept the request",
     401: "refused the key; check the provider's API key",
+    402: "wants to be paid first; check the provider's account",
     403: "does not allow this key to do that; check the key's rights",
     404: "knows no such model or address; check llm.model and llm.base_url",
-    413: "says that the conversation is too long for it",
-    429: "is asked too often; try again later",
 }
+_TOO_LONG: Final = re.compile(
+    r"context_length_exceeded|request_too_large|context (length|window)|(maximum|exceeds? the( available)?) context"
+    r"|(prompt|input) is too long|too many (input )?tokens",
+    re.IGNORECASE,
+)
+"""How providers say that a conversation has more tokens than the model takes."""
 
 
-def _model_error(status: int, error: BaseException, endpoint: Endpoint) -> RunError:
-    hint = _HINTS.get(status, "failed; try again later" if status >= 500 else "did not accept the request")
-    text = f"the model {endpoint.model!r} at {_host(endpoint)} {hint} (HTTP {status})"
+def _model_error(link: BaseException, endpoint: Endpoint) -> RunError | None:
+    """What a client's error says of the model; None where it says nothing."""
+    kinds = {kind.__name__ for kind in type(link).__mro__}
+    response = getattr(link, "response", None)
+    status = getattr(link, "status_code", None) or getattr(response, "status_code", None)
+    if isinstance(status, int) and status >= 400:
+        return _refused(status, link, response, endpoint)
+    model = _asked(link, endpoint)
+    if isinstance(link, EndlessAnswer):
+        return RunError(f"{model} wrote more than {LONGEST_ANSWER} bytes in one answer", code="model")
+    if isinstance(link, httpx.TimeoutException) or "APITimeoutError" in kinds:
+        text = f"{model} gave no sign of life for {endpoint.timeout:g} s"
+        return RunError(f"{text}; try again, or raise llm.timeout", code="model", retryable=True)
+    if isinstance(link, httpx.TransportError) or "APIConnectionError" in kinds:
+        if any(isinstance(cause, socket.gaierror) for cause in _chain(link)):
+            text = f"the name of the host of {model} is not known"
+            return RunError(f"{text}; check llm.base_url and the name service", code="model", retryable=True)
+        text = f"the connection to {model} broke or could not be made"
+        return RunError(f"{text}; try again, or check llm.base_url and the network", code="model", retryable=True)
+    if "APIError" in kinds:
+        # The answer had begun, so the error had no status any more.
+        text = _without_key(" ".join(_model_text(link).split())[:300], endpoint)
+        return RunError(f"{model} broke off in the middle of its answer: {text}", code="model", retryable=True)
+    return None
+
+
+def _refused(status: int, error: BaseException, response: Any, endpoint: Endpoint) -> RunError:
+    model = _asked(error, endpoint)
+    text = _without_key(" ".join(_model_text(error).split())[:300], endpoint)
+    setback = Setback(status)
+    if isinstance(response, httpx.Response):
+        with suppress(httpx.StreamError):
+            setback = Setback.of(status, response.headers, response.content, datetime.now(UTC))
+    if status in (400, 413, 422) and _TOO_LONG.search(f"{setback.code} {text}"):
+        return RunError(f"the conversation is too long for {model} (HTTP {status}): {text}", code="input")
+    passing = setback.verdict is Verdict.PASSING
+    if status == 429:
+        hint = "is asked too often; try again later"
+        if not passing:
+            hint = "has no quota left for this account; check the provider's plan and billing"
+        elif setback.retry_after:
+            hint = f"is asked too often; try again in {math.ceil(setback.retry_after)} s"
+    else:
+        hint = _HINTS.get(status, "failed; try again later" if passing else "did not accept the request")
+    whole = f"{model} {hint} (HTTP {status})"
     if status in (400, 413, 422):
-        text += f": {_without_key(' '.join(_model_text(error).split())[:300], endpoint)}"
-    return RunError(text, code="model", retryable=status in (408, 409, 429) or status >= 500)
+        whole += f": {text}"
+    return RunError(whole, code="model", retryable=passing)
+
+
+def _asked(error: BaseException, endpoint: Endpoint) -> str:
+    """The model that was asked last. It may be a fallback, which only the request that was sent tells."""
+    for link in _chain(error):
+        # A framework's own error without a response names the request that it made, and not the one that was sent.
+        holder = link if isinstance(link, httpx.HTTPError) else getattr(link, "response", None)
+        request = _request(holder)
+        if request is None:
+            continue
+        try:
+            name = orjson.loads(request.content)["model"]
+        except (orjson.JSONDecodeError, KeyError, TypeError, httpx.StreamError):
+            name = endpoint.model
+        return f"the model {name!r} at {request.url.netloc.decode()}"
+    return f"the model {endpoint.model!r} at {_host(endpoint.base_url)}"
+
+
+def _request(holder: object) -> httpx.Request | None:
+    try:
+        request = getattr(holder, "request", None)
+    except RuntimeError:
+        # httpx's way to say that there is none.
+        return None
+    return request if isinstance(request, httpx.Request) else None
 
 
 def _model_text(error: BaseException) -> str:
-    """What the model itself says, in the shape of OpenAI's errors, else the client's words."""
+    """What the model itself says, in the shape of OpenAI's or Anthropic's errors, else the client's words."""
     response = getattr(error, "response", None)
     try:
         said_by_model = response.json()["error"]["message"] if isinstance(response, httpx.Response) else str(error)
     except (ValueError, KeyError, TypeError, httpx.StreamError):
-        return str(error)
+        return str(getattr(error, "message", "") or error)
     return str(said_by_model)
 
 
@@ -80,19 +154,13 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
         link = link.__cause__ or link.__context__
 
 
-def _status(error: BaseException) -> int | None:
-    for holder in (error, getattr(error, "response", None)):
-        status = getattr(holder, "status_code", None)
-        if isinstance(status, int) and status >= 400:
-            return status
-    return None
-
-
-def _host(endpoint: Endpoint) -> str:
-    return httpx.URL(endpoint.base_url).netloc.decode()
+def _host(url: str) -> str:
+    return httpx.URL(url).netloc.decode()
 
 
 def _without_key(text: str, endpoint: Endpoint) -> str:
-    if len(endpoint.api_key) >= 8:
-        text = text.replace(endpoint.api_key, "…")
+    for model in endpoint.chain():
+        for key in (model.api_key, model.key()):
+            if len(key) >= 8 and key != NO_KEY:
+                text = text.replace(key, "…")
     return re.sub(r"\b(sk-|Bearer )[\w.*-]{8,}", r"\1…", text)

@@ -154,8 +154,16 @@ class FunctionContext:
                 if isinstance(piece, str):
                     yield piece
                 else:
-                    model = self.run.endpoint.model
-                    self.emit(Usage(model, piece.input, piece.output, piece.cached, piece.reasoning))
+                    self.emit(
+                        Usage(
+                            piece.model,
+                            piece.input,
+                            piece.output,
+                            piece.cached,
+                            piece.reasoning,
+                            provider=piece.provider,
+                        )
+                    )
 
     async def complete(self, prompt: str | None = None, *, system: str | None = None) -> str:
         """Ask the team's model, and return its whole answer. Arguments as for `stream`."""
@@ -166,7 +174,7 @@ class FunctionContext:
         # In a thread: the first run that asks a model loads the HTTP client.
         client = await asyncio.to_thread(_client_class)
         if self._client is None:
-            self._client = client(self.run.endpoint)
+            self._client = client(self.run.endpoint, self.run.deadline)
         return self._client
 
     async def aclose(self) -> None:

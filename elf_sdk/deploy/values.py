@@ -18,7 +18,6 @@ from elf_sdk.settings import key_variable
 from elf_sdk.team.kinds import duration_seconds
 from elf_sdk.team.organisation import Environment, Organisation
 from elf_sdk.team.spec import TeamSpec
-from elf_sdk.team.work import LLM
 
 __all__ = ["Edges", "layered", "shortcomings", "team_values"]
 
@@ -161,7 +160,7 @@ def shortcomings(spec: TeamSpec, environment: Environment, values: Mapping[str, 
     here = spec.for_environment(environment.name)
     rules = values["networkPolicy"]["egress"]
     needs = sorted(
-        {f"the model of {llm.provider}" for llm in _models(here.llm) if llm.provider != "offline"}
+        {f"the model of {llm.provider}" for llm in here.llm.chain() if llm.provider != "offline"}
         | {f"the MCP server {server.name!r}" for server in here.mcp if server.url}
     )
     where = f"{spec.name} in {environment.name}"
@@ -200,12 +199,6 @@ def _repository(spec: TeamSpec, organisation: Organisation) -> str:
     return f"{registry.rstrip('/')}/{spec.name}" if registry else spec.name
 
 
-def _models(llm: LLM) -> Iterator[LLM]:
-    yield llm
-    for fallback in llm.fallbacks:
-        yield from _models(fallback)
-
-
 def _secrets(spec: TeamSpec, environment: Environment) -> Iterator[dict[str, Any]]:
     """The team's own, then those that its model and its chat need and that it does not name itself."""
     own = {secret.name for secret in spec.secrets}
@@ -218,7 +211,7 @@ def _secrets(spec: TeamSpec, environment: Environment) -> Iterator[dict[str, Any
             "optional": False,
         }
     wanted: dict[str, tuple[str, str, Literal["file", "variable"], bool]] = {}
-    for llm in _models(spec.llm):
+    for llm in spec.llm.chain():
         if llm.provider == "compatible":
             # An endpoint of one's own may want no key; a variable may be absent, a file that is named may not.
             wanted[key_variable(llm.provider)] = ("llm-api-keys", "compatible-api-key", "variable", True)

@@ -5,20 +5,18 @@ Source of the format: OpenAI's API reference, "Create chat completion" with `str
 
 from __future__ import annotations
 
-import asyncio
-import random
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
-import httpx
 import orjson
 
+from elf_sdk.models.answer import broken_off, unanswered
+from elf_sdk.models.dialect import Dialect, address
+from elf_sdk.models.line import Line
 from elf_sdk.models.llm import Endpoint
 
 __all__ = ["ChatClient", "TokenCount"]
-
-_LONGEST_WAIT: Final = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,12 +24,16 @@ class TokenCount:
     """What one call used, in tokens.
 
     Attributes:
+        model: the provider's name of the model that answered.
+        provider: of a fallback that answered; empty for the team's own model.
         input: all that was read.
         output: all that was written.
         cached: of the input, those that the provider had in its cache.
         reasoning: of the output, those that were thought and not said.
     """
 
+    model: str
+    provider: str
     input: int
     output: int
     cached: int = 0
@@ -39,44 +41,30 @@ class TokenCount:
 
 
 class ChatClient:
-    """Talks to one endpoint over kept-alive connections; close it when the run ends."""
+    """Talks to one endpoint and its fallbacks over kept-alive connections; close it when the run ends.
 
-    def __init__(self, endpoint: Endpoint) -> None:
+    Args:
+        endpoint: the model.
+        deadline: of the run, by the monotonic clock; None where it has none.
+    """
+
+    def __init__(self, endpoint: Endpoint, deadline: float | None = None) -> None:
         self._endpoint = endpoint
-        # Anthropic's own API has the OpenAI-compatible one beside it, under /v1.
-        base = f"{endpoint.base_url}/v1" if endpoint.provider == "anthropic" else endpoint.base_url
-        self._url = f"{base}/chat/completions"
-        self._http = httpx.AsyncClient(
-            headers={"Authorization": f"Bearer {endpoint.api_key}"}, timeout=httpx.Timeout(endpoint.timeout)
-        )
+        self._url = address(endpoint, Dialect.COMPLETIONS)
+        self._line = Line(endpoint, deadline)
 
     async def aclose(self) -> None:
         """Close all connections."""
-        await self._http.aclose()
+        await self._line.aclose()
 
     async def stream(self, messages: Sequence[Mapping[str, Any]]) -> AsyncGenerator[str | TokenCount, None]:
         """The answer in pieces as they arrive, then what it used, if the model says so.
 
-        A call that fails before its first piece is tried again, `retries` times, when trying again may help.
-
         Raises:
-            httpx.HTTPStatusError: the model refused; the response's body has been read.
+            ModelFailed: the answer is none.
+            httpx.HTTPStatusError: the model refused, and so did its fallbacks; the response's body has been read.
             httpx.TransportError: it could not be reached, or the connection broke, or a timeout passed.
         """
-        tries = self._endpoint.retries
-        for attempt in range(tries + 1):
-            begun = False
-            try:
-                async for piece in self._once(messages):
-                    begun = True
-                    yield piece
-                return
-            except (httpx.HTTPStatusError, httpx.TransportError) as error:
-                if begun or attempt == tries or not _may_help(error):
-                    raise
-                await asyncio.sleep(_wait(error, attempt))
-
-    async def _once(self, messages: Sequence[Mapping[str, Any]]) -> AsyncGenerator[str | TokenCount, None]:
         body = {
             "model": self._endpoint.model,
             "messages": list(messages),
@@ -84,42 +72,37 @@ class ChatClient:
             "stream": True,
             "stream_options": {"include_usage": True},
         }
-        async with self._http.stream("POST", self._url, json=body) as response:
-            if response.is_error:
-                await response.aread()
-                response.raise_for_status()
+        said, finish, named = False, "", ""
+        async with self._line.asynchronous().stream("POST", self._url, json=body) as response:
+            response.raise_for_status()
             async for line in response.aiter_lines():
                 data = line.removeprefix("data:").strip()
                 if not line.startswith("data:") or data == "[DONE]":
                     continue
                 chunk = orjson.loads(data)
+                named = str(chunk.get("model") or named)
+                if error := chunk.get("error"):
+                    said_by_model = error.get("message") if isinstance(error, Mapping) else error
+                    raise broken_off(str(said_by_model), self._line.answered(named))
                 for choice in chunk.get("choices") or ():
+                    finish = choice.get("finish_reason") or finish
                     if text := (choice.get("delta") or {}).get("content"):
+                        said = True
                         yield text
                 if usage := chunk.get("usage"):
-                    yield _counted(usage)
+                    yield _counted(usage, *self._line.named(named))
+        if not said:
+            raise unanswered(finish, self._line.answered(named))
 
 
-def _counted(usage: Mapping[str, Any]) -> TokenCount:
+def _counted(usage: Mapping[str, Any], model: str, provider: str) -> TokenCount:
     # The details, and each of their numbers, may be absent or null.
     took, gave = usage.get("prompt_tokens_details") or {}, usage.get("completion_tokens_details") or {}
     return TokenCount(
+        model,
+        provider,
         input=int(usage.get("prompt_tokens") or 0),
         output=int(usage.get("completion_tokens") or 0),
         cached=int(took.get("cached_tokens") or 0),
         reasoning=int(gave.get("reasoning_tokens") or 0),
     )
-
-
-def _may_help(error: httpx.HTTPStatusError | httpx.TransportError) -> bool:
-    if isinstance(error, httpx.HTTPStatusError):
-        status = error.response.status_code
-        return status in (408, 409, 429) or status >= 500
-    return True
-
-
-def _wait(error: httpx.HTTPStatusError | httpx.TransportError, attempt: int) -> float:
-    after = error.response.headers.get("Retry-After", "") if isinstance(error, httpx.HTTPStatusError) else ""
-    if after.isdecimal():
-        return min(float(after), _LONGEST_WAIT)
-    return min(0.5 * 2.0**attempt, _LONGEST_WAIT) * random.uniform(0.5, 1.0)  # noqa: S311 - spreads retries, guards nothing

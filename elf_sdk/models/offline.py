@@ -1,24 +1,27 @@
-"""The offline model: an OpenAI-compatible server on loopback that says that it is one.
+"""The offline model: a server on loopback with the APIs of OpenAI and Anthropic, that says what it is.
 
 Frameworks reach it with their own real clients, so what works here works with a provider. The same request gets
 the same bytes. It runs in a thread with an event loop of its own: a framework that blocks the team's loop can still
 talk to it. One server holds the scripts of many teams, told apart by the path: `http://127.0.0.1:PORT/<team>/v1`.
 
-Served are `GET /v1/models` and `POST /v1/chat/completions`, with and without streaming, as in OpenAI's API reference.
+Served are `GET /v1/models`, `POST /v1/chat/completions` and `POST /v1/messages`, with and without streaming; and
+`/requests`, where tests in any language read what was asked.
 """
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
+import itertools
 import logging
 import socket
 import threading
 from collections import deque
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Literal, Self
+from typing import Any, BinaryIO, Final, Literal, Self
 
 import orjson
 import uvicorn
@@ -29,12 +32,12 @@ from starlette.routing import Route
 from starlette.types import Message, Receive, Scope, Send
 
 from elf_sdk.errors import BadInput
-from elf_sdk.models.script import Faults, OfflineScript, Prompt, Reply, reply_to, text_of, tokens
+from elf_sdk.models.script import Fault, Faults, OfflineScript, Prompt, Reply, reply_to, text_of, tokens
+from elf_sdk.models.wire import FINGERPRINT, Answer, Completions, Messages, Wire, as_completion
 
 __all__ = ["FINGERPRINT", "MODEL", "ModelRequest", "OfflineModel", "team_url"]
 
 MODEL: Final = "offline"
-FINGERPRINT: Final = "elf-offline"
 _MAX_REQUEST: Final = 8 * 1024 * 1024
 _KEPT: Final = 1000
 _THREAD: Final = "elf-offline-model"
@@ -56,7 +59,9 @@ class ModelRequest:
         input_tokens: counted in the messages.
         output_tokens: sent so far.
         outcome: `open` while it is being answered; `gone` when the client closed the connection first.
-        key: the API key that came with it, as in `Authorization: Bearer <key>`; never printed.
+        key: the API key that came with it, as in `Authorization: Bearer <key>` or `x-api-key`; never printed.
+        path: of the address.
+        record: told when it is over.
     """
 
     team: str
@@ -66,6 +71,28 @@ class ModelRequest:
     output_tokens: int = 0
     outcome: Literal["open", "answered", "fault", "gone"] = "open"
     key: str = field(default="", repr=False)
+    path: str = ""
+    record: Callable[[ModelRequest], None] | None = field(default=None, repr=False)
+
+    def shown(self) -> dict[str, Any]:
+        """What others may see of it, as JSON: all but the key."""
+        reply = self.reply
+        return {
+            "path": self.path,
+            "team": self.team,
+            "body": self.body,
+            "rule": reply.rule,
+            "text": reply.text,
+            "calls": [{"tool": tool, "arguments": arguments} for tool, arguments in reply.calls],
+            "input_tokens": self.input_tokens,
+            "output_tokens": self.output_tokens,
+            "outcome": self.outcome,
+        }
+
+    def close(self) -> None:
+        """It is over."""
+        if self.record is not None:
+            self.record(self)
 
 
 @dataclass(slots=True)
@@ -81,17 +108,27 @@ class OfflineModel:
         script: for requests whose path names no team; without one every answer is the generic one.
         host: the address to listen on.
         port: 0 takes any free one.
+        record: a file that gets a line of JSON for each request when it is over.
 
     Example:
         with OfflineModel(load_script("offline.yaml")) as model:
             client = OpenAI(base_url=model.url(), api_key="not-needed")
     """
 
-    def __init__(self, script: OfflineScript | None = None, *, host: str = "127.0.0.1", port: int = 0) -> None:
+    def __init__(
+        self,
+        script: OfflineScript | None = None,
+        *,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        record: Path | None = None,
+    ) -> None:
         self.requests: deque[ModelRequest] = deque(maxlen=_KEPT)
         self.root = ""
         self._host, self._port = host, port
         self._teams: dict[str, _Team] = {"": _Team(script or OfflineScript())}
+        self._path = record
+        self._file: BinaryIO | None = None
         self._socket: socket.socket | None = None
         self._server: uvicorn.Server | None = None
         self._thread: threading.Thread | None = None
@@ -108,7 +145,7 @@ class OfflineModel:
         """Listen, and return the base URL for a client (`…/v1`). Already started, it only returns that.
 
         Raises:
-            BadInput: the port is taken, or not allowed.
+            BadInput: the port is taken, or not allowed, or the record cannot be written.
         """
         if self._thread is not None:
             return self.url()
@@ -123,6 +160,12 @@ class OfflineModel:
             raise BadInput(
                 f"the offline model cannot listen on {self._host}:{self._port}: {error.strerror}; choose another port"
             ) from None
+        if self._path is not None:
+            try:
+                self._file = self._path.open("ab")
+            except OSError as error:
+                listening.close()
+                raise BadInput(f"{self._path}: requests cannot be recorded there: {error.strerror}") from None
         self._socket = listening
         self.root = f"http://{self._host}:{listening.getsockname()[1]}"
         # No log level here: it would be the level of every server in this process.
@@ -142,6 +185,9 @@ class OfflineModel:
         self._server.should_exit = self._server.force_exit = True
         self._thread.join()
         self._socket.close()
+        if self._file is not None:
+            self._file.close()
+            self._file = None
         self._server = self._thread = self._socket = None
 
     def wait(self) -> None:
@@ -166,31 +212,69 @@ class OfflineModel:
                 Route("/{team}/v1/models", _models),
                 Route("/v1/chat/completions", self._complete, methods=["POST"]),
                 Route("/{team}/v1/chat/completions", self._complete, methods=["POST"]),
+                Route("/v1/messages", self._message, methods=["POST"]),
+                Route("/{team}/v1/messages", self._message, methods=["POST"]),
+                Route("/requests", self._recorded, methods=["GET", "DELETE"]),
             ]
         )
 
     async def _complete(self, request: Request) -> Response:
+        return await self._answer(request, Completions, dict)
+
+    async def _message(self, request: Request) -> Response:
+        return await self._answer(request, Messages, as_completion)
+
+    async def _answer(
+        self, request: Request, api: type[Completions | Messages], read: Callable[[dict[str, Any]], dict[str, Any]]
+    ) -> Response:
         team = request.path_params.get("team", "")
         known = self._teams.get(team)
         if known is None:
-            return _error(404, f"the offline model has no script for the team {team!r}", "not_found_error")
+            return _json(
+                api.error(404, f"the offline model has no script for the team {team!r}", "not_found_error"), 404
+            )
         body = _parsed(await request.body())
-        if isinstance(body, str):
-            return _error(400, body, "invalid_request_error")
-        reply = reply_to(Prompt.of(body), known.script, known.faults)
+        prompt = _prompt(body, read) if isinstance(body, dict) else body
+        if isinstance(body, str) or isinstance(prompt, str):
+            return _json(api.error(400, str(prompt), "invalid_request_error"), 400)
+        reply = reply_to(prompt, known.script, known.faults)
+        headers = request.headers
         record = ModelRequest(
             team,
             body,
             reply,
-            input_tokens=sum(len(tokens(text_of(m))) for m in body["messages"]),
-            key=request.headers.get("authorization", "").removeprefix("Bearer "),
+            input_tokens=sum(len(tokens(text_of(m))) for m in read(body)["messages"]),
+            key=headers.get("x-api-key") or headers.get("authorization", "").removeprefix("Bearer "),
+            path=request.url.path,
+            record=self._record,
         )
         self.requests.append(record)
-        if reply.fault is not None and reply.fault.status is not None:
+        if reply.fault is not None and (reply.fault.status is not None or reply.fault.context_too_long):
             record.outcome = "fault"
-            headers = {} if reply.fault.retry_after is None else {"Retry-After": str(reply.fault.retry_after)}
-            return _error(reply.fault.status, reply.fault.message, "scripted_fault", headers)
-        return _Completion(record)
+            record.close()
+            return _refusal(reply.fault, api, record.input_tokens)
+        digest = hashlib.sha256(orjson.dumps([team, body], option=orjson.OPT_SORT_KEYS)).hexdigest()
+        calls = tuple(
+            (name, given if isinstance(given, str) else orjson.dumps(given, option=orjson.OPT_SORT_KEYS).decode())
+            for name, given in reply.calls
+        )
+        counts = bool((body.get("stream_options") or {}).get("include_usage"))
+        answer = Answer(digest, str(body.get("model") or MODEL), reply.text, calls, reply.finish, counts)
+        parts = [(-1, piece) for piece in tokens(reply.text)]
+        parts += [(number, piece) for number, (_, written) in enumerate(calls) for piece in tokens(written)]
+        return _Reply(record, api(answer), parts, streams=bool(body.get("stream")))
+
+    def _record(self, record: ModelRequest) -> None:
+        """Write down what became of a request."""
+        if self._file is not None:
+            self._file.write(orjson.dumps(record.shown(), option=orjson.OPT_APPEND_NEWLINE))
+            self._file.flush()
+
+    async def _recorded(self, request: Request) -> Response:
+        if request.method == "DELETE":
+            self.requests.clear()
+            return Response(status_code=204)
+        return _json([record.shown() for record in self.requests])
 
 
 def _serve(server: uvicorn.Server, sock: socket.socket) -> None:
@@ -207,11 +291,21 @@ def _parsed(raw: bytes) -> dict[str, Any] | str:
     messages = body.get("messages") if isinstance(body, dict) else None
     if not isinstance(messages, list) or not messages or not all(isinstance(message, dict) for message in messages):
         return "messages is missing; send a list of at least one message"
-    try:
-        Prompt.of(body)
-    except (AttributeError, KeyError, TypeError) as error:
-        return f"a tool or a tool call has not the shape of the API: {type(error).__name__} {error}"
     return dict(body)
+
+
+def _prompt(body: dict[str, Any], read: Callable[[dict[str, Any]], dict[str, Any]]) -> Prompt | str:
+    try:
+        return Prompt.of(read(body))
+    except (AttributeError, KeyError, TypeError) as error:
+        return f"a message, a tool or a tool call has not the shape of the API: {type(error).__name__} {error}"
+
+
+def _refusal(fault: Fault, api: type[Completions | Messages], tokens: int) -> Response:
+    if fault.status is None:
+        return _json(api.too_long(tokens), 400)
+    headers = {} if fault.retry_after is None else {"Retry-After": str(fault.retry_after)}
+    return _json(api.error(fault.status, fault.message, "scripted_fault"), fault.status, headers)
 
 
 async def _models(request: Request) -> Response:
@@ -220,10 +314,6 @@ async def _models(request: Request) -> Response:
 
 def _json(data: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
     return Response(orjson.dumps(data), status, headers, "application/json")
-
-
-def _error(status: int, message: str, kind: str, headers: Mapping[str, str] | None = None) -> Response:
-    return _json({"error": {"message": message, "type": kind, "param": None, "code": None}}, status, headers)
 
 
 class _ConnectionCut(Exception):
@@ -235,35 +325,15 @@ def _no_scripted_fault(record: logging.LogRecord) -> bool:
     return not (record.exc_info and isinstance(record.exc_info[1], _ConnectionCut))
 
 
-class _Completion(Response):
+class _Reply(Response):
     """One answer, streamed or whole, that ends at once when its client goes."""
 
-    def __init__(self, record: ModelRequest) -> None:
+    def __init__(self, record: ModelRequest, wire: Wire, parts: Sequence[tuple[int, str]], *, streams: bool) -> None:
         super().__init__()
         self._record = record
-        body, reply = record.body, record.reply
-        digest = hashlib.sha256(orjson.dumps([record.team, body], option=orjson.OPT_SORT_KEYS)).hexdigest()
-        # Nothing random and no clock: the same request gets the same bytes.
-        self._head = {
-            "id": f"chatcmpl-{digest[:24]}",
-            "created": 0,
-            "model": str(body.get("model") or MODEL),
-            "system_fingerprint": FINGERPRINT,
-        }
-        self._streams = bool(body.get("stream"))
-        self._counts = bool((body.get("stream_options") or {}).get("include_usage"))
-        self._text = tokens(reply.text)
-        self._call: dict[str, Any] | None = None
-        self._arguments: list[str] = []
-        if reply.call is not None:
-            name, arguments = reply.call
-            written = orjson.dumps(arguments, option=orjson.OPT_SORT_KEYS).decode()
-            self._call = {
-                "id": f"call_{digest[24:40]}",
-                "type": "function",
-                "function": {"name": name, "arguments": written},
-            }
-            self._arguments = tokens(written)
+        self._wire = wire
+        self._parts = parts
+        self._streams = streams
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         work = asyncio.create_task(self._answer(send))
@@ -278,17 +348,17 @@ class _Completion(Response):
             for task in (work, gone):
                 task.cancel()
             await asyncio.gather(work, gone, return_exceptions=True)
+            self._record.close()
 
     async def _answer(self, send: Send) -> None:
         kind = b"text/event-stream" if self._streams else b"application/json"
         start: Message = {"type": "http.response.start", "status": 200, "headers": [(b"content-type", kind)]}
         if self._streams:
             await send(start)
-            async for chunk in self._chunks():
-                data = b"data: " + (chunk if isinstance(chunk, bytes) else orjson.dumps(chunk)) + b"\n\n"
-                await send({"type": "http.response.body", "body": data, "more_body": True})
-            await send({"type": "http.response.body", "body": b""})
+            await self._stream(send)
         else:
+            if self._record.reply.forever:
+                await asyncio.Event().wait()
             try:
                 async for _ in self._pieces():
                     pass
@@ -298,64 +368,43 @@ class _Completion(Response):
                 await send({"type": "http.response.body", "body": b"{", "more_body": True})
                 raise
             await send(start)
-            await send({"type": "http.response.body", "body": orjson.dumps(self._whole())})
+            whole = self._wire.whole(self._record.input_tokens, self._record.output_tokens)
+            await send({"type": "http.response.body", "body": orjson.dumps(whole)})
         self._record.outcome = "answered"
 
-    async def _pieces(self) -> AsyncIterator[tuple[Literal["text", "call"], str]]:
-        fault = self._record.reply.fault
+    async def _stream(self, send: Send) -> None:
+        async def out(frames: Iterable[bytes]) -> None:
+            for frame in frames:
+                await send({"type": "http.response.body", "body": frame, "more_body": True})
+
+        begun = False
+        async for part, text in self._pieces():
+            if not begun:
+                await out(self._wire.opening())
+                begun = True
+            await out(self._wire.piece(part, text))
+        if not begun:
+            await out(self._wire.opening())
+        await out(self._wire.closing(self._record.input_tokens, self._record.output_tokens))
+        await send({"type": "http.response.body", "body": b""})
+
+    async def _pieces(self) -> AsyncIterator[tuple[int, str]]:
+        reply = self._record.reply
+        fault = reply.fault
         limit = None
         if fault is not None:
             limit = fault.reset_after if fault.hang_after is None else fault.hang_after
-        parts: list[tuple[Literal["text", "call"], str]] = [
-            *(("text", piece) for piece in self._text),
-            *(("call", piece) for piece in self._arguments),
-        ]
-        for kind, piece in parts[:limit]:
-            await asyncio.sleep(self._record.reply.delay)
+        await asyncio.sleep(reply.pause)
+        parts = itertools.cycle(self._parts) if reply.forever else iter(self._parts)
+        for part, text in itertools.islice(parts, limit):
+            await asyncio.sleep(reply.delay)
             self._record.output_tokens += 1
-            yield kind, piece
+            yield part, text
         if fault is not None:
             self._record.outcome = "fault"
             if fault.hang_after is not None:
                 await asyncio.Event().wait()
             raise _ConnectionCut
-
-    async def _chunks(self) -> AsyncIterator[dict[str, Any] | bytes]:
-        yield self._chunk({"role": "assistant", "content": ""})
-        opened = False
-        async for kind, piece in self._pieces():
-            if kind == "text" or self._call is None:
-                yield self._chunk({"content": piece})
-                continue
-            if not opened:
-                opened = True
-                head = self._call | {"index": 0, "function": self._call["function"] | {"arguments": ""}}
-                yield self._chunk({"tool_calls": [head]})
-            yield self._chunk({"tool_calls": [{"index": 0, "function": {"arguments": piece}}]})
-        yield self._chunk({}, finish="tool_calls" if self._call else "stop")
-        if self._counts:
-            yield self._head | {"object": "chat.completion.chunk", "choices": [], "usage": self._usage()}
-        yield b"[DONE]"
-
-    def _chunk(self, delta: dict[str, Any], finish: str | None = None) -> dict[str, Any]:
-        choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish}
-        return self._head | {"object": "chat.completion.chunk", "choices": [choice]}
-
-    def _whole(self) -> dict[str, Any]:
-        message: dict[str, Any] = {"role": "assistant", "content": "".join(self._text) or None, "refusal": None}
-        if self._call is not None:
-            message["tool_calls"] = [self._call]
-        choice = {
-            "index": 0,
-            "message": message,
-            "logprobs": None,
-            "finish_reason": "tool_calls" if self._call else "stop",
-        }
-        return self._head | {"object": "chat.completion", "choices": [choice], "usage": self._usage()}
-
-    def _usage(self) -> dict[str, int]:
-        read, written = self._record.input_tokens, self._record.output_tokens
-        return {"prompt_tokens": read, "completion_tokens": written, "total_tokens": read + written}
 
 
 async def _disconnected(receive: Receive) -> None:

@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Final, Self
+from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -85,49 +85,78 @@ class Call(_Part):
 
     tool: str
     arguments: dict[str, Any] = {}
+    raw: str | None = None
+    """The arguments exactly as written here, whether they are JSON or not; instead of `arguments`."""
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> Self:
+        if self.raw is not None and self.arguments:
+            raise ValueError("raw is instead of arguments; write one of them")
+        return self
 
 
 class Fault(_Part):
-    """What goes wrong. Exactly one of `status`, `reset_after` and `hang_after`."""
+    """What goes wrong. Exactly one of `status`, `context_too_long`, `reset_after` and `hang_after`."""
 
     status: Annotated[int, Field(ge=400, le=599)] | None = None
     message: str = "a scripted fault"
     retry_after: Annotated[int, Field(ge=0)] | None = None
     """Seconds, as the header Retry-After; with `status`."""
+    context_too_long: bool = False
+    """Say that the conversation has more tokens than the model takes, as the provider says it."""
     reset_after: Annotated[int, Field(ge=0)] | None = None
-    """Cut the connection after so many tokens."""
+    """Cut the connection after so many tokens; at 0 before anything but the headers of the answer."""
     hang_after: Annotated[int, Field(ge=0)] | None = None
-    """Send nothing more after so many tokens, until the client goes."""
+    """Send nothing more after so many tokens, until the client goes; at 0 nothing but the headers."""
     times: Annotated[int, Field(ge=1)] | None = None
     """Only the first so many requests that the rule fits; later ones pass the rule by. Default: all."""
 
     @model_validator(mode="after")
     def _one_kind(self) -> Self:
-        if sum(kind is not None for kind in (self.status, self.reset_after, self.hang_after)) != 1:
-            raise ValueError("give exactly one of status, reset_after and hang_after")
+        given = [kind is not None for kind in (self.status, self.reset_after, self.hang_after)]
+        if sum((*given, self.context_too_long)) != 1:
+            raise ValueError("give exactly one of status, context_too_long, reset_after and hang_after")
         if self.retry_after is not None and self.status is None:
             raise ValueError("retry_after is a header of an answer with a status; add status, such as 429")
         return self
 
 
 class Rule(_Part):
-    """One answer: text, a tool call or both, and how slowly; or a fault."""
+    """One answer: text, tool calls or both, and how slowly; or a fault."""
 
     when: When = When()
     say: str = ""
     """Text, in which `${name}` stands for a named group, or for `question`, `role` or `result`."""
     call: Call | None = None
     """A tool call, in whose arguments `${name}` stands for the same."""
+    calls: tuple[Call, ...] = ()
+    """Several in one message, instead of `call`."""
     delay: Duration | None = None
     """Before each token, such as 20ms; default: the script's."""
+    pause: Duration = "0ms"
+    """Before the first token, and before the headers of an answer that is not streamed."""
+    finish: Literal["stop", "length", "content_filter"] | None = None
+    """Why the model stops, in the words of OpenAI's API. With nothing to say, the answer is empty."""
+    forever: bool = False
+    """Say it over and over, until the client goes."""
     fault: Fault | None = None
+
+    @property
+    def all_calls(self) -> tuple[Call, ...]:
+        """The tool calls, however they are written."""
+        return self.calls if self.call is None else (self.call,)
 
     @model_validator(mode="after")
     def _answers(self) -> Self:
-        if not self.say and self.call is None and self.fault is None:
-            raise ValueError("the rule answers nothing; add say, call or fault")
+        if not (self.say or self.all_calls or self.fault or self.finish):
+            raise ValueError("the rule answers nothing; add say, call, calls, finish or fault")
+        if self.call is not None and self.calls:
+            raise ValueError("calls is instead of call; write one of them")
+        if self.forever and not self.say:
+            raise ValueError("forever repeats what say has; add say")
         known = self.when.names | _BUILT_IN
-        for text in (self.say, *_strings(self.call.arguments if self.call else {})):
+        written = [text for call in self.all_calls for text in (*_strings(call.arguments), call.raw or "")]
+        for text in (self.say, *written):
             for name in _PLACEHOLDER.findall(text):
                 if name not in known:
                     raise ValueError(f"${{{name}}} is no named group of the rule; there is {', '.join(sorted(known))}")
@@ -192,17 +221,23 @@ class Reply:
 
     Attributes:
         text: what it says, may be empty.
-        call: tool and arguments, or None.
+        calls: tools with their arguments, which are text where they are to be sent as they are.
         delay: seconds before each token.
         fault: what goes wrong, or None.
         rule: index of the rule that fitted, -1 for the generic answer.
+        pause: seconds before the first token.
+        finish: why it stops, or empty for the usual reason.
+        forever: whether it never stops.
     """
 
     text: str
-    call: tuple[str, Mapping[str, Any]] | None = None
+    calls: tuple[tuple[str, Mapping[str, Any] | str], ...] = ()
     delay: float = 0.0
     fault: Fault | None = None
     rule: int = -1
+    pause: float = 0.0
+    finish: str = ""
+    forever: bool = False
 
 
 @dataclass(slots=True)
@@ -230,9 +265,19 @@ def reply_to(prompt: Prompt, script: OfflineScript, faults: Faults | None = None
             "role": role_of(prompt.system),
             "result": prompt.results[-1][1] if prompt.results else "",
         } | groups
-        call = (rule.call.tool, _filled(rule.call.arguments, values)) if rule.call else None
-        delay = duration_seconds(rule.delay or script.delay)
-        return Reply(_filled(rule.say, values), call, delay, rule.fault, index)
+        return Reply(
+            _filled(rule.say, values),
+            tuple(
+                (call.tool, _filled(call.arguments if call.raw is None else call.raw, values))
+                for call in rule.all_calls
+            ),
+            duration_seconds(rule.delay or script.delay),
+            rule.fault,
+            index,
+            duration_seconds(rule.pause),
+            rule.finish or "",
+            rule.forever,
+        )
     return Reply(_generic(prompt), delay=duration_seconds(script.delay))
 
 
@@ -254,7 +299,7 @@ def role_of(system: str) -> str:
 
 def _fits(rule: Rule, prompt: Prompt) -> dict[str, str] | None:
     when = rule.when
-    if rule.call is not None and rule.call.tool not in prompt.offered:
+    if not prompt.offered.issuperset(call.tool for call in rule.all_calls):
         return None
     if (when.after_tool is None) == bool(prompt.results):
         return None

@@ -78,6 +78,8 @@ class RunContext:
             then goes on where the work was, and says what it repeats by a `Rewound` event.
         before: what the run's log held when the work began.
         checkpoints: what the adapter keeps of the run.
+        deadline: when the engine ends the run, by `time.monotonic()`, which the processes of a machine share, or None.
+            Calls to models wait no longer than that.
     """
 
     run_id: str
@@ -93,6 +95,7 @@ class RunContext:
     attempt: int = 1
     before: tuple[LoggedEvent, ...] = ()
     checkpoints: Checkpoints = field(default_factory=MemoryCheckpoints)
+    deadline: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,6 +30,7 @@ from elf_sdk.runs.events import (
     InputRequired,
     LoggedEvent,
     Started,
+    TextDelta,
     Usage,
     clean,
     is_terminal,
@@ -63,6 +64,8 @@ _WAITING: Final = 10
 """Runs that may wait in one conversation."""
 _PAGE: Final = 1000
 """Events in one read."""
+_ANSWER: Final = 8_000_000
+"""Characters of an answer; whoever reads it needs all of it in memory."""
 _MESSAGE: Final = 2000
 """Characters of a message that are kept when somebody else wrote it."""
 
@@ -108,6 +111,7 @@ class _Job:
         effects: whether it did anything yet that others can see.
         questions: what it asks, once the adapter has returned.
         deadline: stops it; set while the run has a place.
+        ends: when that is, by the monotonic clock.
     """
 
     run: Run
@@ -122,6 +126,7 @@ class _Job:
     effects: bool = False
     questions: dict[str, InputRequired] = field(default_factory=dict)
     deadline: asyncio.TimerHandle | None = None
+    ends: float | None = None
 
 
 class Engine:
@@ -640,11 +645,17 @@ class Engine:
             answers=answers,
             attempt=attempt,
             before=before,
+            deadline=job.ends,
         )
+        written = 0
         async with aclosing(self.adapter.run(ctx)) as events:
             async for event in events:
                 if job.stopped is not None:
                     break
+                if isinstance(event, TextDelta):
+                    written += len(event.text)
+                    if written > _ANSWER:
+                        raise RunError(f"the answer has more than {_ANSWER} characters, and does not end")
                 if is_terminal(event):
                     adapter = type(self.adapter).__name__
                     raise TypeError(f"{adapter} yielded a {event.kind} event; only the engine ends a run")
@@ -674,6 +685,7 @@ class Engine:
         if given is not None and given - since_creation < left:
             left = given - since_creation
             late = Failed("deadline", f"it took longer than the {given:g} s that its caller gave it")
+        job.ends = time.monotonic() + max(left, 0)
         job.deadline = asyncio.get_running_loop().call_later(max(left, 0), self._stop, job, late)
 
 

@@ -210,6 +210,8 @@ class Usage(Event):
     """Of the output, those that were thought and not said."""
     cost: int | None = None
     """Billionths of a US dollar; None where no price is known. Adapters leave it to the engine."""
+    provider: str = ""
+    """Whose model it was where a fallback answered; empty for the team's own model."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,6 +30,7 @@ _MODEL: Final = 200
 
 async def priced(usage: Usage, endpoint: Endpoint) -> Usage:
     """As `price`; what has to be loaded first is loaded in a thread."""
+    endpoint = _served(usage, endpoint)
     if _is_listed(usage, endpoint) and not _load.cache_info().currsize:
         await asyncio.to_thread(_load)
     return price(usage, endpoint)
@@ -40,8 +41,9 @@ def price(usage: Usage, endpoint: Endpoint) -> Usage:
 
     The offline model costs nothing. A model that the list does not have, or that runs on one's own machines, has no
     known price, and the cost stays None. A model behind another address that speaks OpenAI's API is looked up by that
-    address, and never by its name alone: who serves it sets the price.
+    address, and never by its name alone: who serves it sets the price. A fallback has the price of its own provider.
     """
+    endpoint = _served(usage, endpoint)
     if usage.cost is None and endpoint.provider == _FREE:
         return replace(usage, cost=0)
     if not _is_listed(usage, endpoint):
@@ -71,6 +73,14 @@ def usage_rows(run: Run, logged: Iterable[LoggedEvent]) -> tuple[UsageRow, ...]:
         for entry in logged
         if isinstance(entry.event, Usage)
     )
+
+
+def _served(usage: Usage, endpoint: Endpoint) -> Endpoint:
+    """The model that was called: the team's own, or the fallback that the usage names."""
+    if not usage.provider:
+        return endpoint
+    named = (usage.provider, usage.model)
+    return next((model for model in endpoint.chain() if (model.provider, model.model) == named), endpoint)
 
 
 def _is_listed(usage: Usage, endpoint: Endpoint) -> bool:

@@ -122,13 +122,14 @@ class Services:
         return frozenset(self.org.callers(spec.name))
 
     def endpoint(self, spec: TeamSpec, directory: Path | None) -> Endpoint:
-        """The model of a team. Starts the offline model where it is that.
+        """The model of a team, with its fallbacks. Starts the offline model where one of them is that.
 
         Raises:
-            Missing: the provider needs a key that is not there.
+            Missing: a provider needs a key that is not there.
+            BadInput: what is there for a key is none.
         """
         url: str | None = None
-        if spec.llm.provider == "offline":
+        if any(model.provider == "offline" for model in spec.llm.chain()):
             url = self.settings.offline_url or self._offline_url(spec.name, directory)
         return resolve(spec.llm, self.settings, offline_url=url)
 

@@ -9,7 +9,7 @@ each of their fields, so that an override under `environments.<env>` is the same
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import Field
 
@@ -179,6 +179,10 @@ class TeamSpec(FileModel):
         return found
 
 
+_NATIVE: Final = frozenset({"crewai", "langgraph"})
+"""Frameworks whose own client speaks Anthropic's own API to its models, and not the OpenAI-compatible one."""
+
+
 def _merge(base: dict[str, Any], over: dict[str, Any]) -> None:
     for key, value in over.items():
         if value is None:
@@ -229,6 +233,8 @@ def _problems(spec: TeamSpec) -> Iterator[tuple[Location, str]]:
         if team in near:
             yield ("peers", index), f"{team!r} is already above or below this team; remove it here"
     yield from _llm_problems(spec.llm, ("llm",))
+    if spec.llm.provider == "anthropic" and spec.framework in _NATIVE:
+        yield from _foreign(spec.llm, ("llm",), spec.framework)
     scaling = spec.autoscaling
     if scaling.min_replicas and scaling.max_replicas and scaling.min_replicas > scaling.max_replicas:
         yield (
@@ -250,3 +256,18 @@ def _llm_problems(llm: LLM, where: Location) -> Iterator[tuple[Location, str]]:
         yield (*where, "base_url"), "the provider 'compatible' needs it; write the address of the endpoint"
     for index, fallback in enumerate(llm.fallbacks):
         yield from _llm_problems(fallback, (*where, "fallbacks", index))
+
+
+def _foreign(llm: LLM, where: Location, framework: str) -> Iterator[tuple[Location, str]]:
+    """The fallbacks that do not understand what the framework's client says to Anthropic's own API."""
+    for index, fallback in enumerate(llm.fallbacks):
+        here: Location = (*where, "fallbacks", index)
+        if fallback.provider != "anthropic":
+            yield (
+                (*here, "provider"),
+                (
+                    f"{framework} speaks to anthropic by its own API, which {fallback.provider!r} does not have; write "
+                    "an anthropic model, or put this one first and anthropic behind it"
+                ),
+            )
+        yield from _foreign(fallback, here, framework)

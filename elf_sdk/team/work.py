@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
@@ -38,11 +39,17 @@ class LLM(Frozen):
     temperature: Annotated[Number, Field(ge=0, le=2)] = 0.2
     """How freely the model chooses its words."""
     timeout: Duration = "60s"
-    """For one call to the model."""
+    """How long a call may go without a word from the model, from its beginning on."""
     retries: Annotated[Whole, Field(ge=0, le=10)] = 2
-    """Further tries of one call."""
+    """Further tries of one call, when trying again may help."""
     fallbacks: tuple[LLM, ...] = ()
     """Tried in this order when the model before them is out of reach."""
+
+    def chain(self) -> Iterator[LLM]:
+        """This model, then its fallbacks with theirs, in the order in which they are asked."""
+        yield self
+        for fallback in self.fallbacks:
+            yield from fallback.chain()
 
 
 class Member(Frozen):

@@ -144,8 +144,6 @@ async def test_closing_while_the_model_hangs(adapter: Adapter, model: OfflineMod
 async def test_an_error_of_the_model_is_one_clear_sentence(
     adapter: Adapter, model: OfflineModel, fault: dict[str, Any], sentence: str, retryable: bool
 ) -> None:
-    if adapter.name == "crewai" and fault.get("status") == 429:
-        pytest.skip("CrewAI tries three times of its own accord, which takes 9 s")
     scripted(model, {"say": "one two three four", "fault": fault})
     with pytest.raises(RunError) as raised:
         await events_of(adapter, context(model))
@@ -158,7 +156,9 @@ async def test_an_error_of_the_model_is_one_clear_sentence(
 async def test_a_model_that_is_not_there(adapter: Adapter, model: OfflineModel) -> None:
     ctx = context(model)
     model.stop()
-    with pytest.raises(RunError, match=r"the connection to the model at 127\.0\.0\.1:\d+ broke or could not be made"):
+    with pytest.raises(
+        RunError, match=r"the connection to the model .* at 127\.0\.0\.1:\d+ broke or could not be made"
+    ):
         await events_of(adapter, ctx)
 
 

@@ -2,9 +2,8 @@ from typing import Any, TypedDict
 
 import pytest
 
-from elf_sdk.adapters.langgraph import LangGraphAdapter, chat_model
-from elf_sdk.errors import BadInput, Missing
-from elf_sdk.models.llm import Endpoint
+from elf_sdk.adapters.langgraph import LangGraphAdapter
+from elf_sdk.errors import BadInput
 from elf_sdk.models.offline import OfflineModel
 from elf_sdk.runs.adapter import RunError
 from elf_sdk.runs.events import Artifact, Step, ToolCall, ToolResult
@@ -92,8 +91,3 @@ async def test_a_factory_that_returns_something_else(model: OfflineModel) -> Non
 def test_what_is_no_graph_is_refused() -> None:
     with pytest.raises(BadInput, match="takes a graph or a function that builds one"):
         LangGraphAdapter("graph")
-
-
-def test_a_provider_without_its_package_is_one_sentence() -> None:
-    with pytest.raises(Missing, match="pip install 'langchain-anthropic'"):
-        chat_model(Endpoint("anthropic", "a-model", "http://127.0.0.1:9", "not-needed"))

@@ -23,6 +23,7 @@ LATER = {
     "elf_sdk.adapters.mcp": "with the first run of a team with MCP servers",
     "elf_sdk.cli.package": "by another command",
     "elf_sdk.deploy": "by commands that write charts",
+    "elf_sdk.models.line": "with the first question to a model",
     "elf_sdk.models.chat": "with the first question to a model",
     "elf_sdk.server.a2a.client": "with the first call to another team",
     "elf_sdk.store.postgres": "where the database is one",

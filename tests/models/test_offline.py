@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import anthropic
 import httpx
 import openai
 import pytest
@@ -149,6 +150,145 @@ def test_stopping_leaves_no_thread_and_frees_the_port() -> None:
     assert set(threading.enumerate()) <= before
     with pytest.raises(httpx.ConnectError):
         httpx.get(f"{model.url()}/models")
+
+
+def test_several_tool_calls_in_one_message(model: OfflineModel) -> None:
+    calls = [{"tool": "look_up", "arguments": {"what": what}} for what in ("tea", "cake")]
+    model.add("", _script({"calls": calls}))
+    with openai.OpenAI(base_url=model.url(), api_key="not-needed", max_retries=0) as client:
+        with client.chat.completions.stream(
+            model="offline",
+            messages=[{"role": "user", "content": "Hello there"}],
+            tools=[TOOL],  # type: ignore[list-item]
+        ) as stream:
+            message = stream.get_final_completion().choices[0].message
+    called = [call for call in message.tool_calls or [] if call.type == "function"]
+    assert [json.loads(call.function.arguments)["what"] for call in called] == ["tea", "cake"]
+    assert len({call.id for call in called}) == 2
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_anthropics_client_reads_an_answer_with_text_a_tool_call_and_usage(model: OfflineModel, stream: bool) -> None:
+    rule = {"say": "Let me look.", "call": {"tool": "look_up", "arguments": {"what": "a b c"}}}
+    model.add("", _script({"when": {"system": "cook", "user": "^Hello there$"}} | rule))
+    asked: dict[str, Any] = {
+        "model": "claude",
+        "max_tokens": 100,
+        "system": "You are the cook.",
+        "messages": [{"role": "user", "content": [{"type": "text", "text": "Hello there"}]}],
+        "tools": [{"name": "look_up", "input_schema": {"type": "object"}}],
+    }
+    with anthropic.Anthropic(base_url=model.root, api_key="not-needed", max_retries=0) as client:
+        if stream:
+            with client.messages.stream(**asked) as events:
+                message = events.get_final_message()
+        else:
+            message = client.messages.create(**asked)
+    text, call = message.content
+    assert (text.type == "text" and text.text, message.stop_reason, message.model) == (
+        "Let me look.",
+        "tool_use",
+        "claude",
+    )
+    assert call.type == "tool_use"
+    assert (call.name, call.input) == ("look_up", {"what": "a b c"})
+    assert (message.usage.input_tokens, message.usage.output_tokens) == (6, 6)
+
+
+def test_anthropics_client_gets_its_own_errors(model: OfflineModel) -> None:
+    model.add("", _script({"when": {"user": "long"}, "fault": {"context_too_long": True}}, {"fault": {"status": 529}}))
+    with anthropic.Anthropic(base_url=model.root, api_key="not-needed", max_retries=0) as client:
+        with pytest.raises(anthropic.BadRequestError, match="prompt is too long: 8193 tokens > 8192 maximum"):
+            client.messages.create(model="c", max_tokens=9, messages=[{"role": "user", "content": "long"}])
+        with pytest.raises(anthropic.APIStatusError, match="overloaded_error"):
+            client.messages.create(model="c", max_tokens=9, messages=[{"role": "user", "content": "short"}])
+
+
+def test_after_a_tool_of_anthropics_api(model: OfflineModel) -> None:
+    model.add("", _script({"when": {"after_tool": "look_up", "result": "(?P<grams>\\d+) g"}, "say": "${grams}."}))
+    call = {"type": "tool_use", "id": "t1", "name": "look_up", "input": {}}
+    result = {"type": "tool_result", "tool_use_id": "t1", "content": [{"type": "text", "text": "200 g"}]}
+    messages = [
+        {"role": "user", "content": "How much?"},
+        {"role": "assistant", "content": [call]},
+        {"role": "user", "content": [result]},
+    ]
+    answer = httpx.post(f"{model.root}/v1/messages", json={"model": "c", "max_tokens": 9, "messages": messages}).json()
+    assert answer["content"] == [{"type": "text", "text": "200."}]
+    assert answer["stop_reason"] == "end_turn"
+
+
+@pytest.mark.parametrize("body", [{"messages": [{"role": "user"}]}, {"messages": [{"role": "user", "content": [5]}]}])
+def test_a_message_of_the_wrong_shape_is_refused(model: OfflineModel, body: dict[str, Any]) -> None:
+    response = httpx.post(f"{model.root}/v1/messages", json=body)
+    assert (response.status_code, response.json()["type"]) == (400, "error")
+
+
+def test_a_pause_comes_before_the_first_token(model: OfflineModel) -> None:
+    model.add("", _script({"say": "one two", "pause": "150ms"}))
+    begun = time.monotonic()
+    _post(model, HELLO | {"stream": True})
+    assert time.monotonic() - begun >= 0.15
+
+
+@pytest.mark.parametrize("fault", [{"reset_after": 0}, {"hang_after": 0}])
+def test_at_zero_tokens_there_are_headers_and_nothing_else(model: OfflineModel, fault: dict[str, int]) -> None:
+    model.add("", _script({"say": "one", "fault": fault}))
+    url = f"{model.url()}/chat/completions"
+    with httpx.stream("POST", url, json=HELLO | {"stream": True}, timeout=0.5) as response:
+        assert response.status_code == 200
+        with pytest.raises((httpx.RemoteProtocolError, httpx.ReadTimeout)):
+            next(response.iter_raw())
+
+
+def test_an_answer_without_end_ends_with_its_client(model: OfflineModel) -> None:
+    model.add("", _script({"say": "on and on ", "forever": True}))
+    with httpx.stream("POST", f"{model.url()}/chat/completions", json=HELLO | {"stream": True}) as response:
+        pieces = response.iter_lines()
+        for _ in range(1000):
+            next(pieces)
+    until = time.monotonic() + 5
+    while model.requests[-1].outcome != "gone" and time.monotonic() < until:
+        time.sleep(0.01)
+    assert model.requests[-1].outcome == "gone"
+    assert model.requests[-1].output_tokens > 400
+
+
+def test_why_it_stops(model: OfflineModel) -> None:
+    model.add("", _script({"finish": "content_filter"}))
+    choice = _post(model).json()["choices"][0]
+    assert (choice["finish_reason"], choice["message"]["content"]) == ("content_filter", None)
+    answer = httpx.post(f"{model.root}/v1/messages", json=HELLO).json()
+    assert (answer["stop_reason"], answer["content"]) == ("refusal", [])
+
+
+def test_what_was_asked_can_be_read_and_forgotten_over_http_and_holds_no_key(tmp_path: Path) -> None:
+    with OfflineModel(_script({"say": "Yes."}), record=tmp_path / "requests.jsonl") as model:
+        httpx.post(
+            f"{model.url()}/chat/completions", json=HELLO, headers={"Authorization": "Bearer a-secret-key"}
+        ).raise_for_status()
+        told = httpx.get(f"{model.root}/requests")
+        [request] = told.json()
+        assert request == {
+            "path": "/v1/chat/completions",
+            "team": "",
+            "body": HELLO,
+            "rule": 0,
+            "text": "Yes.",
+            "calls": [],
+            "input_tokens": 2,
+            "output_tokens": 1,
+            "outcome": "answered",
+        }
+        assert "a-secret-key" not in told.text
+        assert httpx.delete(f"{model.root}/requests").status_code == 204
+        assert httpx.get(f"{model.root}/requests").json() == []
+    assert [json.loads(line) for line in (tmp_path / "requests.jsonl").read_text().splitlines()] == [request]
+
+
+def test_a_record_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match=r"nowhere.*requests cannot be recorded there: No such file or directory"):
+        OfflineModel(record=tmp_path / "nowhere" / "requests.jsonl").start()
 
 
 def test_a_port_that_is_taken_is_one_sentence() -> None:

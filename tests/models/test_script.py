@@ -62,13 +62,13 @@ def test_named_groups_reach_text_and_arguments_and_are_never_read_again() -> Non
     )
     reply = reply_to(_prompt('cook "${role}" {x} please', tools=[TOOL]), script)
     assert reply.text == 'Looking for "${role}" {x} as the cook.'
-    assert reply.call == ("look_up", {"dish": '"${role}" {x}', "tags": ['"${role}" {x}!'], "n": 2})
+    assert reply.calls == (("look_up", {"dish": '"${role}" {x}', "tags": ['"${role}" {x}!'], "n": 2}),)
 
 
 def test_a_call_needs_the_tool_to_be_offered() -> None:
     script = _script({"call": {"tool": "look_up"}}, {"say": "I have no such tool."})
     assert reply_to(_prompt("Hi"), script).text == "I have no such tool."
-    assert reply_to(_prompt("Hi", tools=[TOOL]), script).call == ("look_up", {})
+    assert reply_to(_prompt("Hi", tools=[TOOL]), script).calls == (("look_up", {}),)
 
 
 def test_after_a_tool_only_rules_for_that_fit() -> None:
@@ -121,6 +121,11 @@ def test_tokens_are_the_text(text: str) -> None:
         ("rules:\n  - say: x\n    delay: soon\n", 3, "soon"),
         ("rules:\n  - fault: {status: 429, hang_after: 2}\n", 2, "exactly one of"),
         ("rules:\n  - fault: {status: 200}\n", 2, "400"),
+        ("rules:\n  - say: x\n    calls: [{tool: a}]\n    call: {tool: b}\n", 2, "calls is instead of call"),
+        ("rules:\n  - call: {tool: a, raw: '{', arguments: {b: 1}}\n", 2, "raw is instead of arguments"),
+        ("rules:\n  - finish: stop\n    forever: true\n", 2, "forever repeats what say has"),
+        ("rules:\n  - finish: tired\n", 2, "'tired' is not known"),
+        ("rules:\n  - fault: {context_too_long: true, status: 500}\n", 2, "exactly one of"),
         ("rules: [\n", 1, "not YAML"),
         ("- a\n", 1, "list"),
         ("rules:\n  - when: {result: x}\n    say: y\n", 2, "after_tool"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import replace
 
@@ -218,6 +219,34 @@ async def test_the_deadline_ends_a_run(make_engine: MakeEngine) -> None:
     engine = await make_engine(forever, deadline="100ms")
     run = await engine.start(ask())
     assert await ended(engine, run.id) == Failed("deadline", "it took longer than 100ms", retryable=True)
+
+
+async def test_an_adapter_is_told_when_the_run_ends(make_engine: MakeEngine) -> None:
+    told: list[float] = []
+
+    async def work(ctx: RunContext) -> AsyncGenerator[Event, None]:
+        assert ctx.deadline is not None
+        told.append(ctx.deadline - time.monotonic())
+        yield TextDelta("done")
+
+    engine = await make_engine(work, deadline="10m")
+    run = await engine.start(ask())
+    assert await ended(engine, run.id) == Finished()
+    run = await engine.start(replace(ask(context="other"), deadline=60.0))
+    assert await ended(engine, run.id) == Finished()
+    assert 590 < told[0] <= 600
+    assert 50 < told[1] <= 60
+
+
+async def test_an_answer_without_end_ends_its_run(make_engine: MakeEngine) -> None:
+    async def work(_: RunContext) -> AsyncGenerator[Event, None]:
+        while True:
+            yield TextDelta("on and on " * 100_000)
+
+    engine = await make_engine(work)
+    run = await engine.start(ask())
+    end = await ended(engine, run.id)
+    assert end == Failed("team", "the answer has more than 8000000 characters, and does not end")
 
 
 async def test_a_run_can_be_cancelled_at_any_moment(make_engine: MakeEngine) -> None:

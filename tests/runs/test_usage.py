@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import AsyncGenerator
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 
 import pytest
@@ -73,6 +74,15 @@ def test_a_compatible_server_is_known_by_its_address() -> None:
 
 def test_a_cost_that_an_adapter_knows_stays() -> None:
     assert price(Usage("gpt-4o", 5, 5, cost=7), at("openai")).cost == 7
+
+
+def test_a_fallback_has_the_price_of_its_own_provider() -> None:
+    free, listed = at("ollama"), replace(at("openai"), model="gpt-4o")
+    endpoint = replace(free, fallbacks=(at("offline"), listed))
+    used = Usage("gpt-4o", 1000, 100, provider="openai")
+    assert price(used, endpoint).cost == price(replace(used, provider=""), listed).cost
+    assert price(Usage("gpt-4o", 1000, 100), endpoint).cost is None
+    assert price(Usage("any", 1000, 100, provider="offline"), endpoint).cost == 0
 
 
 def test_prices_are_loaded_only_for_a_model_that_has_one() -> None:

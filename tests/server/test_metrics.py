@@ -27,7 +27,7 @@ SCRIPTS: dict[str, Any] = {
     "count": (
         TextDelta("One."),
         Usage("small", 100, 20, cached_tokens=64, reasoning_tokens=8, cost=2_500_000),
-        Usage("large", 7, 3),
+        Usage("large", 7, 3, provider="offline"),
     ),
     "fail": (ValueError("no"),),
     "refuse": (RunError("we do not do that", code="rejected"),),
@@ -97,6 +97,8 @@ async def test_runs_are_counted_with_their_usage(settings: Settings) -> None:
     assert seen("elf_model_reasoning_tokens_total", **small) == 8
     assert seen("elf_model_cost_dollars_total", **small) == 0.0025
     assert seen("elf_model_calls_total", **small) == 1
+    assert seen("elf_model_fallback_calls_total", **small) == 0
+    assert seen("elf_model_fallback_calls_total", team="boss", model="large") == 1
     # The team's model is the offline one, so what its adapter did not price costs nothing.
     assert seen("elf_model_cost_dollars_total", team="boss", model="large") == 0
     assert seen("elf_model_unpriced_calls_total", team="boss", model="large") == 0

@@ -68,6 +68,11 @@ def test_a_right_team_is_read(write: Write) -> None:
             "3: llm.base_url: the provider 'compatible' needs it; write the address of the endpoint",
         ),
         (
+            "framework: langgraph\nllm:\n  provider: anthropic\n  fallbacks:\n    - {provider: openai}\n",
+            ("7: llm.fallbacks[0].provider: langgraph speaks to anthropic by its own API, which 'openai' does not have; "
+            "write an anthropic model, or put this one first and anthropic behind it"),
+        ),
+        (
             "llm: {base_url: 'https://me:pass@x.example'}\n",
             ("3: llm.base_url: 'https://me:pass@x.example' is no address; write an address that starts with http:// or "
             "https:// and holds no user name or password"),
@@ -131,6 +136,18 @@ def test_a_right_team_is_read(write: Write) -> None:
 def test_a_wrong_field_is_told_with_line_and_remedy(write: Write, text: str, expected: str) -> None:
     (said,) = only(write, text)
     assert said == expected or (expected.endswith(", ") and said.startswith(expected))
+
+
+@pytest.mark.parametrize(
+    "llm",
+    [
+        "framework: crewai\nllm: {provider: openai, fallbacks: [{provider: anthropic}]}\n",
+        "framework: crewai\nllm: {provider: anthropic, fallbacks: [{provider: anthropic, model: other}]}\n",
+        "framework: function\nllm: {provider: anthropic, fallbacks: [{provider: openai}]}\n",
+    ],
+)
+def test_models_that_understand_the_same_requests_stand_in_for_each_other(write: Write, llm: str) -> None:
+    assert only(write, llm) == []
 
 
 def test_a_name_that_is_no_dns_label_gets_a_suggestion(write: Write) -> None:

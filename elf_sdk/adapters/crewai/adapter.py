@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from elf_sdk.adapters.base import Bridge, bridged, call_factory, checked_factory, in_thread, need, transcript
-from elf_sdk.adapters.crewai.llm import Lines, crew_llm
+from elf_sdk.adapters.crewai.llm import crew_llm, line_of
 from elf_sdk.adapters.crewai.tool import crew_tool
 from elf_sdk.adapters.crewai.watcher import Answer, Watcher
 from elf_sdk.adapters.toolbox import open_tools
@@ -20,6 +20,8 @@ from elf_sdk.runs.events import Event
 
 if TYPE_CHECKING:
     from crewai.llms.base_llm import BaseLLM
+
+    from elf_sdk.models.line import Line
 
 __all__ = ["CrewAIAdapter"]
 
@@ -59,23 +61,23 @@ class CrewAIAdapter:
 
     async def _work(self, ctx: RunContext, bridge: Bridge) -> None:
         history = transcript(await ctx.history())
-        lines = Lines()
+        line = line_of(ctx.endpoint, ctx.deadline)
         async with open_tools(ctx, bridge.push) as tools:
             try:
-                await in_thread(self._kickoff, ctx, bridge, lines, history, tools)
+                await in_thread(self._kickoff, ctx, bridge, line, history, tools)
             except asyncio.CancelledError:
                 bridge.close()
-                lines.cut()
+                line.cut()
                 raise
 
-    def _kickoff(self, ctx: RunContext, bridge: Bridge, lines: Lines, history: str, tools: Sequence[Tool]) -> None:
+    def _kickoff(self, ctx: RunContext, bridge: Bridge, line: Line, history: str, tools: Sequence[Tool]) -> None:
         from crewai.events.stream_context import add_stream_sink, reset_stream_sinks
 
-        llm = crew_llm(ctx.endpoint, lines)
+        llm = crew_llm(ctx.endpoint, line)
         try:
             crew = self._built(ctx, llm, tools)
             answer = Answer(crew, bridge)
-            watcher = Watcher(bridge, answer, ctx.endpoint.model)
+            watcher = Watcher(bridge, answer, line)
             token = add_stream_sink(watcher.saw)
             try:
                 result = crew.kickoff(inputs={"message": _plain(ctx.text), "history": _plain(history)})
@@ -83,7 +85,7 @@ class CrewAIAdapter:
                 reset_stream_sinks(token)
             answer.end(str(result.raw))
         finally:
-            lines.close()
+            line.close()
 
     def _built(self, ctx: RunContext, llm: BaseLLM, tools: Sequence[Tool]) -> Any:
         given = [crew_tool(tool) for tool in tools]

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from elf_sdk.adapters.base import Bridge, Closed
 from elf_sdk.adapters.tools import NO_JSON, called, failed, returned
 from elf_sdk.runs.events import Step, TextDelta, Usage
+
+if TYPE_CHECKING:
+    from elf_sdk.models.line import Line
 
 __all__ = ["Answer", "Watcher"]
 
@@ -16,10 +19,10 @@ __all__ = ["Answer", "Watcher"]
 class Watcher:
     """CrewAI's events of one run, from whatever thread, as ours."""
 
-    def __init__(self, bridge: Bridge, answer: Answer, model: str) -> None:
+    def __init__(self, bridge: Bridge, answer: Answer, line: Line) -> None:
         self._bridge = bridge
         self._answer = answer
-        self._model = model
+        self._line = line
 
     def saw(self, source: Any, event: Any) -> None:
         """Take one of CrewAI's events.
@@ -36,7 +39,7 @@ class Watcher:
         elif kind == "llm_call_completed":
             self._answer.call_ended(event.call_id)
             if event.usage:
-                self._bridge.push(_usage(event.model or self._model, event.usage))
+                self._bridge.push(_usage(event.model, event.usage, self._line))
         elif kind in ("task_started", "task_completed", "task_failed"):
             agent = getattr(getattr(event.task, "agent", None), "role", "")
             name = " ".join(str(event.task_name or "task").split())[:80]
@@ -54,7 +57,10 @@ class Watcher:
             self._bridge.push(failed(event.event_id, NO_JSON))
 
 
-def _usage(model: str, used: Mapping[str, Any]) -> Usage:
+def _usage(asked: str | None, used: Mapping[str, Any], line: Line) -> Usage:
+    # CrewAI tells this in the thread of the call, and knows only the model that it asked for. If that is not the
+    # team's, the crew has brought a model of its own.
+    model, provider = line.named() if asked in (None, line.endpoint.model) else (str(asked), "")
     # The names differ from provider to provider; Anthropic's input is `input_tokens`.
     return Usage(
         model,
@@ -62,6 +68,7 @@ def _usage(model: str, used: Mapping[str, Any]) -> Usage:
         int(used.get("completion_tokens") or used.get("output_tokens") or 0),
         cached_tokens=int(used.get("cached_prompt_tokens") or 0),
         reasoning_tokens=int(used.get("reasoning_tokens") or 0),
+        provider=provider,
     )
 
 

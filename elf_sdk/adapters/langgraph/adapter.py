@@ -12,7 +12,7 @@ from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, Final
 
 from elf_sdk.adapters.base import Bridge, bridged, call_factory, checked_factory, in_thread, need
-from elf_sdk.adapters.langgraph.model import chat_model, connections
+from elf_sdk.adapters.langgraph.model import chat_model, line_of, unusable
 from elf_sdk.adapters.langgraph.tool import graph_place, graph_tool
 from elf_sdk.adapters.langgraph.watcher import Answer, Steps, watcher
 from elf_sdk.adapters.toolbox import open_tools
@@ -22,7 +22,7 @@ from elf_sdk.runs.adapter import AdapterCapabilities, RunContext, RunError
 from elf_sdk.runs.events import Event
 
 if TYPE_CHECKING:
-    import httpx
+    from elf_sdk.models.line import Line
 
 __all__ = ["LangGraphAdapter"]
 
@@ -81,22 +81,22 @@ class LangGraphAdapter:
         # The first import takes seconds; the server's loop goes on meanwhile.
         await in_thread(_load)
         async with (
-            connections(ctx.endpoint) as client,
+            line_of(ctx.endpoint, ctx.deadline) as line,
             open_tools(ctx, bridge.push, place=graph_place) as tools,
         ):
-            await self._stream(ctx, bridge, client, tools)
+            await self._stream(ctx, bridge, line, tools)
 
-    async def _stream(self, ctx: RunContext, bridge: Bridge, client: httpx.AsyncClient, tools: Sequence[Tool]) -> None:
+    async def _stream(self, ctx: RunContext, bridge: Bridge, line: Line, tools: Sequence[Tool]) -> None:
         from langchain_core.messages import AIMessage, HumanMessage
 
-        graph = self._built(ctx, client, tools)
+        graph = self._built(ctx, line, tools)
         nodes = _final_nodes(graph) if self._answer_node is None else {self._answer_node}
         messages = [
             HumanMessage(turn.text) if turn.role == "user" else AIMessage(turn.text) for turn in await ctx.history()
         ] + [HumanMessage(ctx.text)]
         given = self._input(ctx, messages) if self._input else {"messages": messages}
         config = {
-            "callbacks": [watcher(bridge, ctx.endpoint.model)],
+            "callbacks": [watcher(bridge, line)],
             # The messages carry the conversation, so a graph's own checkpointer must not add it a second time.
             "configurable": {"thread_id": f"{ctx.owner.key}:{ctx.conversation}:{ctx.run_id}"},
         }
@@ -117,9 +117,9 @@ class LangGraphAdapter:
                 elif mode == "values" and not namespace:
                     state = data
         if not answer.begun:
-            await answer.text(self._last(state))
+            await answer.text(self._last(state, line))
 
-    def _built(self, ctx: RunContext, client: httpx.AsyncClient, tools: Sequence[Tool]) -> Any:
+    def _built(self, ctx: RunContext, line: Line, tools: Sequence[Tool]) -> Any:
         given = [graph_tool(tool) for tool in tools]
         offered.set(tuple(given))
         if self._is_graph:
@@ -127,7 +127,7 @@ class LangGraphAdapter:
         else:
             graph = call_factory(
                 self._graph,
-                model=chat_model(ctx.endpoint, client),
+                model=chat_model(ctx.endpoint, line),
                 tools=given,
                 context=ctx,
             )
@@ -139,19 +139,16 @@ class LangGraphAdapter:
             )
         return graph
 
-    def _last(self, state: Any) -> str:
+    def _last(self, state: Any, line: Line) -> str:
         if self._output is not None:
             return self._output(state)
         messages = state.get("messages") if isinstance(state, Mapping) else getattr(state, "messages", None)
         if not messages:
             raise RunError("the graph's last state holds no messages; give LangGraphAdapter an output= that reads it")
         last = messages[-1]
-        if getattr(last, "type", "") != "ai":
-            return ""
-        if last.invalid_tool_calls and not last.text:
-            names = ", ".join(str(call["name"]) for call in last.invalid_tool_calls)
-            raise RunError(f"the model called {names} with arguments that are no JSON", code="model", retryable=True)
-        return str(last.text)
+        if wrong := unusable(last, line):
+            raise wrong
+        return str(last.text) if getattr(last, "type", "") == "ai" else ""
 
 
 def _load() -> None:

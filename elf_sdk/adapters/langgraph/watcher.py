@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from langchain_core.messages.ai import UsageMetadata
     from langchain_core.outputs import LLMResult
 
+    from elf_sdk.models.line import Line
+
 __all__ = ["Answer", "Steps", "watcher"]
 
 
@@ -56,7 +58,10 @@ class Steps:
         await self._bridge.put(Step(name, "start" if "input" in data else "end"))
 
 
-def _usage(model: str, usage: UsageMetadata) -> Usage:
+def _usage(message: Any, usage: UsageMetadata, line: Line) -> Usage:
+    # OpenAI's client and Anthropic's tell the name in the answer under different names.
+    metadata = getattr(message, "response_metadata", None) or {}
+    model, provider = line.named(str(metadata.get("model_name") or metadata.get("model") or ""))
     took, gave = usage.get("input_token_details") or {}, usage.get("output_token_details") or {}
     return Usage(
         model,
@@ -64,10 +69,11 @@ def _usage(model: str, usage: UsageMetadata) -> Usage:
         usage["output_tokens"],
         cached_tokens=took.get("cache_read") or 0,
         reasoning_tokens=gave.get("reasoning") or 0,
+        provider=provider,
     )
 
 
-def watcher(bridge: Bridge, model: str) -> BaseCallbackHandler:
+def watcher(bridge: Bridge, line: Line) -> BaseCallbackHandler:
     """LangChain's callbacks as events: every model call and tool call, in whatever node, subgraph or thread."""
     from langchain_core.callbacks import BaseCallbackHandler
 
@@ -80,7 +86,7 @@ def watcher(bridge: Bridge, model: str) -> BaseCallbackHandler:
                 message = getattr(generation, "message", None)
                 usage = getattr(message, "usage_metadata", None)
                 if usage:
-                    bridge.push(_usage(model, usage))
+                    bridge.push(_usage(message, usage, line))
                 for call in getattr(message, "invalid_tool_calls", ()):
                     # LangChain sets it aside, and begins no call.
                     call_id = str(call["id"])

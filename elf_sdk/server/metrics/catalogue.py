@@ -87,6 +87,9 @@ QUEUE: Final = _histogram(
     _SLOW,
 )
 CALLS: Final = _counter("elf_model_calls_total", "team model", "Calls to a model whose usage is known.")
+FALLBACKS: Final = _counter(
+    "elf_model_fallback_calls_total", "team model", "Of these calls, those that a fallback answered: this model."
+)
 TOKENS: Final = _counter(
     "elf_model_tokens_total", "team model direction", "Tokens that models took (`input`) and gave (`output`)."
 )
@@ -142,6 +145,7 @@ METRICS: Final = (
     FIRST_TOKEN,
     QUEUE,
     CALLS,
+    FALLBACKS,
     TOKENS,
     CACHED,
     REASONING,

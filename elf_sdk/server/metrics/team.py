@@ -82,6 +82,7 @@ class TeamMetrics(RunObserver):
                 model = _OTHER
         count, team = self._families.count, self._team
         count(catalogue.CALLS, team, model).value += 1
+        count(catalogue.FALLBACKS, team, model).value += usage.provider != ""
         count(catalogue.TOKENS, team, model, "input").value += max(usage.input_tokens, 0)
         count(catalogue.TOKENS, team, model, "output").value += max(usage.output_tokens, 0)
         count(catalogue.CACHED, team, model).value += max(usage.cached_tokens, 0)
