@@ -188,7 +188,9 @@ async def test_arguments_that_are_no_json_in_a_crew(muddled: RunContext) -> None
 
 async def test_arguments_that_are_no_json_in_a_graph(muddled: RunContext) -> None:
     events: list[Event] = []
-    with pytest.raises(RunError, match="the model called delegate_to_brand_team with arguments that are no") as raised:
+    with pytest.raises(
+        RunError, match="called the tool 'delegate_to_brand_team' with arguments that are not JSON"
+    ) as raised:
         await _collect(LangGraphAdapter(_agent), muddled, events)
     assert (raised.value.code, raised.value.retryable) == ("model", True)
     result = _result(events)
