@@ -23,8 +23,8 @@ from elf_sdk.errors import ElfError, Retryable
 from elf_sdk.runs.adapter import Adapter, RunContext, RunError
 from elf_sdk.runs.current import current_run
 from elf_sdk.runs.events import Event, TextDelta, encode, is_terminal, stored_kind
+from elf_sdk.runs.places import present_place, raised_place
 from elf_sdk.runs.worker.context import unpack
-from elf_sdk.runs.worker.places import present_place, raised_place
 from elf_sdk.runs.worker.wire import BUFFER, frame, read_frame
 
 __all__ = ["failure", "work"]

@@ -35,10 +35,10 @@ from typing import Any, Final, NoReturn
 from typing_extensions import override
 
 from elf_sdk.runs.adapter import Adapter
+from elf_sdk.runs.places import frame_place, raised_place
 from elf_sdk.runs.worker.capture import capture
 from elf_sdk.runs.worker.child import failure, work
 from elf_sdk.runs.worker.origin import Origin
-from elf_sdk.runs.worker.places import frame_place, raised_place
 from elf_sdk.runs.worker.wire import frame
 
 __all__ = ["SAMPLE", "command", "main"]

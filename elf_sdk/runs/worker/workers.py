@@ -20,10 +20,10 @@ from contextlib import ExitStack, suppress
 from typing import Any, Final
 
 from elf_sdk.runs.adapter import RunError
+from elf_sdk.runs.places import dumped_place
 from elf_sdk.runs.worker.capture import levels
 from elf_sdk.runs.worker.origin import Origin
 from elf_sdk.runs.worker.output import read_output
-from elf_sdk.runs.worker.places import dumped_place
 from elf_sdk.runs.worker.program import command
 from elf_sdk.runs.worker.wire import BUFFER, frame, read_frame
 
