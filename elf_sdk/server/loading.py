@@ -21,7 +21,6 @@ from types import ModuleType
 from typing import Final
 
 from elf_sdk.errors import BadInput, ElfError, Missing
-from elf_sdk.runs.worker.origin import walk
 from elf_sdk.server.origin import TEAM_MODULE
 from elf_sdk.server.team_server import TeamServer
 
@@ -76,6 +75,8 @@ def named_adapter(qualname: str, module: str = "", path: str = "", main: str = "
         BadInput: it fails, or there is no such thing; the message names file and line.
         Missing: it needs a package that is not installed.
     """
+    from elf_sdk.runs.worker.origin import walk  # only a worker process needs it
+
     return walk(_found_module(module, path, main), qualname)
 
 

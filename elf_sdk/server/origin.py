@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import base64
+import operator
 import pickle
 import pickletools
 import sys
 from pathlib import Path
 from types import ModuleType
+from typing import TYPE_CHECKING
 
 from elf_sdk.errors import BadInput
 from elf_sdk.runs.adapter import Adapter
-from elf_sdk.runs.worker.origin import Origin, walk
+
+if TYPE_CHECKING:
+    from elf_sdk.runs.worker import Origin
 
 __all__ = ["TEAM_MODULE", "origin_of"]
 
@@ -29,6 +33,9 @@ def origin_of(cls: type, adapter: Adapter) -> Origin:
     Raises:
         BadInput: it does not.
     """
+    # A team whose code does not block needs none of it.
+    from elf_sdk.runs.worker import Origin
+
     module = sys.modules.get(cls.__module__)
     if module is not None and _stands(module, cls) and (way := _way(module)):
         return Origin(f"{_LOADER}:named_adapter", {**way, "qualname": f"{cls.__qualname__}.adapter"})
@@ -53,8 +60,8 @@ def _lost(cls: type) -> BadInput:
 
 def _stands(module: ModuleType, cls: type) -> bool:
     try:
-        return walk(module, cls.__qualname__) is cls
-    except BadInput:
+        return operator.attrgetter(cls.__qualname__)(module) is cls
+    except AttributeError:
         return False
 
 

@@ -6,8 +6,8 @@ import asyncio
 import os
 import signal
 import time
-from collections.abc import AsyncGenerator, Callable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import httpx
@@ -24,6 +24,7 @@ from elf_sdk.server.services import open_services
 from elf_sdk.server.team_server import TeamServer
 from elf_sdk.settings import Settings
 from elf_sdk.testing import Served, serve
+from tests.runs.processes import alive, began, descendants, wait
 from tests.runs.support import ADA
 from tests.server.plain_team import HookedTeam, PlainTeam, spec
 from tests.server.test_processes import TEAM_YAML, ask, environment, running
@@ -72,10 +73,10 @@ async def test_a_cancel_ends_what_blocks(settings: Settings, tmp_path: Path) -> 
     async with serve(PlainTeam(spec()), settings=settings) as served, calling(served) as client:
         stream = client.send(f"sleep {tmp_path / 'pid'}", message_id="m1")
         task_id = (await anext(stream)).task_id
-        pid = await _pid(tmp_path / "pid")
+        pid = (await began(tmp_path / "pid"))[0]
         begun = time.monotonic()
         await client.cancel(task_id)
-        assert not _alive(pid)
+        assert not alive(pid)
         assert time.monotonic() - begun < 2
         await stream.aclose()
         assert text_of(await told(client, "next")).endswith("said next")
@@ -128,7 +129,7 @@ async def test_the_server_answers_while_all_workers_spin(settings: Settings) -> 
 async def test_a_killed_worker_fails_its_run_alone(settings: Settings, tmp_path: Path) -> None:
     async with serve(PlainTeam(spec()), settings=settings) as served, calling(served) as client:
         run = asyncio.create_task(told(client, f"sleep {tmp_path / 'pid'}"))
-        os.kill(await _pid(tmp_path / "pid"), signal.SIGKILL)
+        os.kill((await began(tmp_path / "pid"))[0], signal.SIGKILL)
         last = (await run)[-1]
         assert last.state is RunState.FAILED
         assert "was killed (SIGKILL" in last.error
@@ -261,13 +262,13 @@ def test_elf_dev_gives_each_team_its_processes_and_ends_them_on_a_change(project
         tokens = {name: Issuer(SECRET, "acme", "dev").user_token("ada", name) for name in ("alpha", "beta")}
         for name, token in tokens.items():
             assert ask(f"{address}/teams/{name}", token, "hi").startswith(f"{name} ")
-        before = _descendants(server.process.pid)
+        before = descendants(server.process.pid)
         (project / "teams" / "beta" / "words.py").write_text("WORD = 'changed'\n")
         server.wait_for("Ctrl-C stops", times=2)
         assert ask(f"{address}/teams/beta", tokens["beta"], "hi").startswith("changed ")
-        _wait(lambda: not any(_alive(pid) for pid in before))
-        after = _descendants(server.process.pid)
-    _wait(lambda: not any(_alive(pid) for pid in after))
+        wait(lambda: not any(alive(pid) for pid in before))
+        after = descendants(server.process.pid)
+    wait(lambda: not any(alive(pid) for pid in after))
 
 
 def test_a_server_that_is_killed_leaves_nothing_behind(project: Path) -> None:
@@ -281,42 +282,7 @@ def test_a_server_that_is_killed_leaves_nothing_behind(project: Path) -> None:
             body = {"message": message, "configuration": {"returnImmediately": True}}
             sent = http.post(f"{address}/a2a/v1/message:send", json=body, headers={"A2A-Version": "1.0"})
             assert sent.status_code == 200, sent.text
-        _wait(lambda: len(_descendants(server.process.pid)) == 2)
-        left = _descendants(server.process.pid)
+        wait(lambda: len(descendants(server.process.pid)) == 2)
+        left = descendants(server.process.pid)
         server.process.kill()
-        _wait(lambda: not any(_alive(pid) for pid in left))
-
-
-def _descendants(pid: int) -> list[int]:
-    """All processes below this one."""
-    found: list[int] = []
-    for task in Path(f"/proc/{pid}/task").iterdir():
-        with suppress(OSError):
-            for child in (task / "children").read_text().split():
-                found += [int(child), *_descendants(int(child))]
-    return found
-
-
-def _wait(condition: Callable[[], bool], within: float = 10) -> None:
-    until = time.monotonic() + within
-    while not condition():
-        assert time.monotonic() < until
-        time.sleep(0.02)
-
-
-async def _pid(path: Path) -> int:
-    async with asyncio.timeout(20):
-        while not (written := _written(path)):  # noqa: ASYNC110 - another process writes it
-            await asyncio.sleep(0.01)
-    return int(written)
-
-
-def _written(path: Path) -> str:
-    return path.read_text() if path.exists() else ""
-
-
-def _alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0] != "Z"
-    except OSError:
-        return False
+        wait(lambda: not any(alive(pid) for pid in left))
