@@ -14,7 +14,7 @@ from typing import Any
 from elf_sdk.errors import BadInput, Missing
 from elf_sdk.runs.adapter import RunContext, RunError, TurnMessage
 from elf_sdk.runs.events import Event
-from elf_sdk.runs.places import raised_place
+from elf_sdk.runs.places import raised_place, task_place
 
 __all__ = [
     "Bridge",
@@ -51,6 +51,7 @@ class Bridge:
         self._room = threading.Condition()
         self._read = asyncio.Event()
         self._closed = False
+        self._work: asyncio.Task[None] | None = None
 
     @property
     def closed(self) -> bool:
@@ -87,7 +88,7 @@ class Bridge:
 
         Closing this iterator cancels `work` and waits for it. What `work` raises is raised here.
         """
-        task = asyncio.create_task(_contained(work))
+        self._work = task = asyncio.create_task(_contained(work))
         # The end travels through the queue, behind everything that was handed over before it.
         task.add_done_callback(lambda _: self._queue.put_nowait(None))
         try:
@@ -102,6 +103,10 @@ class Bridge:
             self.close()
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
+
+    async def place(self) -> str:
+        """Where the work waits, such as `crew.py, line 12`; empty where that is not known."""
+        return task_place(self._work) if self._work is not None else ""
 
     def close(self) -> None:
         """From now on pushing raises `Closed`."""
@@ -131,6 +136,7 @@ async def bridged(ctx: RunContext, work: Callable[[Bridge], Coroutine[Any, Any, 
         ElfError: see `failure.said`.
     """
     bridge = Bridge()
+    ctx.whereabouts.tell = bridge.place
     try:
         async with aclosing(bridge.events(work(bridge))) as events:
             async for event in events:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from types import FrameType, TracebackType
 from typing import Any, Final
 
-__all__ = ["dumped_place", "frame_place", "present_place", "raised_place"]
+__all__ = ["dumped_place", "frame_place", "present_place", "raised_place", "task_place"]
 
 _DUMPED: Final = re.compile(r'^  File "(.*)", line (\d+) in ', re.MULTILINE)
 _DEPTH: Final = 1000
@@ -51,9 +51,18 @@ def present_place() -> str:
             return place
     here = asyncio.current_task()
     for task in asyncio.all_tasks():
-        if task is not here and (place := _awaited_place(task.get_coro())):
+        if task is not here and (place := task_place(task)):
             return place
     return ""
+
+
+def task_place(task: asyncio.Task[Any]) -> str:
+    """Where a task that waits was left, or nothing."""
+    found = ""
+    for frame, _ in zip(_awaits(task.get_coro()), range(_DEPTH), strict=False):
+        if _is_authors(frame.f_code.co_filename):
+            found = _written(frame.f_code.co_filename, frame.f_lineno)
+    return found
 
 
 def dumped_place(dump: str) -> str:
@@ -62,14 +71,6 @@ def dumped_place(dump: str) -> str:
         if _is_authors(file):
             return _written(file, int(line))
     return ""
-
-
-def _awaited_place(awaited: Any) -> str:
-    found = ""
-    for frame, _ in zip(_awaits(awaited), range(_DEPTH), strict=False):
-        if _is_authors(frame.f_code.co_filename):
-            found = _written(frame.f_code.co_filename, frame.f_lineno)
-    return found
 
 
 def _awaits(awaited: Any) -> Iterator[FrameType]:

@@ -216,6 +216,26 @@ async def test_a_function_that_catches_everything_asks_all_the_same(
         await events_of(adapter, after(ctx, [InputRequired("ask-1", "Really?")], ask_1="yes"))
 
 
+async def test_a_function_that_waits_can_be_asked_where(model: OfflineModel) -> None:
+    async def deeper() -> AsyncGenerator[str, None]:
+        yield "a"
+        await asyncio.Event().wait()
+
+    async def waits(ctx: FunctionContext) -> AsyncGenerator[str, None]:
+        async for piece in deeper():
+            yield piece
+
+    ctx = context(model)
+    async with aclosing(FunctionAdapter(waits).run(ctx)) as events:
+        await anext(events)
+        reading = asyncio.create_task(anext(events))
+        await asyncio.sleep(0.05)
+        line = deeper.__code__.co_firstlineno + 2
+        assert await ctx.whereabouts.place() == f"test_function.py, line {line}"
+        reading.cancel()
+        await asyncio.wait({reading})
+
+
 @pytest.mark.parametrize("ending", [StopIteration, SystemExit, ValueError])
 async def test_whatever_a_plain_function_raises_ends_the_run_alone(
     model: OfflineModel, ending: type[BaseException]

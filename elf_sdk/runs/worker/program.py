@@ -122,13 +122,18 @@ def _unsound(descriptor: int) -> str:
 
 
 def _start_anew(descriptor: int, hello: Mapping[str, Any]) -> NoReturn:
-    with tempfile.TemporaryFile() as file:
-        file.write(json.dumps(dict(hello)).encode())
-        file.seek(0)
-        for inherited in (descriptor, file.fileno()):
-            os.set_inheritable(inherited, True)
-        os.execv(sys.executable, command(descriptor, "spawn", str(file.fileno())))  # noqa: S606 - this program
-    raise AssertionError
+    # In memory where that can be, for a container's disk may be read-only.
+    if sys.platform == "linux":
+        told = os.memfd_create("hello")
+    else:
+        with tempfile.TemporaryFile() as file:
+            told = os.dup(file.fileno())
+    with os.fdopen(told, "wb", closefd=False) as hold:
+        hold.write(json.dumps(dict(hello)).encode())
+    os.lseek(told, 0, os.SEEK_SET)
+    for inherited in (descriptor, told):
+        os.set_inheritable(inherited, True)
+    os.execv(sys.executable, command(descriptor, "spawn", str(told)))  # noqa: S606 - this program
 
 
 class _Lines:

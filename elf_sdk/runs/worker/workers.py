@@ -17,6 +17,7 @@ import threading
 import time
 from collections.abc import Coroutine, Sequence
 from contextlib import ExitStack, suppress
+from contextvars import Context
 from typing import Any, Final
 
 from elf_sdk.runs.adapter import RunError
@@ -144,7 +145,8 @@ class _ForkServer:
                 )
             finally:
                 os.close(output)
-        self._reading = self._loop.create_task(read_output(pipe), name=f"output of {name}")
+        # In no run's name, though a run may have been what needed it.
+        self._reading = self._loop.create_task(read_output(pipe), name=f"output of {name}", context=Context())
         self._sock.setblocking(False)
         self._loop.add_reader(self._sock, self._hear)
         hello = {
