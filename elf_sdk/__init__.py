@@ -13,7 +13,8 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from elf_sdk.adapters.crewai.adapter import CrewAIAdapter
     from elf_sdk.adapters.effects import effect_key
-    from elf_sdk.adapters.function import FunctionAdapter, FunctionContext
+    from elf_sdk.adapters.function.adapter import FunctionAdapter
+    from elf_sdk.adapters.function.context import FunctionContext, SyncFunctionContext
     from elf_sdk.adapters.langgraph.adapter import LangGraphAdapter
     from elf_sdk.adapters.tools import Tool, ToolError, team_tools
     from elf_sdk.errors import ElfError
@@ -26,6 +27,7 @@ __all__ = [
     "FunctionAdapter",
     "FunctionContext",
     "LangGraphAdapter",
+    "SyncFunctionContext",
     "TeamServer",
     "TeamSpec",
     "Tool",
@@ -38,9 +40,10 @@ __all__ = [
 _HOMES = {
     "CrewAIAdapter": "elf_sdk.adapters.crewai.adapter",
     "ElfError": "elf_sdk.errors",
-    "FunctionAdapter": "elf_sdk.adapters.function",
-    "FunctionContext": "elf_sdk.adapters.function",
+    "FunctionAdapter": "elf_sdk.adapters.function.adapter",
+    "FunctionContext": "elf_sdk.adapters.function.context",
     "LangGraphAdapter": "elf_sdk.adapters.langgraph.adapter",
+    "SyncFunctionContext": "elf_sdk.adapters.function.context",
     "TeamServer": "elf_sdk.server.team_server",
     "TeamSpec": "elf_sdk.team.spec",
     "Tool": "elf_sdk.adapters.tools",

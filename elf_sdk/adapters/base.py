@@ -14,6 +14,7 @@ from typing import Any
 from elf_sdk.errors import BadInput, Missing
 from elf_sdk.runs.adapter import RunContext, RunError, TurnMessage
 from elf_sdk.runs.events import Event
+from elf_sdk.runs.places import raised_place, task_place
 
 __all__ = [
     "Bridge",
@@ -23,6 +24,7 @@ __all__ = [
     "checked_factory",
     "in_thread",
     "need",
+    "run_sync",
     "transcript",
 ]
 
@@ -49,6 +51,7 @@ class Bridge:
         self._room = threading.Condition()
         self._read = asyncio.Event()
         self._closed = False
+        self._work: asyncio.Task[None] | None = None
 
     @property
     def closed(self) -> bool:
@@ -85,7 +88,7 @@ class Bridge:
 
         Closing this iterator cancels `work` and waits for it. What `work` raises is raised here.
         """
-        task = asyncio.create_task(work)
+        self._work = task = asyncio.create_task(_contained(work))
         # The end travels through the queue, behind everything that was handed over before it.
         task.add_done_callback(lambda _: self._queue.put_nowait(None))
         try:
@@ -101,12 +104,29 @@ class Bridge:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
 
+    async def place(self) -> str:
+        """Where the work waits, such as `crew.py, line 12`; empty where that is not known."""
+        return task_place(self._work) if self._work is not None else ""
+
     def close(self) -> None:
         """From now on pushing raises `Closed`."""
         self._closed = True
         self._read.set()
         with self._room:
             self._room.notify_all()
+
+
+async def _contained(work: Coroutine[Any, Any, None]) -> None:
+    try:
+        await work
+    except SystemExit as error:
+        # A task would hand it on to the event loop, and with it end the server.
+        raise RunError(_ended_by(error)) from error
+
+
+def _ended_by(error: BaseException) -> str:
+    place = raised_place(error)
+    return f"the team's code ended with {type(error).__name__}{place and f' ({place})'}"
 
 
 async def bridged(ctx: RunContext, work: Callable[[Bridge], Coroutine[Any, Any, None]]) -> AsyncGenerator[Event, None]:
@@ -116,6 +136,7 @@ async def bridged(ctx: RunContext, work: Callable[[Bridge], Coroutine[Any, Any, 
         ElfError: see `failure.said`.
     """
     bridge = Bridge()
+    ctx.whereabouts.tell = bridge.place
     try:
         async with aclosing(bridge.events(work(bridge))) as events:
             async for event in events:
@@ -125,6 +146,16 @@ async def bridged(ctx: RunContext, work: Callable[[Bridge], Coroutine[Any, Any, 
         from elf_sdk.adapters.failure import said
 
         raise said(error, ctx) from error
+
+
+async def run_sync(ctx: RunContext, function: Callable[..., Any], *arguments: Any) -> Any:
+    """Call synchronous code where the team wants it: in this loop (`runs.isolation: inline`), or else in a thread.
+
+    In a process of its own that is a thread too, so that the process can still be told to stop.
+    """
+    if ctx.spec.runs.isolation == "inline":
+        return function(*arguments)
+    return await in_thread(function, *arguments)
 
 
 async def in_thread(function: Callable[..., Any], *arguments: Any) -> Any:
@@ -153,7 +184,7 @@ async def in_thread(function: Callable[..., Any], *arguments: Any) -> Any:
         except BaseException as error:  # noqa: BLE001 - carried over to the thread that waits
             # A future refuses StopIteration, and an exit is the thread's business and not the server's.
             odd = isinstance(error, StopIteration) or not isinstance(error, Exception)
-            failure = RunError(f"the team's code ended with {type(error).__name__}") if odd else error
+            failure = RunError(_ended_by(error)) if odd else error
         if not loop.is_closed():
             loop.call_soon_threadsafe(settle, result, failure)
 

@@ -16,13 +16,13 @@ from typing import Any, Final
 import httpx
 import orjson
 
-from elf_sdk.adapters.origin import author_line
 from elf_sdk.errors import ElfError
 from elf_sdk.models.answer import ModelFailed
 from elf_sdk.models.call import Setback, Verdict
 from elf_sdk.models.line import LONGEST_ANSWER, EndlessAnswer
 from elf_sdk.models.llm import NO_KEY, Endpoint
 from elf_sdk.runs.adapter import RunContext, RunError
+from elf_sdk.runs.places import raised_place
 
 __all__ = ["said"]
 
@@ -41,7 +41,7 @@ def said(error: BaseException, ctx: RunContext) -> ElfError:
             return link
         if (found := _model_error(link, ctx.endpoint)) is not None:
             return found
-    where = author_line(error)
+    where = f" ({place})" if (place := raised_place(error)) else ""
     text = _without_key(" ".join(str(error).split())[:500], ctx.endpoint)
     return RunError(f"{type(error).__name__}: {text}{where}" if text else f"{type(error).__name__}{where}")
 

@@ -19,9 +19,9 @@ import orjson
 from pydantic import ValidationError
 
 from elf_sdk.adapters.base import Closed
-from elf_sdk.adapters.origin import author_line
 from elf_sdk.errors import BadInput, Failure
 from elf_sdk.runs.events import Event, ToolCall, ToolResult, clean
+from elf_sdk.runs.places import raised_place
 
 __all__ = ["NO_JSON", "Tool", "ToolError", "called", "failed", "offered", "reported", "returned", "team_tools"]
 
@@ -197,7 +197,8 @@ def failed(call_id: str, error: BaseException | str) -> ToolResult:
     if isinstance(error, BaseException) and not isinstance(error, ToolError):
         text = _misfits(error) if isinstance(error, ValidationError) else str(error)
         named = f"{type(error).__name__}: {text}" if text else type(error).__name__
-        return returned(call_id, f"{named}{author_line(error)}", is_error=True)
+        where = f" ({place})" if (place := raised_place(error)) else ""
+        return returned(call_id, f"{named}{where}", is_error=True)
     return returned(call_id, str(error), is_error=True)
 
 

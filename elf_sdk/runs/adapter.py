@@ -17,7 +17,16 @@ from elf_sdk.runs.checkpoints import Checkpoints, MemoryCheckpoints
 from elf_sdk.runs.events import Event, LoggedEvent
 from elf_sdk.team.spec import TeamSpec
 
-__all__ = ["Adapter", "AdapterCapabilities", "Delegate", "Owner", "RunContext", "RunError", "TurnMessage"]
+__all__ = [
+    "Adapter",
+    "AdapterCapabilities",
+    "Delegate",
+    "Owner",
+    "RunContext",
+    "RunError",
+    "TurnMessage",
+    "Whereabouts",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +68,21 @@ async def _no_history() -> tuple[TurnMessage, ...]:
     return ()
 
 
+class Whereabouts:
+    """Where the work of a run stands, as far as what does it can tell; asked when a run is ended for taking too long.
+
+    Attributes:
+        tell: set by an adapter that can tell, while it can: gives a place such as `crew.py, line 12`, or nothing.
+    """
+
+    def __init__(self) -> None:
+        self.tell: Callable[[], Awaitable[str]] | None = None
+
+    async def place(self) -> str:
+        """The place, or nothing."""
+        return await self.tell() if self.tell is not None else ""
+
+
 @dataclass(frozen=True, slots=True)
 class RunContext:
     """All that an adapter knows of the run.
@@ -80,6 +104,7 @@ class RunContext:
         checkpoints: what the adapter keeps of the run.
         deadline: when the engine ends the run, by `time.monotonic()`, which the processes of a machine share, or None.
             Calls to models wait no longer than that.
+        whereabouts: where an adapter that knows where its work stands says so.
     """
 
     run_id: str
@@ -96,6 +121,7 @@ class RunContext:
     before: tuple[LoggedEvent, ...] = ()
     checkpoints: Checkpoints = field(default_factory=MemoryCheckpoints)
     deadline: float | None = None
+    whereabouts: Whereabouts = field(default_factory=Whereabouts, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

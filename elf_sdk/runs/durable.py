@@ -128,6 +128,10 @@ class DurableLog(RunLog):
         return self.lease.watch(alarm)
 
     @override
+    def guard(self, alarm: Callable[[], None]) -> Callable[[], None]:
+        return self.lease.guard(alarm)
+
+    @override
     async def create(
         self,
         run_id: str,

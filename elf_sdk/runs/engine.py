@@ -12,14 +12,14 @@ import time
 import uuid
 from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from enum import Enum, auto
 from typing import Any, Final
 
 from elf_sdk.errors import Conflict, ElfError, NotFound, Retryable
 from elf_sdk.models.llm import Endpoint
-from elf_sdk.runs.adapter import Adapter, Delegate, Owner, RunContext, RunError, TurnMessage
+from elf_sdk.runs.adapter import Adapter, Delegate, Owner, RunContext, RunError, TurnMessage, Whereabouts
 from elf_sdk.runs.current import current_run
 from elf_sdk.runs.events import (
     Answered,
@@ -52,6 +52,8 @@ _POISON: Final = Failed("interrupted", "each server that ran this stopped; it is
 _UNSTORED: Final = Failed("internal", "what it did could not be stored; send it again", retryable=True)
 _CLOSE_TIMEOUT: Final = 5.0
 """Seconds that an adapter gets to close after a cancel, before its run is ended over its head."""
+_TELL: Final = 1.0
+"""Seconds that an adapter gets to tell where its work stands."""
 _RETRY: Final = (0.2, 0.5, 1.0, 2.0, 5.0)
 """Seconds between tries to store the end of a run; the last one over and over."""
 _LOOK: Final = 5.0
@@ -112,6 +114,7 @@ class _Job:
         questions: what it asks, once the adapter has returned.
         deadline: stops it; set while the run has a place.
         ends: when that is, by the monotonic clock.
+        whereabouts: of the work, as far as the adapter can tell.
     """
 
     run: Run
@@ -127,6 +130,7 @@ class _Job:
     questions: dict[str, InputRequired] = field(default_factory=dict)
     deadline: asyncio.TimerHandle | None = None
     ends: float | None = None
+    whereabouts: Whereabouts = field(default_factory=Whereabouts)
 
 
 class Engine:
@@ -510,12 +514,24 @@ class Engine:
     async def _halt(self, job: _Job, end: Event | _Leave) -> None:
         """Stop the work, and write the end, also when the adapter does not close."""
         current_run.set(job.run.id)
+        if isinstance(end, Failed) and end.code == "deadline" and (place := await self._place(job)):
+            end = replace(end, message=f"{end.message}; it was at {place}")
         job.work.cancel()
         await asyncio.wait({job.work}, timeout=_CLOSE_TIMEOUT)
         if not job.work.done():
             log.warning("the adapter of run %s does not close; the run is left over its head", job.run.id)
             self._keep(job.work)
         await self._finish(job, end)
+
+    async def _place(self, job: _Job) -> str:
+        """Where the work stands that takes too long."""
+        try:
+            async with asyncio.timeout(_TELL):
+                return await job.whereabouts.place()
+        except Exception:
+            # Nothing that an adapter does keeps a run from its end.
+            log.debug("run %s: the adapter could not tell where it is", job.run.id, exc_info=True)
+            return ""
 
     async def _finish(self, job: _Job, end: Event | _Leave | None) -> None:
         left: Event | _Leave | None = _Leave.FORSAKE
@@ -646,6 +662,7 @@ class Engine:
             attempt=attempt,
             before=before,
             deadline=job.ends,
+            whereabouts=job.whereabouts,
         )
         written = 0
         async with aclosing(self.adapter.run(ctx)) as events:

@@ -13,7 +13,7 @@ import time
 import uuid
 from collections.abc import Callable
 from contextlib import suppress
-from threading import Event, Thread
+from threading import Event, Lock, Thread
 from typing import Final
 
 from elf_sdk.errors import ElfError
@@ -50,8 +50,11 @@ class Lease:
         self._store = store
         self._on_news = on_news
         self._alarms: list[Callable[[], None]] = []
+        self._guards: list[Callable[[], None]] = []
         self._task: asyncio.Task[None] | None = None
         self._closing = Event()
+        # Between the loop, which renews, and the watchdog, which finds that it came too late.
+        self._deciding = Lock()
         self._spent = False
         self._renewed = time.monotonic()
         self.holder = str(uuid.uuid4())
@@ -65,6 +68,11 @@ class Lease:
         """Have `alarm` called in the loop's thread when the lease is lost or no good; returns how to stop that."""
         self._alarms.append(alarm)
         return lambda: self._alarms.remove(alarm)
+
+    def guard(self, alarm: Callable[[], None]) -> Callable[[], None]:
+        """As `RunLog.guard`."""
+        self._guards.append(alarm)
+        return lambda: self._guards.remove(alarm)
 
     async def open(self) -> None:
         """Hold a lease from here to `close`.
@@ -116,37 +124,52 @@ class Lease:
 
     async def _renew(self) -> None:
         begun = time.monotonic()
-        if not self._spent and await self._leases().renew():
-            self._renewed = begun
-            return
+        renewed = not self._spent and await self._leases().renew()
+        with self._deciding:
+            if renewed and not self._spent:
+                self._renewed = begun
+                return
         if not self._spent:
-            self._sound(
-                f"the lease {self.holder} was taken away: this process was cut off, or stood still, for too long"
-            )
+            reason = f"the lease {self.holder} was taken away: this process was cut off, or stood still, for too long"
+            self._sound(reason, self.holder)
+        # What works outside of the loop is gone before anybody else may do the same work.
+        await asyncio.to_thread(self._stop_outside)
         # What this life held belongs to whoever claims it, and this process begins another life.
         await self._leases().retire()
         next_holder = str(uuid.uuid4())
         await self._leases(next_holder).enlist()
-        self.holder = next_holder
-        self._renewed = begun
-        self._spent = False
+        with self._deciding:
+            self.holder = next_holder
+            self._renewed = begun
+            self._spent = False
         # With what was begun meanwhile, in the name of the life before.
         self._tell()
 
     def _watchdog(self, loop: asyncio.AbstractEventLoop) -> None:
         # A thread, because the loop may be what stands still.
         while not self._closing.wait(_LOOK):
-            age = time.monotonic() - self._renewed
-            if age > _LAST and not self._spent:
-                self._spent = True
+            with self._deciding:
+                age = time.monotonic() - self._renewed
+                late = age > _LAST and not self._spent
+                self._spent = self._spent or late
+                holder = self.holder
+            if late:
+                self._stop_outside()
                 reason = f"the lease could not be renewed for {age:.0f} s; all runs of this process are stopped"
                 with suppress(RuntimeError):  # the loop was closed
-                    loop.call_soon_threadsafe(self._sound, reason)
+                    loop.call_soon_threadsafe(self._sound, reason, holder)
 
-    def _sound(self, reason: str) -> None:
-        self._spent = True
+    def _sound(self, reason: str, holder: str) -> None:
         log.error("%s", reason)
+        if holder != self.holder:
+            # The loop went on in the meantime, and has begun another life already.
+            return
+        self._spent = True
         self._tell()
+
+    def _stop_outside(self) -> None:
+        for alarm in list(self._guards):
+            alarm()
 
     def _tell(self) -> None:
         for alarm in list(self._alarms):

@@ -129,6 +129,14 @@ class RunLog(Protocol):
         """Have `alarm` called when this process has lost what it held; returns how to stop that."""
         ...
 
+    def guard(self, alarm: Callable[[], None]) -> Callable[[], None]:
+        """Have `alarm` called from whatever thread finds first that this process has lost what it held.
+
+        What it held is let go of only when `alarm` has returned, so this is for what works outside the event loop and
+        has to be gone by then. It may be called again. Returns how to stop that.
+        """
+        ...
+
     async def create(
         self,
         run_id: str,

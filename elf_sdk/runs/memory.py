@@ -64,6 +64,10 @@ class MemoryLog(RunLog):
         return lambda: None
 
     @override
+    def guard(self, alarm: Callable[[], None]) -> Callable[[], None]:
+        return lambda: None
+
+    @override
     async def create(
         self,
         run_id: str,

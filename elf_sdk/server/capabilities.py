@@ -90,7 +90,10 @@ def describe(
             for member in spec.members
         ),
         skills=tuple(skill.model_dump() for skill in spec.skills),
-        adapter={"framework": spec.framework, **asdict(adapter)},
+        adapter={
+            "framework": spec.framework,
+            **{name: value for name, value in asdict(adapter).items() if name != "blocking"},
+        },
         model={"provider": spec.llm.provider, "model": spec.llm.model},
         limits={
             **spec.chat.model_dump(exclude={"enabled", "top_level"}),

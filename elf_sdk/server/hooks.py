@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable
-from typing import Final
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
 
 from elf_sdk.adapters.registry import adapter_for
 from elf_sdk.errors import BadInput
@@ -11,7 +12,10 @@ from elf_sdk.runs.adapter import Adapter, AdapterCapabilities, RunContext
 from elf_sdk.runs.events import Event
 from elf_sdk.team.spec import TeamSpec
 
-__all__ = ["Hooked", "chosen_adapter"]
+if TYPE_CHECKING:
+    from elf_sdk.runs.worker import Isolated
+
+__all__ = ["Hooked", "beside_the_loop", "chosen_adapter", "isolated_adapter"]
 
 OnMessage = Callable[[RunContext], AsyncGenerator[Event, None]]
 
@@ -63,6 +67,33 @@ def chosen_adapter(name: str, spec: TeamSpec, adapter: Adapter | None, *, replac
             f"which is for {adapter.name}; make them agree"
         )
     return adapter
+
+
+def isolated_adapter(cls: type, spec: TeamSpec, adapter: Adapter) -> Isolated | None:
+    """The adapter in processes of its own, where its code would block and the team wants it so.
+
+    Args:
+        cls: names the adapter.
+        spec: the team.
+        adapter: what `chosen_adapter` gave.
+
+    Raises:
+        BadInput: a process of its own could not find it.
+    """
+    if not adapter.capabilities.blocking or spec.runs.isolation != "process":
+        return None
+    # A team whose code does not block needs none of it.
+    from elf_sdk.runs.worker import Isolated
+    from elf_sdk.server.origin import origin_of
+
+    return Isolated(adapter.name, adapter.capabilities, origin_of(cls, adapter), spec.name)
+
+
+def beside_the_loop(adapter: Adapter) -> Adapter:
+    """The adapter in the server's own process, where what blocks can only be asked to stop."""
+    if not adapter.capabilities.blocking:
+        return adapter
+    return Hooked(adapter.run, adapter.name, replace(adapter.capabilities, cancel="cooperative"))
 
 
 async def _nothing(ctx: RunContext) -> AsyncGenerator[Event, None]:

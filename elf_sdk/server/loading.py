@@ -7,7 +7,10 @@ not later inside a function.
 
 from __future__ import annotations
 
+import base64
+import importlib
 import importlib.util
+import pickle
 import sys
 import traceback
 from collections.abc import Iterator
@@ -18,9 +21,10 @@ from types import ModuleType
 from typing import Final
 
 from elf_sdk.errors import BadInput, ElfError, Missing
+from elf_sdk.server.origin import TEAM_MODULE
 from elf_sdk.server.team_server import TeamServer
 
-__all__ = ["load_server"]
+__all__ = ["load_server", "named_adapter", "pickled_adapter"]
 
 _EXTRAS: Final = {
     "crewai": "crewai",
@@ -58,20 +62,72 @@ def load_server(directory: Path) -> TeamServer:
         return classes[0]()
 
 
-def _imported(path: Path) -> ModuleType:
-    directory = path.parent.resolve()
-    name = f"elf_team_{directory.name.replace('-', '_')}"
+def named_adapter(qualname: str, module: str = "", path: str = "", main: str = "") -> object:
+    """For a worker process: what `origin.origin_of` has found by its name.
+
+    Args:
+        qualname: in the module.
+        module: its name, if it is not the program itself.
+        path: of the team.py that brings the module along.
+        main: the program itself: its file, or its name as a module.
+
+    Raises:
+        BadInput: it fails, or there is no such thing; the message names file and line.
+        Missing: it needs a package that is not installed.
+    """
+    from elf_sdk.runs.worker.origin import walk  # only a worker process needs it
+
+    return walk(_found_module(module, path, main), qualname)
+
+
+def pickled_adapter(pickled: str, module: str = "", path: str = "", main: str = "") -> object:
+    """For a worker process: what `origin.origin_of` has found by the names of its parts.
+
+    Args:
+        pickled: the adapter, in base64.
+        module: brought along by `path`.
+        path: as for `named_adapter`.
+        main: as for `named_adapter`.
+
+    Raises:
+        BadInput: as for `named_adapter`.
+    """
+    if path or main:
+        _found_module(module, path, main)
+    return pickle.loads(base64.b64decode(pickled))  # noqa: S301 - from the server itself
+
+
+def _found_module(module: str, path: str, main: str) -> ModuleType:
+    if path:
+        _imported(Path(path))
+        return sys.modules[module]
+    if not main:
+        return importlib.import_module(module)
+    # By neither name runs what is guarded by "__main__". The one for a file is what multiprocessing gives it, too.
+    found = _executed("__mp_main__", Path(main)) if Path(main).is_absolute() else importlib.import_module(main)
+    sys.modules["__main__"] = found
+    return found
+
+
+def _executed(name: str, path: Path) -> ModuleType:
     loader = SourceFileLoader(name, str(path))
     spec = ModuleSpec(name, loader, origin=str(path))
     spec.has_location = True
     module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    with _telling(path, "importing the team"):
+        loader.exec_module(module)
+    return module
+
+
+def _imported(path: Path) -> ModuleType:
+    directory = path.parent.resolve()
+    name = f"{TEAM_MODULE}{directory.name.replace('-', '_')}"
     _refuse_hidden(directory)
     present = frozenset(sys.modules)
-    sys.modules[name] = module
     sys.path.insert(0, str(directory))
     try:
-        with _telling(path, "importing the team"):
-            loader.exec_module(module)
+        module = _executed(name, path)
     finally:
         # The team's own code may have taken it away.
         with suppress(ValueError):
@@ -127,7 +183,7 @@ def _file_away(directory: Path, name: str, present: frozenset[str]) -> None:
     """Free the plain names of a team's own modules for the next team; those that were `present` before are not its."""
     for plain, module in list(sys.modules.items()):
         file = getattr(module, "__file__", None)
-        if plain in present or plain.startswith("elf_team_") or not file:
+        if plain in present or plain.startswith(TEAM_MODULE) or not file:
             continue
         if Path(file).resolve().is_relative_to(directory):
             filed = f"{name}.{plain}"

@@ -41,7 +41,7 @@ from elf_sdk.server.chat.session import ChatSession
 from elf_sdk.server.courier import Courier, Progress
 from elf_sdk.server.errors import error_response
 from elf_sdk.server.health import Health, report
-from elf_sdk.server.hooks import Hooked, chosen_adapter
+from elf_sdk.server.hooks import Hooked, beside_the_loop, chosen_adapter, isolated_adapter
 from elf_sdk.server.listen import GRACE, bind, serve
 from elf_sdk.server.metrics.exposition import exposition
 from elf_sdk.server.preview import Preview
@@ -52,6 +52,7 @@ from elf_sdk.team.load import load_team
 from elf_sdk.team.spec import TeamSpec
 
 if TYPE_CHECKING:
+    from elf_sdk.runs.worker import Isolated
     from elf_sdk.server.a2a.grpc_service import GrpcService
 
 __all__ = ["TeamServer"]
@@ -73,6 +74,8 @@ class _Running:
     """None where the chat is off."""
     grpc: GrpcService | None
     """None where A2A over gRPC is off."""
+    isolated: Isolated | None
+    """None where no code blocks, or it may."""
 
 
 class TeamServer:
@@ -100,13 +103,14 @@ class TeamServer:
             if spec is None:
                 self.directory = _directory(type(self))
                 spec = load_team(self.directory)
-            self._adapter = chosen_adapter(type(self).__name__, spec, self.adapter, replaced=self._replaced)
+            self._chosen = chosen_adapter(type(self).__name__, spec, self.adapter, replaced=self._replaced)
         except ElfError as error:
             if type(self).__module__ != "__main__":
                 raise
             # `python team.py`: nobody is above it who could tell the error without a traceback.
             _leave(error)
         self.spec = self._declared = spec
+        self._adapter = self._chosen
         self._running: _Running | None = None
         self._draining = False
         self._app = Starlette(
@@ -193,7 +197,9 @@ class TeamServer:
         """
         settings = services.settings
         self.spec = self._declared.for_environment(settings.environment)
-        self._running = running = self._assembled(services)
+        isolated = isolated_adapter(type(self), self.spec, self._chosen)
+        self._adapter = isolated or beside_the_loop(self._chosen)
+        self._running = running = self._assembled(services, isolated)
         self._draining = False
         self._requests.metrics = services.metrics.team(self.spec.name)
         started = False
@@ -202,6 +208,11 @@ class TeamServer:
                 stack.push_async_callback(running.courier.close)
                 if running.push is not None:
                     stack.push_async_callback(running.push.close)
+                if isolated is not None:
+                    stack.push_async_callback(isolated.close)
+                    stack.callback(services.log.guard(isolated.end_all))
+                    # It loads the team's code beside all that follows; the first run waits for it, and nobody else.
+                    isolated.open()
                 stack.push_async_callback(running.engine.close)
                 if running.chat is not None:
                     stack.push_async_callback(running.chat.close)
@@ -226,6 +237,7 @@ class TeamServer:
                 yield
         finally:
             self._running = None
+            self._adapter = self._chosen
             if started:
                 await self.on_stop()
 
@@ -234,7 +246,7 @@ class TeamServer:
         async with open_services(load_settings()) as services, self.running(services):
             yield
 
-    def _assembled(self, services: Services) -> _Running:
+    def _assembled(self, services: Services, isolated: Isolated | None) -> _Running:
         spec, settings = self.spec, services.settings
         adapter = self._adapter
         if self._replaced:
@@ -285,7 +297,7 @@ class TeamServer:
                 push=push,
                 metrics=services.metrics.team(spec.name),
             )
-        return _Running(services, verifier, engine, courier, push, chat, grpc)
+        return _Running(services, verifier, engine, courier, push, chat, grpc, isolated)
 
     def _chat_possible(self) -> bool:
         if importlib.util.find_spec("websockets") is None:
@@ -384,6 +396,9 @@ class TeamServer:
             "model": "offline: answers are made up" if self.spec.llm.provider == "offline" else "ok",
             "adapter": "ok",
         }
+        if self._chosen.capabilities.blocking:
+            isolated = self._running.isolated
+            detail["isolation"] = self.spec.runs.isolation if isolated is None else f"process: {isolated.state}"
         try:
             await self._running.engine.status()
         except ElfError as error:

@@ -360,7 +360,7 @@ async def test_a_function_calls_a_tool(model: OfflineModel) -> None:
 
 
 async def test_a_plain_function_calls_a_tool(model: OfflineModel) -> None:
-    def ask(ctx: FunctionContext) -> str:
+    def ask(ctx: SyncFunctionContext) -> str:
         return ctx.tools[0].call_blocking(WORK)
 
     events = await events_of(FunctionAdapter(ask), context(model, delegates=(BRAND,)))

@@ -20,6 +20,7 @@ PUBLIC = [
     "FunctionAdapter",
     "FunctionContext",
     "LangGraphAdapter",
+    "SyncFunctionContext",
     "TeamServer",
     "TeamSpec",
     "Tool",

@@ -25,6 +25,7 @@ LATER = {
     "elf_sdk.deploy": "by commands that write charts",
     "elf_sdk.models.line": "with the first question to a model",
     "elf_sdk.models.chat": "with the first question to a model",
+    "elf_sdk.runs.worker": "where code blocks",
     "elf_sdk.server.a2a.client": "with the first call to another team",
     "elf_sdk.store.postgres": "where the database is one",
     "elf_sdk.team.project": "by commands of a project",
