@@ -13,7 +13,7 @@ import pytest
 
 from elf_sdk import FunctionContext, Tool, ToolError, effect_key, team_tools
 from elf_sdk.adapters.crewai import CrewAIAdapter
-from elf_sdk.adapters.function import FunctionAdapter
+from elf_sdk.adapters.function import FunctionAdapter, FunctionContext, SyncFunctionContext
 from elf_sdk.adapters.langgraph import LangGraphAdapter
 from elf_sdk.adapters.langgraph.tool import graph_place, graph_tool
 from elf_sdk.adapters.toolbox import open_tools
