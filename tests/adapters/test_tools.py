@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 import pytest
 
-from elf_sdk import FunctionContext, Tool, ToolError, effect_key, team_tools
+from elf_sdk import Tool, ToolError, effect_key, team_tools
 from elf_sdk.adapters.crewai import CrewAIAdapter
 from elf_sdk.adapters.function import FunctionAdapter, FunctionContext, SyncFunctionContext
 from elf_sdk.adapters.langgraph import LangGraphAdapter
