@@ -1,98 +1,113 @@
-"""A team that is a CrewAI crew: the last task's tokens become the answer, everything else becomes steps."""
+"""A team that is a CrewAI crew or flow: its last words become the answer, everything else becomes steps."""
 
 from __future__ import annotations
 
 import asyncio
-import inspect
-import re
 from collections.abc import AsyncGenerator
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any
 
-from elf_sdk.adapters.base import Bridge, bridged, call_factory, checked_factory, in_thread, need, transcript
+from elf_sdk.adapters.base import Bridge, bridged, in_thread, need, transcript
+from elf_sdk.adapters.crewai.crew import run_crew
+from elf_sdk.adapters.crewai.flow import run_flow
+from elf_sdk.adapters.crewai.inputs import Inputs, crew_inputs, flow_inputs
+from elf_sdk.adapters.crewai.kept import FinishedTasks, Kept, flow_store
 from elf_sdk.adapters.crewai.llm import Lines, crew_llm
+from elf_sdk.adapters.crewai.proposals import Proposals
+from elf_sdk.adapters.crewai.questions import Asked, Refused, Reviewer
+from elf_sdk.adapters.crewai.scope import Scope, install, scoped
+from elf_sdk.adapters.crewai.source import Source
 from elf_sdk.adapters.crewai.tool import crew_tool
 from elf_sdk.adapters.crewai.watcher import Answer, Watcher
 from elf_sdk.adapters.delegation import delegate_tools
-from elf_sdk.errors import BadInput
 from elf_sdk.runs.adapter import AdapterCapabilities, RunContext, RunError
 from elf_sdk.runs.events import Event
 
-if TYPE_CHECKING:
-    from crewai.llms.base_llm import BaseLLM
-
 __all__ = ["CrewAIAdapter"]
-
-_OFFERED: Final = ("llm", "tools", "context")
 
 
 class CrewAIAdapter:
-    """Runs a crew as a team.
+    """Runs a crew or a flow as a team.
 
     Args:
-        crew: a factory of a crew, called for each run, so that runs never share one; or a crew, which is copied for
-            each run. A factory names what it wants among its parameters: `llm` (CrewAI's own LLM for the team's
+        crew: a function that builds a crew or a flow, called for each run, so that runs never share one; a class
+            decorated with `@CrewBase`; a flow's class; or a crew, which is copied for each run. A function, and a
+            class's `__init__`, names what it wants among its parameters: `llm` (CrewAI's own LLM for the team's
             `llm:`), `tools` (a tool for each team that work may be proposed to), `context` (the `RunContext`); or it
-            names nothing. Tasks get what was asked as `{message}`, and what was said before as `{history}`.
+            names nothing. It may be async.
+        inputs: what tasks get beside `{message}`, `{history}`, `{current_year}` and `{current_date}`: a mapping of
+            names to values, or a function of the `RunContext` that returns one. A flow gets it as inputs to its state.
 
-    The last task's text is streamed as the answer, unless that task has a guardrail or a structured output, whose
-    text is only known at the end.
+    Agents that are built in a run and name no model get the team's; so do the manager of a hierarchical crew and the
+    planner of a planning one. The last task's text is streamed as the answer, unless only its end shows what counts.
+
+    Raises:
+        BadInput: `crew` is none of these.
+        Missing: CrewAI is not installed.
     """
 
     name = "crewai"
-    capabilities = AdapterCapabilities(stream=True, human=False, cancel="cooperative", recover=False)
 
-    def __init__(self, crew: Any) -> None:
+    def __init__(self, crew: Any, *, inputs: Inputs | None = None) -> None:
         need("crewai", "elf-sdk[crewai]")
-        self._is_crew = hasattr(crew, "kickoff") and not inspect.isclass(crew)
-        if not self._is_crew:
-            if not callable(crew):
-                raise BadInput(f"CrewAIAdapter takes a crew or a function that builds one, not {crew!r}")
-            checked_factory(crew, _OFFERED, self.name)
-        self._crew = crew
+        self._source = Source(crew)
+        self._inputs = inputs
+        # A crew goes on behind its last finished task; a flow only from a question that it has asked.
+        self.capabilities = AdapterCapabilities(
+            stream=True, human=True, cancel="cooperative", recover=not self._source.is_flow, blocking=True
+        )
 
     def run(self, ctx: RunContext) -> AsyncGenerator[Event, None]:
         """Do the work of one run; see `Adapter.run`."""
         return bridged(ctx, lambda bridge: self._work(ctx, bridge))
 
+    def warm(self) -> None:
+        """Import CrewAI and what every run needs of it, which takes seconds; no thread is left behind by that."""
+        import crewai.flow.async_feedback
+        import crewai.llms.providers.openai.completion  # noqa: F401
+
+        install()
+
     async def _work(self, ctx: RunContext, bridge: Bridge) -> None:
         history = transcript(await ctx.history())
+        kept = await Kept.load(ctx.checkpoints)
         lines = Lines()
         try:
-            await in_thread(self._kickoff, ctx, bridge, lines, history)
+            await in_thread(self._kickoff, ctx, bridge, lines, history, kept)
         except asyncio.CancelledError:
             bridge.close()
             lines.cut()
             raise
 
-    def _kickoff(self, ctx: RunContext, bridge: Bridge, lines: Lines, history: str) -> None:
-        from crewai.events.stream_context import add_stream_sink, reset_stream_sinks
-
-        llm = crew_llm(ctx.endpoint, lines)
+    def _kickoff(self, ctx: RunContext, bridge: Bridge, lines: Lines, history: str, kept: Kept) -> None:
+        reviewer = Reviewer(bridge, kept, ctx.answers)
+        scope = Scope(crew_llm(ctx.endpoint, lines), flow_store(kept), reviewer)
         try:
-            crew = self._built(ctx, bridge, llm)
-            answer = Answer(crew, bridge)
-            watcher = Watcher(bridge, answer, ctx.endpoint.model)
-            token = add_stream_sink(watcher.saw)
-            try:
-                result = crew.kickoff(inputs={"message": _plain(ctx.text), "history": _plain(history)})
-            finally:
-                reset_stream_sinks(token)
-            answer.end(str(result.raw))
+            with scoped(scope):
+                self._run(ctx, bridge, scope, history, kept)
+        except Asked:
+            return
+        except Refused as error:
+            raise RunError(str(error)) from error
         finally:
             lines.close()
 
-    def _built(self, ctx: RunContext, bridge: Bridge, llm: BaseLLM) -> Any:
-        if self._is_crew:
-            return self._crew.copy()
-        tools = [crew_tool(tool) for tool in delegate_tools(ctx, bridge.push)]
-        crew = call_factory(self._crew, llm=llm, tools=tools, context=ctx)
-        if not hasattr(crew, "kickoff") and callable(getattr(crew, "crew", None)):
-            crew = crew.crew()  # an instance of a class decorated with @CrewBase
-        if not getattr(crew, "tasks", None):
-            raise RunError(f"the crew's factory returned a {type(crew).__name__} without tasks; return a Crew")
-        return crew
+    def _run(self, ctx: RunContext, bridge: Bridge, scope: Scope, history: str, kept: Kept) -> None:
+        from crewai.events.stream_context import add_stream_sink, reset_stream_sinks
 
-
-def _plain(text: str) -> str:
-    # CrewAI fills in one input after the other, so a placeholder that a person typed would be filled in too.
-    return re.sub(r"\{(message|history)\}", r"{ \1 }", text)
+        proposals = Proposals(ctx, bridge)
+        tools = [crew_tool(tool) for tool in delegate_tools(ctx, proposals.push)]
+        work = self._source.build(llm=scope.llm, tools=tools, context=ctx)
+        answer = Answer(bridge)
+        finished = FinishedTasks(kept, work.tasks) if hasattr(work, "tasks") else None
+        watcher = Watcher(bridge, answer, ctx.endpoint.model, work, finished.save if finished else None)
+        token = add_stream_sink(watcher.saw)
+        try:
+            if finished is not None:
+                inputs = crew_inputs(work, ctx, history, self._inputs)
+                said = run_crew(work, ctx, bridge, proposals, finished, scope.reviewer, inputs)
+            else:
+                inputs = flow_inputs(work, ctx, history, self._inputs)
+                said = run_flow(work, ctx, bridge, proposals, kept, scope.store, inputs)
+        finally:
+            reset_stream_sinks(token)
+        answer.end(said)
