@@ -12,7 +12,7 @@ from elf_sdk.adapters.crewai import CrewAIAdapter
 from elf_sdk.errors import BadInput
 from elf_sdk.models.offline import OfflineModel
 from elf_sdk.runs.adapter import RunContext, RunError, TurnMessage
-from elf_sdk.runs.events import Step
+from elf_sdk.runs.events import Step, TextDelta
 from elf_sdk.server.loading import load_server
 from tests.adapters.support import answer, context, counted, events_of, scripted, used
 
@@ -301,3 +301,63 @@ async def test_ten_flows_at_once_never_mix(model: OfflineModel) -> None:
     adapter = CrewAIAdapter(_flow())
     runs = await asyncio.gather(*(events_of(adapter, context(model, user, user=user)) for user in users))
     assert [answer(events) for events in runs] == [f"For {user}." for user in users]
+
+
+async def test_a_flows_last_crew_and_agent_are_heard_while_they_speak(model: OfflineModel) -> None:
+    from crewai.flow.flow import Flow, start
+
+    class Crewed(Flow):  # type: ignore[type-arg]
+        @start()
+        def say(self) -> Any:
+            return _crew("Say it").kickoff()
+
+    class Alone(Flow):  # type: ignore[type-arg]
+        @start()
+        async def say(self) -> Any:
+            from crewai import Agent
+
+            clerk = Agent(role="the clerk", goal="Help", backstory="Brief")
+            return await clerk.kickoff_async("Say it")
+
+    scripted(model, {"say": "one two three four five"})
+    for flow in (Crewed, Alone):
+        events = await events_of(CrewAIAdapter(flow), context(model))
+        assert answer(events) == "one two three four five"
+        assert len([event for event in events if isinstance(event, TextDelta)]) == 5
+
+
+async def test_a_flow_whose_last_method_gives_nothing_back(model: OfflineModel) -> None:
+    from crewai.flow.flow import Flow, listen, start
+
+    class Poem(Flow):  # type: ignore[type-arg]
+        @start()
+        def write(self) -> None:
+            self.state["poem"] = str(_crew("Write").kickoff())
+
+        @listen(write)
+        def send(self) -> None: ...
+
+    scripted(model, {"say": "Roses are red."})
+    assert answer(await events_of(CrewAIAdapter(Poem), context(model))) == "Roses are red."
+
+
+async def test_methods_of_a_flow_that_speak_at_once_do_not_mix(model: OfflineModel) -> None:
+    from crewai.flow.flow import Flow, start
+
+    class Both(Flow):  # type: ignore[type-arg]
+        @start()
+        def north(self) -> str:
+            return str(_crew("north").kickoff())
+
+        @start()
+        def south(self) -> str:
+            return str(_crew("south").kickoff())
+
+    scripted(
+        model,
+        {"when": {"user": "north"}, "say": "n1 n2 n3 n4", "delay": "10ms"},
+        {"when": {"user": "south"}, "say": "s1 s2 s3 s4", "delay": "10ms"},
+    )
+    said = answer(await events_of(CrewAIAdapter(Both), context(model)))
+    assert said.split("\n\n")[-1] in ("n1 n2 n3 n4", "s1 s2 s3 s4")
+    assert set(said.split("\n\n")) <= {"n1 n2 n3 n4", "s1 s2 s3 s4"}

@@ -8,7 +8,7 @@ from typing import Any
 
 from elf_sdk.adapters.base import Bridge, bridged, in_thread, need, transcript
 from elf_sdk.adapters.crewai.crew import run_crew
-from elf_sdk.adapters.crewai.flow import run_flow
+from elf_sdk.adapters.crewai.flow import latest_output, run_flow
 from elf_sdk.adapters.crewai.inputs import Inputs, crew_inputs, flow_inputs
 from elf_sdk.adapters.crewai.kept import FinishedTasks, Kept, flow_store
 from elf_sdk.adapters.crewai.llm import Lines, crew_llm
@@ -108,6 +108,8 @@ class CrewAIAdapter:
             else:
                 inputs = flow_inputs(work, ctx, history, self._inputs)
                 said = run_flow(work, ctx, bridge, proposals, kept, scope.store, inputs)
+                if not said and not answer.begun:
+                    said = latest_output(work) or watcher.crew_said
         finally:
             reset_stream_sinks(token)
         answer.end(said)

@@ -18,7 +18,7 @@ from elf_sdk.runs.events import Answered, InputRequired, Rewound
 if TYPE_CHECKING:
     from crewai.flow.persistence.base import FlowPersistence
 
-__all__ = ["run_flow"]
+__all__ = ["latest_output", "run_flow"]
 
 
 def run_flow(
@@ -33,7 +33,7 @@ def run_flow(
     """Kick the flow off; or resume it, where a person has answered what it asked.
 
     Returns:
-        The answer.
+        The answer; empty where the last method gave nothing back.
 
     Raises:
         Asked: the run waits for a person.
@@ -71,7 +71,7 @@ def run_flow(
         }
         kept.save("flow/pending", question)
         _ask(bridge, question)
-    return _text(result, flow)
+    return _text(result)
 
 
 async def _resumed(flow: Any, store: FlowPersistence, pending: Mapping[str, Any], answer: str) -> Any:
@@ -81,7 +81,7 @@ async def _resumed(flow: Any, store: FlowPersistence, pending: Mapping[str, Any]
 
     # CrewAI restores an instance of the class; the author's factory has made one already, with what it needs.
     type(flow).from_pending.__func__(built, pending["context"]["flow_id"], store)
-    asked = type(flow).flow_definition().methods[pending["context"]["method_name"]].human_feedback
+    asked = flow._definition.methods[pending["context"]["method_name"]].human_feedback
     flow.pending_feedback.llm = asked.llm if asked is not None else None
     return await flow.resume_async(answer)
 
@@ -101,7 +101,7 @@ def _prompt(context: Any) -> str:
 def _refuse_console(flow: Any) -> None:
     from crewai.flow.async_feedback.providers import ConsoleProvider
 
-    methods = type(flow).flow_definition().methods
+    methods = flow._definition.methods
     asking = [str(name) for name, method in methods.items() if method.human_feedback is not None]
     at_console = [name for name in asking if isinstance(methods[name].human_feedback.provider, ConsoleProvider)]
     if at_console or isinstance(flow.input_provider, ConsoleProvider):
@@ -109,10 +109,12 @@ def _refuse_console(flow: Any) -> None:
         raise RunError(f"{where} asks at the console, where nobody is; leave the ConsoleProvider out")
 
 
-def _text(result: Any, flow: Any = None) -> str:
-    if result is None and flow is not None:
-        # A last method that only writes a file or sends something gives nothing back.
-        result = next((output for output in reversed(flow.method_outputs) if output is not None), None)
+def latest_output(flow: Any) -> str:
+    """What a method of the flow gave back at last: the last one may only have written a file."""
+    return _text(next((output for output in reversed(flow.method_outputs) if output is not None), None))
+
+
+def _text(result: Any) -> str:
     if result is None or isinstance(result, str):
         return result or ""
     if hasattr(result, "feedback") and hasattr(result, "outcome"):

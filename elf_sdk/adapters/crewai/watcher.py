@@ -50,10 +50,14 @@ class Watcher:
         self._speaking = _last_methods(work)
         self._finished = finished
         self._asked: dict[str, Step] = {}
+        self.crew_said = ""
+        """What the latest crew that is done answered."""
         self._handlers: Mapping[str, Callable[[Any, Any], None]] = {
             "crew_kickoff_started": self._crew_started,
+            "crew_kickoff_completed": self._crew_ended,
             "llm_stream_chunk": self._chunk,
             "llm_call_completed": self._called,
+            "llm_call_failed": self._call_failed,
             "task_started": self._task,
             "task_completed": self._task,
             "task_failed": self._task,
@@ -98,6 +102,9 @@ class Watcher:
         if crew is self._work or self._is_speaking():
             self._answer.listen(crew)
 
+    def _crew_ended(self, crew: Any, event: Any) -> None:
+        self.crew_said = str(getattr(event.output, "raw", ""))
+
     def _is_speaking(self) -> bool:
         from crewai.context import get_current_task_id
 
@@ -113,6 +120,9 @@ class Watcher:
         self._answer.call_ended(event.call_id)
         if event.usage:
             self._bridge.push(_usage(event.model or self._model, event.usage))
+
+    def _call_failed(self, source: Any, event: Any) -> None:
+        self._answer.call_ended(event.call_id)
 
     def _task(self, task: Any, event: Any) -> None:
         if event.type == "task_completed" and self._finished is not None:
@@ -178,7 +188,7 @@ def _last_methods(work: Any) -> frozenset[str]:
     """The methods of a flow after which nothing comes, and whose output no person has to judge first."""
     if hasattr(work, "tasks"):
         return frozenset()
-    methods = type(work).flow_definition().methods
+    methods = work._definition.methods
     heard = {name for method in methods.values() for name in (*_names(method.listen), *_names(method.start))}
     return frozenset(
         str(name)
@@ -222,8 +232,15 @@ class Answer:
         self._speakers: dict[str, str] = {}
         self._said: list[str] = []
         self._call = ""
+        self._talking = False
+        self._late: set[str] = set()
         self._held: str | None = ""
         self._lock = threading.Lock()
+
+    @property
+    def begun(self) -> bool:
+        """Whether anything has been said."""
+        return bool(self._said)
 
     def listen(self, crew: Any) -> None:
         """Let the last task of this crew speak."""
@@ -240,10 +257,11 @@ class Answer:
         if not direct and (speaker is None or (speaker and (role or "").strip() != speaker)):
             return
         with self._lock:
+            if call != self._call and (self._talking or call in self._late):
+                self._late.add(call)  # two at once would be a jumble; what counts of it is said at the end
+                return
             if call != self._call:
-                self._call, self._held = call, ""
-                if self._said:
-                    self._held = "\n\n"
+                self._call, self._held, self._talking = call, "\n\n" if self._said else "", True
             if self._held is None:
                 self._say(chunk)
                 return
@@ -257,7 +275,10 @@ class Answer:
     def call_ended(self, call: str) -> None:
         """Say what was held back of a call that is over."""
         with self._lock:
-            if call == self._call and self._held and not self._held.lstrip().startswith(self._MARKS):
+            if call != self._call:
+                return
+            self._talking = False
+            if self._held and not self._held.lstrip().startswith(self._MARKS):
                 self._release(self._held)
 
     def end(self, raw: str) -> None:
