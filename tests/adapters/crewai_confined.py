@@ -71,6 +71,7 @@ async def main() -> None:
         "threads": threads,
         "storage": os.environ["CREWAI_STORAGE_DIR"],
         "uid": os.getuid(),
+        "memory": "lancedb" in sys.modules,
     }
     sys.stdout.buffer.write(orjson.dumps(report))
 

@@ -35,6 +35,7 @@ def _run(directory: Path, environ: dict[str, str], python: str = sys.executable,
     assert report["said"] == ["Confined.", "Flowing Hello"]
     assert report["connected"] == ["127.0.0.1"]
     assert report["threads"] == ["MainThread"]
+    assert not report["memory"]
     return report
 
 
@@ -54,7 +55,7 @@ def test_files_are_kept_in_the_teams_own_directory(tmp_path: Path) -> None:
     assert not list(temporary.iterdir())
     # The key of CrewAI's own platform, made when it is imported, and nothing of what was asked or answered.
     assert {path.name for path in credentials.rglob("*") if path.is_file()} == {"secret.key"}
-    assert not [path for path in storage.rglob("*") if path.is_file()]
+    assert not list(storage.rglob("*"))
 
 
 def _runs_for_others(python: str) -> bool:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
-from typing import Any
+import importlib
+import importlib.util
+from collections.abc import AsyncGenerator, Sequence
+from typing import Any, Final
 
 from elf_sdk.adapters.base import Bridge, bridged, in_thread, need, transcript
 from elf_sdk.adapters.crewai.crew import run_crew
@@ -18,11 +20,14 @@ from elf_sdk.adapters.crewai.scope import Scope, install, scoped
 from elf_sdk.adapters.crewai.source import Source
 from elf_sdk.adapters.crewai.tool import crew_tool
 from elf_sdk.adapters.crewai.watcher import Answer, Watcher
-from elf_sdk.adapters.delegation import delegate_tools
+from elf_sdk.adapters.delegation import DelegateTool, delegate_tools
 from elf_sdk.runs.adapter import AdapterCapabilities, RunContext, RunError
 from elf_sdk.runs.events import Event
 
 __all__ = ["CrewAIAdapter"]
+
+_WARM: Final = ("crewai.flow.async_feedback", "crewai.llms.providers.openai.completion", "openai.resources", "httpcore")
+"""CrewAI, and what it and its model's client import only when they are used."""
 
 
 class CrewAIAdapter:
@@ -62,28 +67,40 @@ class CrewAIAdapter:
 
     def warm(self) -> None:
         """Import CrewAI and what every run needs of it, which takes seconds; no thread is left behind by that."""
-        import crewai.flow.async_feedback
-        import crewai.llms.providers.openai.completion  # noqa: F401
-
+        for module in _WARM:
+            if importlib.util.find_spec(module.partition(".")[0]) is not None:
+                importlib.import_module(module)
         install()
 
     async def _work(self, ctx: RunContext, bridge: Bridge) -> None:
         history = transcript(await ctx.history())
         kept = await Kept.load(ctx.checkpoints)
+        proposals = Proposals(ctx, bridge)
+        tools = delegate_tools(ctx, proposals.push)
         lines = Lines()
         try:
-            await in_thread(self._kickoff, ctx, bridge, lines, history, kept)
+            await in_thread(self._kickoff, ctx, bridge, lines, history, kept, proposals, tools)
         except asyncio.CancelledError:
             bridge.close()
             lines.cut()
             raise
 
-    def _kickoff(self, ctx: RunContext, bridge: Bridge, lines: Lines, history: str, kept: Kept) -> None:
+    def _kickoff(
+        self,
+        ctx: RunContext,
+        bridge: Bridge,
+        lines: Lines,
+        history: str,
+        kept: Kept,
+        proposals: Proposals,
+        tools: Sequence[DelegateTool],
+    ) -> None:
         reviewer = Reviewer(bridge, kept, ctx.answers)
         scope = Scope(crew_llm(ctx.endpoint, lines), flow_store(kept), reviewer)
         try:
             with scoped(scope):
-                self._run(ctx, bridge, scope, history, kept)
+                work = self._source.build(llm=scope.llm, tools=[crew_tool(tool) for tool in tools], context=ctx)
+                self._run(work, ctx, bridge, scope, history, kept, proposals)
         except Asked:
             return
         except Refused as error:
@@ -91,12 +108,18 @@ class CrewAIAdapter:
         finally:
             lines.close()
 
-    def _run(self, ctx: RunContext, bridge: Bridge, scope: Scope, history: str, kept: Kept) -> None:
+    def _run(
+        self,
+        work: Any,
+        ctx: RunContext,
+        bridge: Bridge,
+        scope: Scope,
+        history: str,
+        kept: Kept,
+        proposals: Proposals,
+    ) -> None:
         from crewai.events.stream_context import add_stream_sink, reset_stream_sinks
 
-        proposals = Proposals(ctx, bridge)
-        tools = [crew_tool(tool) for tool in delegate_tools(ctx, proposals.push)]
-        work = self._source.build(llm=scope.llm, tools=tools, context=ctx)
         answer = Answer(bridge)
         finished = FinishedTasks(kept, work.tasks) if hasattr(work, "tasks") else None
         watcher = Watcher(bridge, answer, ctx.endpoint.model, work, finished.save if finished else None)

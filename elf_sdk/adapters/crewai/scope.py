@@ -9,6 +9,7 @@ is none. Context variables follow a run into CrewAI's threads, because CrewAI co
 from __future__ import annotations
 
 import functools
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -71,6 +72,7 @@ def install() -> None:
     from crewai.flow.flow_config import flow_config
     from crewai.flow.persistence import factory
     from crewai.flow.persistence.sqlite import SQLiteFlowPersistence
+    from crewai.memory.storage import factory as memory
     from crewai.project import utils as project
     from crewai.utilities import llm_utils
 
@@ -88,6 +90,8 @@ def install() -> None:
 
     stored = factory._factory or SQLiteFlowPersistence
     factory.set_flow_persistence_factory(lambda: scope.store if (scope := _SCOPE.get()) else stored())
+    if memory._factory is None:
+        memory.set_memory_storage_factory(lambda spec: _LateMemory() if spec == "lancedb" else None)
     if flow_config.hitl_provider is None:
         flow_config.hitl_provider = _Feedback()
     if flow_config.input_provider is None:
@@ -138,6 +142,26 @@ class _NoOutputs:
         return []
 
     def delete_all(self) -> None: ...
+
+
+class _LateMemory:
+    """CrewAI's default store of memories, opened when it is used: every flow has one, and its import takes seconds."""
+
+    def __init__(self) -> None:
+        self._store: Any = None
+        self._lock = threading.Lock()
+
+    def __getattr__(self, name: str) -> Any:
+        with self._lock:
+            if self._store is None:
+                from crewai.memory.storage.lancedb_storage import LanceDBStorage
+
+                self._store = LanceDBStorage()
+        return getattr(self._store, name)
+
+    def close(self) -> None:
+        if self._store is not None:
+            self._store.close()
 
 
 class _Built:
