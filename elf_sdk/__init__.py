@@ -12,8 +12,10 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from elf_sdk.adapters.crewai.adapter import CrewAIAdapter
+    from elf_sdk.adapters.effects import effect_key
     from elf_sdk.adapters.function import FunctionAdapter, FunctionContext
     from elf_sdk.adapters.langgraph.adapter import LangGraphAdapter
+    from elf_sdk.adapters.tools import Tool, ToolError, team_tools
     from elf_sdk.errors import ElfError
     from elf_sdk.server.team_server import TeamServer
     from elf_sdk.team.spec import TeamSpec
@@ -26,7 +28,11 @@ __all__ = [
     "LangGraphAdapter",
     "TeamServer",
     "TeamSpec",
+    "Tool",
+    "ToolError",
     "__version__",
+    "effect_key",
+    "team_tools",
 ]
 
 _HOMES = {
@@ -37,6 +43,10 @@ _HOMES = {
     "LangGraphAdapter": "elf_sdk.adapters.langgraph.adapter",
     "TeamServer": "elf_sdk.server.team_server",
     "TeamSpec": "elf_sdk.team.spec",
+    "Tool": "elf_sdk.adapters.tools",
+    "ToolError": "elf_sdk.adapters.tools",
+    "effect_key": "elf_sdk.adapters.effects",
+    "team_tools": "elf_sdk.adapters.tools",
 }
 
 

@@ -17,7 +17,16 @@ from urllib.parse import urlsplit
 
 from elf_sdk.errors import BadInput
 
-__all__ = ["Network", "Settings", "TrustedIssuer", "default_namespace", "is_safe_url", "key_variable", "load_settings"]
+__all__ = [
+    "Network",
+    "Settings",
+    "TrustedIssuer",
+    "default_namespace",
+    "is_safe_url",
+    "key_variable",
+    "load_settings",
+    "variable",
+]
 
 Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -321,3 +330,14 @@ def _secret(source: Mapping[str, str], name: str) -> str:
         return Path(path).read_text(encoding="utf-8").strip()
     except OSError as error:
         raise BadInput(f"{name}_FILE names {path!r}, which cannot be read: {error.strerror}") from None
+
+
+def variable(name: str, environ: Mapping[str, str] | None = None) -> str:
+    """A variable that a team.yaml names, or what is in the file that `<name>_FILE` names; empty where there is neither.
+
+    Read when it is asked for, so that a file which changes is seen.
+
+    Raises:
+        BadInput: the file cannot be read.
+    """
+    return _secret(os.environ if environ is None else environ, name)

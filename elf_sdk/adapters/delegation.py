@@ -5,17 +5,18 @@ Calling it sends nothing. It proposes: an event goes out, a person sees a previe
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+import functools
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field
 
+from elf_sdk.adapters.effects import Effects
+from elf_sdk.adapters.tools import Tool
 from elf_sdk.runs.adapter import Delegate, RunContext
 from elf_sdk.runs.events import DelegationProposed, Event
 
-__all__ = ["DelegateArguments", "DelegateTool", "delegate_tools", "tool_name"]
+__all__ = ["DelegateArguments", "Proposals", "delegate_tools", "tool_name"]
 
 
 class DelegateArguments(BaseModel):
@@ -29,54 +30,28 @@ class DelegateArguments(BaseModel):
     success_criteria: Annotated[list[str], Field(description="How one sees that it worked.")] = []
 
 
-@dataclass(frozen=True, slots=True)
-class DelegateTool:
-    """One team's tool, in one run.
-
-    Attributes:
-        target: the team.
-        name: `delegate_to_` and the team's name with underscores.
-        description: for the model.
-        propose: emits the proposal and returns the text for the model.
-    """
-
-    target: Delegate
-    name: str
-    description: str
-    propose: Callable[[DelegateArguments], str]
-
-    def call(self, **arguments: Any) -> str:
-        """Propose work, with the arguments that the model gave.
-
-        Raises:
-            ValueError: they do not fit `DelegateArguments`.
-        """
-        return self.propose(DelegateArguments.model_validate(arguments))
-
-
 def tool_name(team: str) -> str:
     """`delegate_to_marketing_team` for `marketing-team`."""
     return f"delegate_to_{team.replace('-', '_')}"
 
 
-def delegate_tools(ctx: RunContext, emit: Callable[[Event], None]) -> list[DelegateTool]:
-    """A tool for each team that may be proposed.
+class Proposals:
+    """The proposals of one run.
 
     Args:
-        ctx: of the run; its id and an ordinal make each proposal's id, so the same run proposes under the same ids.
+        effects: gives each an id of its own, the same when the work is repeated.
         emit: takes the `DelegationProposed`, from whatever thread the framework calls the tool in.
     """
-    ordinals = itertools.count(1)
-    return [_tool(ctx, target, emit, ordinals) for target in ctx.delegates]
 
+    def __init__(self, effects: Effects, emit: Callable[[Event], None]) -> None:
+        self._effects = effects
+        self._emit = emit
 
-def _tool(ctx: RunContext, target: Delegate, emit: Callable[[Event], None], ordinals: Iterator[int]) -> DelegateTool:
-    title = target.title or target.name
-
-    def propose(arguments: DelegateArguments) -> str:
-        emit(
+    def propose(self, target: Delegate, arguments: DelegateArguments) -> str:
+        """Emit one; returns the text for the model."""
+        self._emit(
             DelegationProposed(
-                proposal_id=f"{ctx.run_id}-{next(ordinals)}",
+                proposal_id=self._effects.key(),
                 target=target.name,
                 title=arguments.title,
                 description=arguments.description,
@@ -87,11 +62,27 @@ def _tool(ctx: RunContext, target: Delegate, emit: Callable[[Event], None], ordi
             )
         )
         return (
-            f"The proposal “{arguments.title}” for {title} is written down, and nothing has been sent yet. The person "
-            "sees a preview and confirms, edits or rejects it. Say so in your answer, and stop: do not call this tool "
-            "again for the same work, and do not do the work yourself."
+            f"The proposal “{arguments.title}” for {target.title or target.name} is written down, and nothing has been "
+            "sent yet. The person sees a preview and confirms, edits or rejects it. Say so in your answer, and stop: "
+            "do not call this tool again for the same work, and do not do the work yourself."
         )
 
+
+def delegate_tools(ctx: RunContext, proposals: Proposals) -> list[Tool]:
+    """A tool for each team that may be proposed, named `delegate_to_` and the team's name with underscores."""
+    return [_tool(target, proposals) for target in ctx.delegates]
+
+
+@functools.cache
+def _parameters() -> Mapping[str, Any]:
+    return DelegateArguments.model_json_schema()
+
+
+def _tool(target: Delegate, proposals: Proposals) -> Tool:
+    def work(arguments: Mapping[str, Any]) -> str:
+        return proposals.propose(target, DelegateArguments.model_validate(arguments))
+
     purpose = f" Its purpose: {target.purpose}" if target.purpose else ""
+    title = target.title or target.name
     description = f"Propose work to the team {title}. A person confirms before anything is sent.{purpose}"
-    return DelegateTool(target, tool_name(target.name), description, propose)
+    return Tool(tool_name(target.name), description, _parameters(), work)

@@ -11,6 +11,7 @@ from typing import Final
 
 import httpx
 
+from elf_sdk.adapters.origin import author_line
 from elf_sdk.errors import ElfError
 from elf_sdk.models.llm import Endpoint
 from elf_sdk.runs.adapter import RunContext, RunError
@@ -37,7 +38,7 @@ def said(error: BaseException, ctx: RunContext) -> ElfError:
         if name == "APIConnectionError" or isinstance(link, httpx.TransportError):
             text = f"the connection to the model at {_host(ctx.endpoint)} broke or could not be made"
             return RunError(f"{text}; try again, or check llm.base_url and the network", code="model", retryable=True)
-    where = _where(error)
+    where = author_line(error)
     text = _without_key(" ".join(str(error).split())[:500], ctx.endpoint)
     return RunError(f"{type(error).__name__}: {text}{where}" if text else f"{type(error).__name__}{where}")
 
@@ -95,15 +96,3 @@ def _without_key(text: str, endpoint: Endpoint) -> str:
     if len(endpoint.api_key) >= 8:
         text = text.replace(endpoint.api_key, "…")
     return re.sub(r"\b(sk-|Bearer )[\w.*-]{8,}", r"\1…", text)
-
-
-def _where(error: BaseException) -> str:
-    # The deepest frame outside installed packages and outside ELF is the author's own line.
-    found = ""
-    trace = error.__traceback__
-    while trace is not None:
-        file = trace.tb_frame.f_code.co_filename
-        if "site-packages" not in file and "/elf_sdk/" not in file and "/lib/python" not in file and file[:1] != "<":
-            found = f" ({file.rpartition('/')[2]}, line {trace.tb_lineno})"
-        trace = trace.tb_next
-    return found

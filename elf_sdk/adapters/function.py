@@ -13,7 +13,9 @@ from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, Literal
 
 from elf_sdk.adapters.base import Bridge, bridged, in_thread
-from elf_sdk.adapters.delegation import DelegateArguments, delegate_tools
+from elf_sdk.adapters.delegation import DelegateArguments, tool_name
+from elf_sdk.adapters.toolbox import open_tools
+from elf_sdk.adapters.tools import Tool, offered, reported
 from elf_sdk.errors import BadInput
 from elf_sdk.runs.adapter import AdapterCapabilities, RunContext, RunError, TurnMessage
 from elf_sdk.runs.events import Event, Step, TextDelta, Usage
@@ -39,17 +41,21 @@ class FunctionContext:
         text: what was asked.
         user: id of the person, or of the team, that asks.
         spec: the team, as its team.yaml says.
+        tools: those of the team's MCP servers, and one for each team that work may be proposed to; for a model that
+            the function asks by itself.
         run: everything else that is known of the run.
     """
 
-    def __init__(self, run: RunContext, bridge: Bridge) -> None:
+    def __init__(self, run: RunContext, bridge: Bridge, tools: Sequence[Tool] = ()) -> None:
         self.run = run
         self.text = run.text
         self.user = run.owner.subject
         self.spec: TeamSpec = run.spec
         self._bridge = bridge
         self._client: ChatClient | None = None
-        self._tools = {tool.target.name: tool for tool in delegate_tools(run, bridge.push)}
+        self.tools = reported(tools, bridge.push)
+        self._tools = {tool.name: tool for tool in tools}
+        self._reported = {tool.name: tool for tool in self.tools}
 
     async def history(self) -> tuple[TurnMessage, ...]:
         """Earlier messages of the conversation, oldest first."""
@@ -96,20 +102,37 @@ class FunctionContext:
         Raises:
             BadInput: this team may not propose work to that one.
         """
-        tool = self._tools.get(team)
-        if tool is None:
-            known = ", ".join(sorted(self._tools)) or "none"
-            raise BadInput(f"{self.spec.name} cannot delegate to {team!r}; it may to: {known}")
-        return tool.propose(
-            DelegateArguments(
-                title=title,
-                description=description,
-                requirements=list(requirements),
-                priority=priority,
-                deadline=deadline,
-                success_criteria=list(success_criteria),
-            )
+        known = sorted(target.name for target in self.run.delegates)
+        if team not in known:
+            raise BadInput(f"{self.spec.name} cannot delegate to {team!r}; it may to: {', '.join(known) or 'none'}")
+        given = DelegateArguments(
+            title=title,
+            description=description,
+            requirements=list(requirements),
+            priority=priority,
+            deadline=deadline,
+            success_criteria=list(success_criteria),
         )
+        return self._tools[tool_name(team)].call_blocking(given.model_dump())
+
+    async def call(self, name: str, /, **arguments: Any) -> str:
+        """Call one of the team's tools; the call and its result are events of the run.
+
+        Args:
+            name: as in `tools`.
+            arguments: as its parameters say.
+
+        Returns:
+            What it answered.
+
+        Raises:
+            ToolError: it failed; the text says why.
+            BadInput: there is no such tool.
+        """
+        tool = self._reported.get(name)
+        if tool is None:
+            raise BadInput(f"{self.spec.name} has no tool {name!r}; it has: {', '.join(sorted(self._tools)) or 'none'}")
+        return await tool.call(arguments)
 
     async def stream(self, prompt: str | None = None, *, system: str | None = None) -> AsyncGenerator[str, None]:
         """Ask the team's model, and yield its answer in pieces as they arrive.
@@ -197,7 +220,11 @@ class FunctionAdapter:
         return bridged(ctx, lambda bridge: self._work(ctx, bridge))
 
     async def _work(self, ctx: RunContext, bridge: Bridge) -> None:
-        context = FunctionContext(ctx, bridge)
+        async with open_tools(ctx, bridge.push) as tools:
+            await self._call(FunctionContext(ctx, bridge, tools), bridge)
+
+    async def _call(self, context: FunctionContext, bridge: Bridge) -> None:
+        offered.set(context.tools)
         try:
             if self._streams:
                 async with aclosing(self._function(context)) as pieces:

@@ -7,7 +7,20 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from elf_sdk.team.base import Frozen
-from elf_sdk.team.kinds import Amount, Bool, Duration, EnvValue, Identifier, Name, Number, TeamName, Text, Url, Whole
+from elf_sdk.team.kinds import (
+    Amount,
+    Bool,
+    Duration,
+    EnvName,
+    EnvValue,
+    Identifier,
+    Name,
+    Number,
+    TeamName,
+    Text,
+    Url,
+    Whole,
+)
 
 __all__ = ["LLM", "Approval", "Budget", "Chat", "Delegation", "McpServer", "Member", "Runs", "Skill"]
 
@@ -156,9 +169,24 @@ class McpServer(Frozen):
     """Program and arguments of a server that speaks over stdio."""
     tools: tuple[Name, ...] = ()
     """Only these; all where empty."""
+    token_env: EnvName | None = None
+    """With `url`: the environment variable whose value is sent as bearer token. `<name>_FILE`, the path of a file with
+    it, goes before it."""
+    env: tuple[EnvName, ...] = ()
+    """With `command`: environment variables that the program gets, besides PATH, HOME and the like; each also as
+    `<name>_FILE`."""
+    timeout: Duration = "60s"
+    """For one call of a tool."""
+    optional: Bool = False
+    """Whether a run goes on without the server's tools where it is out of reach; else the run fails and can be tried
+    again."""
 
     @model_validator(mode="after")
     def _transport(self) -> Self:
         if (self.url is None) == (not self.command):
             raise ValueError("write either url (streamable HTTP) or command (stdio)")
+        if self.token_env is not None and self.url is None:
+            raise ValueError("token_env is sent to a url; name what a command needs in env")
+        if self.env and not self.command:
+            raise ValueError("env is for a command; name the variable with a url's token in token_env")
         return self

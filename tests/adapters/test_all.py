@@ -178,7 +178,8 @@ async def test_a_proposal_is_an_event_and_sends_nothing(adapter: Adapter, model:
     )
     events = await events_of(adapter, context(model, "Please propose it", delegates=(BRAND,)))
     [proposal] = [event for event in events if isinstance(event, DelegationProposed)]
-    assert (proposal.proposal_id, proposal.target, proposal.title) == ("run-ada-1", "brand-team", "A tone of voice")
+    assert (proposal.target, proposal.title) == ("brand-team", "A tone of voice")
+    assert proposal.proposal_id.startswith("run-ada-")
     assert proposal.requirements == ("short",)
     assert answer(events) == "Please confirm."
     if adapter.name != "function":

@@ -2,14 +2,18 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 
 from elf_sdk.models.offline import OfflineModel
 from elf_sdk.models.script import load_script
 from elf_sdk.runs.events import InputRequired
 from elf_sdk.server.loading import load_server
-from tests.adapters.support import answer, context, events_of, scripted
+from elf_sdk.team.spec import TeamSpec
+from tests.adapters.servers import having, website
+from tests.adapters.support import SPEC, answer, context, events_of, scripted
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -51,6 +55,20 @@ async def test_each_crew_of_its_how_to_is_a_team(place: int, says: str, tmp_path
     events = await events_of(adapter, context(model, "When do you open?"))
     assert answer(events) == says
     assert [event.question_id for event in events if isinstance(event, InputRequired)] == ["draft-1"] * (place == 2)
+
+
+async def test_the_ways_to_give_a_team_tools(model: OfflineModel) -> None:
+    [entries] = _blocks("how-to/tools.md", "yaml")
+    spec = TeamSpec.model_validate({**SPEC.model_dump(exclude_unset=True), **yaml.safe_load(entries)})
+    assert [server.name for server in spec.mcp] == ["shop", "files"]
+    ways = [way for way in _blocks("how-to/tools.md", "python") if "adapter = " in way]
+    with website(tools=["price_of"]) as shop:
+        for way in ways:
+            names: dict[str, Any] = {}
+            exec(way, names)  # noqa: S102 - the page's own
+            events = await events_of(names["adapter"], having(context(model), shop))
+            assert answer(events) == "A lamp: 49 euros."
+    assert len(ways) == 2
 
 
 def test_the_script_of_the_reference_is_one(tmp_path: Path) -> None:

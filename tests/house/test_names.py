@@ -22,7 +22,11 @@ PUBLIC = [
     "LangGraphAdapter",
     "TeamServer",
     "TeamSpec",
+    "Tool",
+    "ToolError",
     "__version__",
+    "effect_key",
+    "team_tools",
 ]
 
 FRAMEWORKS = {
@@ -34,6 +38,7 @@ FRAMEWORKS = {
     "langchain_openai",
     "langgraph",
     "litellm",
+    "mcp",
     "openai",
 }
 

@@ -88,6 +88,14 @@ def test_a_right_team_is_read(write: Write) -> None:
         ),
         ("egress: {cidrs: [10.0.0.1/8]}\n", "3: egress.cidrs[0]: '10.0.0.1/8' is no network as Kubernetes writes it; write 10.0.0.0/8"),
         ("mcp:\n  - name: x\n", "4: mcp[0]: write either url (streamable HTTP) or command (stdio)"),
+        (
+            "mcp:\n  - name: x\n    command: [x]\n    token_env: KEY\n",
+            "4: mcp[0]: token_env is sent to a url; name what a command needs in env",
+        ),
+        (
+            "mcp:\n  - name: x\n    url: https://x.example\n    env: [KEY]\n",
+            "4: mcp[0]: env is for a command; name the variable with a url's token in token_env",
+        ),
         ("evals: ../../etc\n", "3: evals: '../../etc' is no relative path; write one that stays inside its directory, without .., such as evals/"),
         ('display_name: "a\\u0007b"\n', "3: display_name: 'a\\x07b' is no line of text; write one line of text without control characters"),
         ('purpose: "a\\u0000b"\n', "3: purpose: 'a\\x00b' is no plain text; write text without tabs and control characters; line breaks are fine"),

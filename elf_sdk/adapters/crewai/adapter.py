@@ -14,13 +14,14 @@ from elf_sdk.adapters.crewai.flow import latest_output, run_flow
 from elf_sdk.adapters.crewai.inputs import Inputs, crew_inputs, flow_inputs
 from elf_sdk.adapters.crewai.kept import FinishedTasks, Kept, flow_store
 from elf_sdk.adapters.crewai.llm import Lines, crew_llm
-from elf_sdk.adapters.crewai.proposals import Proposals
+from elf_sdk.adapters.crewai.place import WorkPlace
 from elf_sdk.adapters.crewai.questions import Asked, Refused, Reviewer
 from elf_sdk.adapters.crewai.scope import Scope, install, scoped
 from elf_sdk.adapters.crewai.source import Source
 from elf_sdk.adapters.crewai.tool import crew_tool
 from elf_sdk.adapters.crewai.watcher import Answer, Watcher
-from elf_sdk.adapters.delegation import DelegateTool, delegate_tools
+from elf_sdk.adapters.toolbox import open_tools
+from elf_sdk.adapters.tools import Tool, offered
 from elf_sdk.runs.adapter import AdapterCapabilities, RunContext, RunError
 from elf_sdk.runs.events import Event
 
@@ -37,8 +38,9 @@ class CrewAIAdapter:
         crew: a function that builds a crew or a flow, called for each run, so that runs never share one; a class
             decorated with `@CrewBase`; a flow's class; or a crew, which is copied for each run. A function, and a
             class's `__init__`, names what it wants among its parameters: `llm` (CrewAI's own LLM for the team's
-            `llm:`), `tools` (a tool for each team that work may be proposed to), `context` (the `RunContext`); or it
-            names nothing. It may be async.
+            `llm:`), `tools` (those of the team's MCP servers, and one for each team that work may be proposed to),
+            `context` (the `RunContext`); or it names nothing. It may be async. What is built elsewhere in a run gets
+            the tools by `elf_sdk.team_tools()`; a crew that is given ready-made has its own alone.
         inputs: what tasks get beside `{message}`, `{history}`, `{current_year}` and `{current_date}`: a mapping of
             names to values, or a function of the `RunContext` that returns one. A flow gets it as inputs to its state.
 
@@ -75,15 +77,14 @@ class CrewAIAdapter:
     async def _work(self, ctx: RunContext, bridge: Bridge) -> None:
         history = transcript(await ctx.history())
         kept = await Kept.load(ctx.checkpoints)
-        proposals = Proposals(ctx, bridge)
-        tools = delegate_tools(ctx, proposals.push)
-        lines = Lines()
-        try:
-            await in_thread(self._kickoff, ctx, bridge, lines, history, kept, proposals, tools)
-        except asyncio.CancelledError:
-            bridge.close()
-            lines.cut()
-            raise
+        lines, place = Lines(), WorkPlace(ctx, kept)
+        async with open_tools(ctx, bridge.push, place=place.now) as tools:
+            try:
+                await in_thread(self._kickoff, ctx, bridge, lines, history, kept, place, tools)
+            except asyncio.CancelledError:
+                bridge.close()
+                lines.cut()
+                raise
 
     def _kickoff(
         self,
@@ -92,15 +93,17 @@ class CrewAIAdapter:
         lines: Lines,
         history: str,
         kept: Kept,
-        proposals: Proposals,
-        tools: Sequence[DelegateTool],
+        place: WorkPlace,
+        tools: Sequence[Tool],
     ) -> None:
         reviewer = Reviewer(bridge, kept, ctx.answers)
         scope = Scope(crew_llm(ctx.endpoint, lines), flow_store(kept), reviewer)
         try:
             with scoped(scope):
-                work = self._source.build(llm=scope.llm, tools=[crew_tool(tool) for tool in tools], context=ctx)
-                self._run(work, ctx, bridge, scope, history, kept, proposals)
+                given = [crew_tool(tool) for tool in tools]
+                offered.set(tuple(given))
+                work = self._source.build(llm=scope.llm, tools=given, context=ctx)
+                self._run(work, ctx, bridge, scope, history, kept, place)
         except Asked:
             return
         except Refused as error:
@@ -116,7 +119,7 @@ class CrewAIAdapter:
         scope: Scope,
         history: str,
         kept: Kept,
-        proposals: Proposals,
+        place: WorkPlace,
     ) -> None:
         from crewai.events.stream_context import add_stream_sink, reset_stream_sinks
 
@@ -126,11 +129,12 @@ class CrewAIAdapter:
         token = add_stream_sink(watcher.saw)
         try:
             if finished is not None:
+                place.watch(work.tasks)
                 inputs = crew_inputs(work, ctx, history, self._inputs)
-                said = run_crew(work, ctx, bridge, proposals, finished, scope.reviewer, inputs)
+                said = run_crew(work, ctx, bridge, finished, scope.reviewer, inputs)
             else:
                 inputs = flow_inputs(work, ctx, history, self._inputs)
-                said = run_flow(work, ctx, bridge, proposals, kept, scope.store, inputs)
+                said = run_flow(work, ctx, bridge, kept, scope.store, inputs)
                 if not said and not answer.begun:
                     said = latest_output(work) or watcher.crew_said
         finally:

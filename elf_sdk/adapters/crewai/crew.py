@@ -8,7 +8,6 @@ from typing import Any
 
 from elf_sdk.adapters.base import Bridge
 from elf_sdk.adapters.crewai.kept import FinishedTasks, rewind
-from elf_sdk.adapters.crewai.proposals import Proposals
 from elf_sdk.adapters.crewai.questions import Reviewer
 from elf_sdk.adapters.crewai.watcher import step_name
 from elf_sdk.runs.adapter import RunContext
@@ -21,7 +20,6 @@ def run_crew(
     crew: Any,
     ctx: RunContext,
     bridge: Bridge,
-    proposals: Proposals,
     finished: FinishedTasks,
     reviewer: Reviewer,
     inputs: Mapping[str, Any],
@@ -38,7 +36,7 @@ def run_crew(
     outputs = finished.outputs()
     accepted = reviewer.watch(crew.tasks)
     if ctx.attempt > 1:
-        _say_what_is_repeated(crew, ctx, bridge, proposals, outputs)
+        _say_what_is_repeated(crew, ctx, bridge, outputs)
     for place, task in enumerate(crew.tasks):
         if place in outputs:
             _answer_with(task, outputs[place])
@@ -48,14 +46,11 @@ def run_crew(
     return str(crew.kickoff(inputs=dict(inputs)).raw)
 
 
-def _say_what_is_repeated(
-    crew: Any, ctx: RunContext, bridge: Bridge, proposals: Proposals, outputs: Mapping[int, Any]
-) -> None:
+def _say_what_is_repeated(crew: Any, ctx: RunContext, bridge: Bridge, outputs: Mapping[int, Any]) -> None:
     # The last task's text is said again whatever was kept: how much of it was stored is not known here.
     last = len(crew.tasks) - 1
     again = {step_name(task) for place, task in enumerate(crew.tasks) if place not in outputs or place == last}
     to_seq, holding = rewind(ctx.before, again)
-    proposals.go_on_behind(holding)
     bridge.push(Rewound(to_seq))
     shown = {one.event.name for one in holding if isinstance(one.event, Step) and one.event.phase == "end"}
     for place, output in outputs.items():

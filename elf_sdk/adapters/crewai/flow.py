@@ -10,7 +10,6 @@ import orjson
 
 from elf_sdk.adapters.base import Bridge
 from elf_sdk.adapters.crewai.kept import Kept, still
-from elf_sdk.adapters.crewai.proposals import Proposals
 from elf_sdk.adapters.crewai.questions import Asked
 from elf_sdk.runs.adapter import RunContext, RunError
 from elf_sdk.runs.events import Answered, InputRequired, Rewound
@@ -25,7 +24,6 @@ def run_flow(
     flow: Any,
     ctx: RunContext,
     bridge: Bridge,
-    proposals: Proposals,
     kept: Kept,
     store: FlowPersistence,
     inputs: Mapping[str, Any],
@@ -52,10 +50,8 @@ def run_flow(
                 code="interrupted",
                 retryable=True,
             )
-        holding = still(ctx.before)
-        to_seq = max((one.seq for one in holding if isinstance(one.event, Answered)), default=0)
-        proposals.go_on_behind([one for one in holding if one.seq <= to_seq])
-        bridge.push(Rewound(to_seq))
+        answers = (one.seq for one in still(ctx.before) if isinstance(one.event, Answered))
+        bridge.push(Rewound(max(answers, default=0)))
     if pending is None:
         result = flow.kickoff(inputs=dict(inputs))
     else:

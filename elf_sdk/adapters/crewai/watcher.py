@@ -7,10 +7,9 @@ from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from typing import Any, Final
 
-import orjson
-
 from elf_sdk.adapters.base import Bridge, Closed
-from elf_sdk.runs.events import Step, TextDelta, ToolCall, ToolResult, Usage
+from elf_sdk.adapters.tools import NO_JSON, called, failed, returned
+from elf_sdk.runs.events import Step, TextDelta, Usage
 
 __all__ = ["Answer", "Watcher", "step_name"]
 
@@ -64,6 +63,7 @@ class Watcher:
             "tool_usage_started": self._tool,
             "tool_usage_finished": self._tool_ended,
             "tool_usage_error": self._tool_ended,
+            "tool_failure_detected": self._tool_failed,
             "llm_guardrail_started": self._guardrail,
             "llm_guardrail_completed": self._guardrail,
             "agent_reasoning_started": self._reasoning,
@@ -132,10 +132,10 @@ class Watcher:
         self._bridge.push(Step(name, "start" if event.type == "task_started" else "end", role))
 
     def _tool(self, source: Any, event: Any) -> None:
-        arguments = _arguments(event.tool_args)
-        self._bridge.push(ToolCall(event.event_id, event.tool_name, arguments))
+        call = called(event.event_id, event.tool_name, event.tool_args)
+        self._bridge.push(call)
         if event.tool_name in _COWORKERS:
-            coworker = " ".join(str(arguments.get("coworker", "")).split())
+            coworker = " ".join(str(call.arguments.get("coworker", "")).split())
             who = " ".join(str(event.agent_role or "").split())
             step = Step(f"{who} {_COWORKERS[event.tool_name]} {coworker}".strip()[:160], "start", coworker)
             self._asked[event.event_id] = step
@@ -146,9 +146,15 @@ class Watcher:
         if (step := self._asked.pop(call, None)) is not None:
             self._bridge.push(Step(step.name, "end", step.agent))
         if event.type == "tool_usage_error":
-            self._bridge.push(ToolResult(call, str(event.error), is_error=True))
+            self._bridge.push(failed(call, event.error))
         else:
-            self._bridge.push(ToolResult(call, str(event.output), event.failure is not None))
+            self._bridge.push(returned(call, str(event.output), is_error=event.failure is not None))
+
+    def _tool_failed(self, source: Any, event: Any) -> None:
+        if event.failure.code == "json_decode_error":
+            # CrewAI tells the model, and begins no call.
+            self._bridge.push(called(event.event_id, event.tool_name, event.tool_args))
+            self._bridge.push(failed(event.event_id, NO_JSON))
 
     def _guardrail(self, source: Any, event: Any) -> None:
         name = f"guardrail, retry {event.retry_count}" if event.retry_count else "guardrail"
@@ -296,15 +302,3 @@ class Answer:
         if text:
             self._said.append(text)
             self._bridge.push(TextDelta(text))
-
-
-def _arguments(given: dict[str, Any] | str) -> Mapping[str, Any]:
-    if isinstance(given, str):
-        try:
-            given = orjson.loads(given)
-        except orjson.JSONDecodeError:
-            return {"input": given}
-    if not isinstance(given, dict):
-        return {"input": given}
-    plain: dict[str, Any] = orjson.loads(orjson.dumps(given, default=str, option=orjson.OPT_NON_STR_KEYS))
-    return plain

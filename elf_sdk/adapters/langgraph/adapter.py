@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, Final
 
 from elf_sdk.adapters.base import Bridge, bridged, call_factory, checked_factory, in_thread, need
-from elf_sdk.adapters.delegation import delegate_tools
 from elf_sdk.adapters.langgraph.model import chat_model, connections
-from elf_sdk.adapters.langgraph.tool import graph_tool
+from elf_sdk.adapters.langgraph.tool import graph_place, graph_tool
 from elf_sdk.adapters.langgraph.watcher import Answer, Steps, watcher
+from elf_sdk.adapters.toolbox import open_tools
+from elf_sdk.adapters.tools import Tool, offered
 from elf_sdk.errors import BadInput
 from elf_sdk.runs.adapter import AdapterCapabilities, RunContext, RunError
 from elf_sdk.runs.events import Event
@@ -36,9 +37,10 @@ class LangGraphAdapter:
 
     Args:
         graph: a compiled graph, or a factory of one, called for each run. A factory names what it wants among its
-            parameters: `model` (LangChain's chat model for the team's `llm:`), `tools` (a tool for each team that
-            work may be proposed to), `context` (the `RunContext`); or it names nothing. A graph that is not compiled
-            yet is compiled.
+            parameters: `model` (LangChain's chat model for the team's `llm:`), `tools` (those of the team's MCP
+            servers, and one for each team that work may be proposed to), `context` (the `RunContext`); or it names
+            nothing. A graph that is not compiled yet is compiled. A node of a compiled graph gets the tools by
+            `elf_sdk.team_tools()`.
         answer_node: the node whose tokens are the answer. By default every node with an edge to the end. The other
             nodes show as steps.
         input: the graph's input for a run and its messages (earlier ones, then what was asked); by default
@@ -78,13 +80,16 @@ class LangGraphAdapter:
     async def _work(self, ctx: RunContext, bridge: Bridge) -> None:
         # The first import takes seconds; the server's loop goes on meanwhile.
         await in_thread(_load)
-        async with connections(ctx.endpoint) as client:
-            await self._stream(ctx, bridge, client)
+        async with (
+            connections(ctx.endpoint) as client,
+            open_tools(ctx, bridge.push, place=graph_place) as tools,
+        ):
+            await self._stream(ctx, bridge, client, tools)
 
-    async def _stream(self, ctx: RunContext, bridge: Bridge, client: httpx.AsyncClient) -> None:
+    async def _stream(self, ctx: RunContext, bridge: Bridge, client: httpx.AsyncClient, tools: Sequence[Tool]) -> None:
         from langchain_core.messages import AIMessage, HumanMessage
 
-        graph = self._built(ctx, bridge, client)
+        graph = self._built(ctx, client, tools)
         nodes = _final_nodes(graph) if self._answer_node is None else {self._answer_node}
         messages = [
             HumanMessage(turn.text) if turn.role == "user" else AIMessage(turn.text) for turn in await ctx.history()
@@ -114,14 +119,16 @@ class LangGraphAdapter:
         if not answer.begun:
             await answer.text(self._last(state))
 
-    def _built(self, ctx: RunContext, bridge: Bridge, client: httpx.AsyncClient) -> Any:
+    def _built(self, ctx: RunContext, client: httpx.AsyncClient, tools: Sequence[Tool]) -> Any:
+        given = [graph_tool(tool) for tool in tools]
+        offered.set(tuple(given))
         if self._is_graph:
             graph = self._graph
         else:
             graph = call_factory(
                 self._graph,
                 model=chat_model(ctx.endpoint, client),
-                tools=[graph_tool(tool) for tool in delegate_tools(ctx, bridge.push)],
+                tools=given,
                 context=ctx,
             )
         if hasattr(graph, "compile") and not hasattr(graph, "astream"):
@@ -139,7 +146,12 @@ class LangGraphAdapter:
         if not messages:
             raise RunError("the graph's last state holds no messages; give LangGraphAdapter an output= that reads it")
         last = messages[-1]
-        return str(last.text) if getattr(last, "type", "") == "ai" else ""
+        if getattr(last, "type", "") != "ai":
+            return ""
+        if last.invalid_tool_calls and not last.text:
+            names = ", ".join(str(call["name"]) for call in last.invalid_tool_calls)
+            raise RunError(f"the model called {names} with arguments that are no JSON", code="model", retryable=True)
+        return str(last.text)
 
 
 def _load() -> None:

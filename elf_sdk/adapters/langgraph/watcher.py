@@ -6,10 +6,9 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-import orjson
-
 from elf_sdk.adapters.base import Bridge
-from elf_sdk.runs.events import Step, TextDelta, ToolCall, ToolResult, Usage
+from elf_sdk.adapters.tools import NO_JSON, called, failed, returned
+from elf_sdk.runs.events import Step, TextDelta, Usage
 
 if TYPE_CHECKING:
     from langchain_core.callbacks import BaseCallbackHandler
@@ -78,9 +77,15 @@ def watcher(bridge: Bridge, model: str) -> BaseCallbackHandler:
 
         def on_llm_end(self, response: LLMResult, **_: Any) -> None:
             for generation in (one for several in response.generations for one in several):
-                usage = getattr(getattr(generation, "message", None), "usage_metadata", None)
+                message = getattr(generation, "message", None)
+                usage = getattr(message, "usage_metadata", None)
                 if usage:
                     bridge.push(_usage(model, usage))
+                for call in getattr(message, "invalid_tool_calls", ()):
+                    # LangChain sets it aside, and begins no call.
+                    call_id = str(call["id"])
+                    bridge.push(called(call_id, str(call["name"]), call["args"]))
+                    bridge.push(failed(call_id, NO_JSON))
 
         def on_tool_start(
             self,
@@ -91,15 +96,17 @@ def watcher(bridge: Bridge, model: str) -> BaseCallbackHandler:
             inputs: dict[str, Any] | None = None,
             **_: Any,
         ) -> None:
-            given = inputs or {"input": input_str}
-            arguments = orjson.loads(orjson.dumps(given, default=str, option=orjson.OPT_NON_STR_KEYS))
-            bridge.push(ToolCall(str(run_id), str((serialized or {}).get("name", "tool")), arguments))
+            given = {"input": input_str} if inputs is None else inputs
+            bridge.push(called(str(run_id), str((serialized or {}).get("name", "tool")), given))
 
         def on_tool_end(self, output: Any, *, run_id: UUID, **_: Any) -> None:
-            failed = getattr(output, "status", "") == "error"
-            bridge.push(ToolResult(str(run_id), str(getattr(output, "content", output)), failed))
+            is_error = getattr(output, "status", "") == "error"
+            bridge.push(returned(str(run_id), str(getattr(output, "content", output)), is_error=is_error))
 
         def on_tool_error(self, error: BaseException, *, run_id: UUID, **_: Any) -> None:
-            bridge.push(ToolResult(str(run_id), f"{type(error).__name__}: {error}", is_error=True))
+            from langgraph.errors import GraphBubbleUp
+
+            if not isinstance(error, GraphBubbleUp):  # which is a question, or a way to another graph
+                bridge.push(failed(str(run_id), error))
 
     return Watcher()
