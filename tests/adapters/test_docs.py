@@ -9,6 +9,7 @@ import yaml
 
 from elf_sdk.models.offline import OfflineModel
 from elf_sdk.models.script import load_script
+from elf_sdk.runs.events import InputRequired
 from elf_sdk.server.loading import load_server
 from elf_sdk.team.spec import TeamSpec
 from tests.adapters.servers import having, website
@@ -36,6 +37,24 @@ async def test_each_way_of_the_how_to_is_a_team(framework: str, tmp_path: Path, 
     adapter = load_server(directory).adapter
     assert adapter is not None
     assert answer(await events_of(adapter, context(model, "When do you open?"))) == "We open at nine."
+
+
+@pytest.mark.parametrize(("place", "says"), [(0, "Two sentences."), (1, "Two sentences."), (2, "")])
+async def test_each_crew_of_its_how_to_is_a_team(place: int, says: str, tmp_path: Path, model: OfflineModel) -> None:
+    directory = tmp_path / "support-team"
+    (directory / "config").mkdir(parents=True)
+    (directory / "team.yaml").write_text(
+        "format: elf/v1\nname: support-team\nframework: crewai\nmembers: [{role: lead, is_manager: true}]\n"
+    )
+    for name, text in zip(("agents", "tasks"), _blocks("how-to/crewai.md", "yaml"), strict=True):
+        (directory / "config" / f"{name}.yaml").write_text(text)
+    (directory / "team.py").write_text(_blocks("how-to/crewai.md", "python")[place])
+    scripted(model, {"say": "Two sentences."})
+    adapter = load_server(directory).adapter
+    assert adapter is not None
+    events = await events_of(adapter, context(model, "When do you open?"))
+    assert answer(events) == says
+    assert [event.question_id for event in events if isinstance(event, InputRequired)] == ["draft-1"] * (place == 2)
 
 
 async def test_the_ways_to_give_a_team_tools(model: OfflineModel) -> None:

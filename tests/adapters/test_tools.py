@@ -239,7 +239,7 @@ async def test_the_same_proposal_twice_is_two_in_a_crew(model: OfflineModel) -> 
     )
     events = await events_of(CrewAIAdapter(build), context(model, "propose it", delegates=(BRAND,)))
     proposals = [event.proposal_id for event in events if isinstance(event, DelegationProposed)]
-    assert proposals == ["run-ada-1", "run-ada-2"]
+    assert len(set(proposals)) == len(proposals) == 2
 
 
 @pytest.mark.parametrize("framework", sorted(TEAMS))
