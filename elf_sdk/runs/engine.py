@@ -640,6 +640,7 @@ class Engine:
             answers=answers,
             attempt=attempt,
             before=before,
+            checkpoints=self.log.checkpoints(run),
         )
         async with aclosing(self.adapter.run(ctx)) as events:
             async for event in events:
