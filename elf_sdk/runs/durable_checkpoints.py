@@ -47,7 +47,7 @@ class DurableCheckpoints(Checkpoints):
         return {key: bytes(value) for key, value in sorted(found)}
 
     @override
-    async def save(self, entries: Mapping[str, bytes]) -> None:
+    async def save(self, entries: Mapping[str, bytes | None]) -> None:
         if not entries:
             return
         self._kept.add(self._run_id)
@@ -65,13 +65,13 @@ class _Saved:
     run_id: str
     holder: str
     epoch: int
-    entries: Mapping[str, bytes]
+    entries: Mapping[str, bytes | None]
 
 
 def _save(connection: Connection, items: Sequence[_Saved]) -> list[ElfError | None]:
     runs = connection.lock_runs({item.run_id for item in items})
     # One statement may touch a row only once; what was saved later counts.
-    entries: defaultdict[str, dict[str, bytes]] = defaultdict(dict)
+    entries: defaultdict[str, dict[str, bytes | None]] = defaultdict(dict)
     outcomes: list[ElfError | None] = []
     for item in items:
         run = runs.get(item.run_id)
@@ -82,7 +82,11 @@ def _save(connection: Connection, items: Sequence[_Saved]) -> list[ElfError | No
         else:
             entries[item.run_id].update(item.entries)
             outcomes.append(None)
-    rows = [(run_id, key, value) for run_id, kept in entries.items() for key, value in kept.items()]
+    for run_id, kept in entries.items():
+        _forget(connection, run_id, [key for key, value in kept.items() if value is None])
+    rows = [
+        (run_id, key, value) for run_id, kept in entries.items() for key, value in kept.items() if value is not None
+    ]
     for start in range(0, len(rows), _ROWS):
         part = rows[start : start + _ROWS]
         values: list[Any] = [value for row in part for value in row]
@@ -92,6 +96,13 @@ def _save(connection: Connection, items: Sequence[_Saved]) -> list[ElfError | No
             values,
         )
     return outcomes
+
+
+def _forget(connection: Connection, run_id: str, keys: Sequence[str]) -> None:
+    for start in range(0, len(keys), _ROWS):
+        part = keys[start : start + _ROWS]
+        places = ", ".join("?" * len(part))
+        connection.execute(f"DELETE FROM checkpoints WHERE run_id = ? AND key IN ({places})", (run_id, *part))  # noqa: S608 - values are bound
 
 
 # Behind the events, which lock the same rows in the same order.

@@ -54,8 +54,11 @@ async def test_what_was_saved_is_loaded_by_prefix_in_the_keys_order(run_log: Run
     assert await checkpoints.load("b/") == {"b/1": b"\x00\xff", "b/2": b"2"}
     assert await checkpoints.load("a_") == {"a_": b""}
     assert await checkpoints.load("c") == {}
+    await checkpoints.save({"a%": None, "b/1": None, "none": None, "b/2": b"3"})
+    assert await checkpoints.load() == {"a_": b"", "b/2": b"3", "Ü": "ü".encode()}
+    assert await run_log.checkpoints(other).load() == {"b/1": b"another's"}
     # The log gives the same again, not a new beginning.
-    assert await run_log.checkpoints(run).load("b/2") == {"b/2": b"2"}
+    assert await run_log.checkpoints(run).load("b/2") == {"b/2": b"3"}
 
 
 async def test_many_and_large_entries_at_once(run_log: RunLog) -> None:
