@@ -114,7 +114,7 @@ class LangGraphAdapter:
         from elf_sdk.adapters.langgraph.saver import RunSaver
 
         journal = Journal(bridge)
-        saver = RunSaver(ctx.checkpoints, journal.finished)
+        saver = RunSaver(ctx.checkpoints)
         if ctx.attempt > 1 or ctx.answers:
             await saver.open()
             await journal.open(ctx.checkpoints)
@@ -138,6 +138,7 @@ class LangGraphAdapter:
         said = any(isinstance(event, TextDelta) for event in journal.kept)
         answer = Answer(journal, nodes, begun=said)
         watcher = Watcher(journal, answer, ctx.endpoint.model)
+        saver.finished = watcher.finished
         written = sum(isinstance(event, Artifact) and event.name == "custom" for event in journal.kept)
         config = {
             "callbacks": [watcher],
@@ -155,7 +156,9 @@ class LangGraphAdapter:
                 own.astream(given, config, stream_mode=modes, subgraphs=True, durability="sync")
             ) as parts:
                 async for namespace, mode, data in parts:
-                    if mode == "values" and not namespace:
+                    if mode == "messages":
+                        watcher.seen(data[1])
+                    elif mode == "values" and not namespace:
                         state = data
                     elif mode == "custom":
                         written += 1
@@ -165,6 +168,7 @@ class LangGraphAdapter:
                             answer.add(event.text, answer, task)
                         else:
                             journal.say(event, task)
+            watcher.end()
         except Exception as error:
             known = explained(error, shape, watcher.circle)
             if known is None:

@@ -33,7 +33,7 @@ from elf_sdk.runs.events import (
     stored_kind,
 )
 
-__all__ = ["Journal", "amends"]
+__all__ = ["Journal", "amends", "belongs"]
 
 _PREFIX: Final = "said/"
 _MESSAGE: Final = "message"
@@ -114,10 +114,10 @@ class Journal:
     def finished(self, namespace: str, task_id: str | None) -> dict[str, bytes]:
         """What is to be kept with the end of a task, or of a step of a whole graph; see `saver.Finished`."""
         with self._lock:
-            done = [said for said in self._open if _belongs(said.task, namespace, task_id)]
+            done = [said for said in self._open if belongs(said.task, namespace, task_id)]
             if not done:
                 return {}
-            self._open = [said for said in self._open if not _belongs(said.task, namespace, task_id)]
+            self._open = [said for said in self._open if not belongs(said.task, namespace, task_id)]
         # Seven digits order a day's work.
         return {f"{_PREFIX}{done[0].number:07}": orjson.dumps([_row(said) for said in _joined(done)])}
 
@@ -202,7 +202,8 @@ def _unlogged_usage(before: Sequence[LoggedEvent], kept: Sequence[Event]) -> Ite
                 yield event
 
 
-def _belongs(task: str, namespace: str, task_id: str | None) -> bool:
+def belongs(task: str, namespace: str, task_id: str | None) -> bool:
+    """Whether a task is that of this id in the graph of this namespace, or in that graph at all, or in one inside."""
     if task == (f"{namespace}|" if namespace else ""):
         # Nobody knows by which of its tasks: rather twice than never.
         return True

@@ -7,7 +7,7 @@ import inspect
 import random
 import threading
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
@@ -77,8 +77,7 @@ class _Writes:
     @property
     def finished(self) -> bool:
         """Whether the task has come to its end."""
-        channels = {channel for channel, _ in self.rows.values()}
-        return ERROR not in channels and bool(channels - _CONTROL)
+        return _ends({channel for channel, _ in self.rows.values()})
 
 
 class RunSaver(BaseCheckpointSaver[str]):
@@ -89,15 +88,17 @@ class RunSaver(BaseCheckpointSaver[str]):
 
     Args:
         checkpoints: of the run.
+
+    Attributes:
         finished: asked, with each write that ends something, what is to be kept with it.
     """
 
     serde: StrictSerializer
 
-    def __init__(self, checkpoints: Checkpoints, finished: Finished | None = None) -> None:
+    def __init__(self, checkpoints: Checkpoints) -> None:
         super().__init__(serde=StrictSerializer())
         self._checkpoints = checkpoints
-        self._finished = finished
+        self.finished: Finished = _nothing
         self._loop = asyncio.get_running_loop()
         self._thread = threading.get_ident()
         self._lock = threading.RLock()
@@ -106,7 +107,9 @@ class RunSaver(BaseCheckpointSaver[str]):
         self._blobs: dict[tuple[str, str, str, str], Typed] = {}
         # What is not with the checkpoints yet.
         self._unsaved: dict[str, bytes | None] = {}
+        # The next save, which has not begun yet, and the one before it.
         self._saving: asyncio.Future[None] | None = None
+        self._latest: asyncio.Future[None] | None = None
         self._held_up = False
 
     async def open(self) -> None:
@@ -336,11 +339,12 @@ class RunSaver(BaseCheckpointSaver[str]):
             blobs,
         )
         key = _key("checkpoint", thread, namespace, checkpoint["id"])
+        # Without the lock, because it may wait for the reader.
+        beside = self.finished(namespace, None)
         with self._lock:
             self._add((thread, namespace), checkpoint["id"], kept)
             self._unsaved[key] = ormsgpack.packb([kept.checkpoint, kept.metadata, kept.parent, kept.blobs])
-            if self._finished is not None:
-                self._unsaved |= self._finished(namespace, None)
+            self._unsaved |= beside
         return _config(thread, namespace, checkpoint["id"])
 
     def _put_writes(
@@ -352,6 +356,7 @@ class RunSaver(BaseCheckpointSaver[str]):
             WRITES_IDX_MAP.get(channel, place): (channel, self._dump(value, channel, task_path))
             for place, (channel, value) in enumerate(writes)
         }
+        beside = self.finished(namespace, task_id) if _ends({channel for channel, _ in writes}) else {}
         with self._lock:
             kept = self._writes[thread, namespace, checkpoint_id].setdefault(task_id, _Writes(task_path))
             # Written once is written; of LangGraph's own the latest counts.
@@ -366,8 +371,7 @@ class RunSaver(BaseCheckpointSaver[str]):
             self._unsaved[_key("writes", thread, namespace, checkpoint_id, task_id)] = ormsgpack.packb(
                 [kept.path, kept.asked, [[index, channel, typed] for index, (channel, typed) in kept.rows.items()]]
             )
-            if self._finished is not None and kept.finished:
-                self._unsaved |= self._finished(namespace, task_id)
+            self._unsaved |= beside
 
     def _delete_thread(self, thread_id: str) -> None:
         with self._lock:
@@ -398,14 +402,17 @@ class RunSaver(BaseCheckpointSaver[str]):
     async def _save(self) -> None:
         """Wait until all that was written so far is durable. What is written in one moment is saved as one."""
         if self._saving is None:
-            self._saving = asyncio.ensure_future(self._flush())
+            self._saving = self._latest = asyncio.ensure_future(self._flush(self._latest))
             # Whoever waits for it hears of it; nobody may.
             self._saving.add_done_callback(lambda done: done.cancelled() or done.exception())
         await asyncio.shield(self._saving)
 
-    async def _flush(self) -> None:
+    async def _flush(self, before: asyncio.Future[None] | None) -> None:
         # The end of a task and that of its step come one after the other.
         await asyncio.sleep(0)
+        if before is not None:
+            # It may have what somebody waits for who came too late for it.
+            await asyncio.wait({before})
         self._saving = None
         with self._lock:
             entries, self._unsaved = self._unsaved, {}
@@ -428,6 +435,15 @@ class RunSaver(BaseCheckpointSaver[str]):
 
 # LangGraph asks in each run what it takes, and to find that out costs more than all else that it asks.
 vars(RunSaver)["aput_writes"].__signature__ = inspect.signature(RunSaver.aput_writes)
+
+
+def _ends(channels: Set[str]) -> bool:
+    """Whether what was written to these channels ends a task well."""
+    return ERROR not in channels and bool(channels - _CONTROL)
+
+
+def _nothing(namespace: str, task_id: str | None) -> Mapping[str, bytes]:
+    return {}
 
 
 def _place(config: RunnableConfig) -> tuple[str, str]:

@@ -22,7 +22,7 @@ from langgraph.errors import GraphBubbleUp
 from langgraph.types import Command
 from pydantic import BaseModel
 
-from elf_sdk.adapters.langgraph.journal import Journal
+from elf_sdk.adapters.langgraph.journal import Journal, belongs
 from elf_sdk.runs.events import Step, TextDelta, ToolCall, ToolResult, Usage
 
 __all__ = ["Answer", "Watcher"]
@@ -97,6 +97,8 @@ class Watcher(BaseCallbackHandler):
         self._tools: dict[UUID, tuple[str, str]] = {}
         self._nodes: dict[UUID, str] = {}
         self._running: set[str] = set()
+        # Tasks that have ended with something to say, behind what their authors wrote into the stream.
+        self._ended: dict[str, list[AIMessage]] = {}
         # The tasks of the present step of each graph.
         self._steps: dict[str, tuple[object, set[str]]] = {}
         # Messages that were there before.
@@ -146,26 +148,53 @@ class Watcher(BaseCallbackHandler):
         task = self._nodes.get(run_id)
         if task is None:
             return
+        messages: list[AIMessage] = []
         for message in _messages(outputs):
             # With an id, so that the graph around this one does not say it again.
             message.id = message.id or str(uuid.uuid4())
             known = message.id in self._given or message.id in self._journal.known
             if isinstance(message, AIMessage) and not known:
-                if self._answer.is_from(task):
-                    self._answer.add(str(message.text), message.id, task)
-                    self._journal.know(message.id, task)
-                else:
-                    self._given.add(message.id)
-        self._end(run_id, task)
+                messages.append(message)
+        self._end(run_id, task, messages)
 
     def on_chain_error(self, error: BaseException, *, run_id: UUID, **_: Any) -> None:
         """A node failed, or stopped for a question."""
         if (task := self._nodes.get(run_id)) is not None:
-            self._end(run_id, task)
+            self._end(run_id, task, [])
+            self._conclude(task)
 
-    def _end(self, run_id: UUID, task: str) -> None:
+    def _end(self, run_id: UUID, task: str, messages: list[AIMessage]) -> None:
         del self._nodes[run_id]
         self._running.discard(task)
+        self._ended[task] = messages
+
+    def seen(self, metadata: Mapping[str, Any]) -> None:
+        """The stream has come to a message; what its task has written into it was before."""
+        self._conclude(str(metadata.get("langgraph_checkpoint_ns")))
+
+    def finished(self, namespace: str, task_id: str | None) -> dict[str, bytes]:
+        """A task, or a step of a graph, is about to count as done; see `saver.Finished`."""
+        for task in list(self._ended):
+            if belongs(task, namespace, task_id):
+                self._conclude(task)
+        return self._journal.finished(namespace, task_id)
+
+    def end(self) -> None:
+        """The graph has come to its end."""
+        for task in list(self._ended):
+            self._conclude(task)
+
+    def _conclude(self, task: str) -> None:
+        messages = self._ended.pop(task, None)
+        if messages is None:
+            return
+        for message in messages:
+            assert message.id is not None  # noqa: S101 - it was given one
+            if self._answer.is_from(task):
+                self._answer.add(str(message.text), message.id, task)
+                self._journal.know(message.id, task)
+            else:
+                self._given.add(message.id)
         self._journal.say(Step(_name(task), "end"), task)
 
     # Models.
