@@ -224,19 +224,19 @@ def test_data_comes_back_as_what_it_was(value: Any) -> None:
     assert StrictSerializer().loads_typed(written) == value
 
 
-@pytest.mark.parametrize("value", [Handle(), SecretStr("x"), [{"deep": Handle()}]], ids=["class", "secret", "nested"])
-def test_what_could_not_be_built_again_is_refused_when_it_is_written(value: Any) -> None:
-    with pytest.raises(RunError, match="could not be built again; dataclasses, pydantic models and enumerations can"):
-        StrictSerializer().dumps_typed(value)
+@pytest.mark.parametrize("value", [Handle(), [{"deep": Handle()}]], ids=["class", "nested"])
+def test_what_cannot_be_built_again_is_warned_of_when_it_is_written(
+    value: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    written = StrictSerializer().dumps_typed(value)
+    assert "tests.adapters.test_langgraph_saver.Handle, which cannot be built again" in caplog.text
+    with pytest.raises(RunError, match=r"the run cannot go on, .* holds tests\.adapters\.test_langgraph_saver\.Handle"):
+        StrictSerializer().loads_typed(written)
 
 
-def test_a_class_in_a_function_is_refused_when_it_is_written() -> None:
-    @dataclass
-    class Local:
-        n: int
-
-    with pytest.raises(RunError, match=r"test_langgraph_saver.Local could not be built again"):
-        StrictSerializer().dumps_typed(Local(1))
+def test_a_secret_is_refused() -> None:
+    with pytest.raises(RunError, match="it is a secret"):
+        StrictSerializer().dumps_typed({"key": SecretStr("x")})
 
 
 @pytest.mark.parametrize("code", [0, 1, 2, 3, 4, 5])
@@ -248,10 +248,10 @@ def test_bytes_of_a_database_call_nothing(code: int, tmp_path: Path) -> None:
     argument: Any = {0: str(mark), 1: [str(mark)], 2: {"name": str(mark)}, 3: str(mark)}.get(code, {"name": str(mark)})
     inner = ormsgpack.packb(["os", "mkdir", argument, "__call__"])
     forged = ormsgpack.packb({"a": [ormsgpack.Ext(code, inner)]})
-    with pytest.raises(RunError, match=r"a os\.mkdir could not be built again"):
+    with pytest.raises(RunError, match=r"holds os\.mkdir, which cannot be built again"):
         StrictSerializer().loads_typed(("msgpack", forged))
     module = ormsgpack.packb(["antigravity", "Anything", {}, ""])
-    with pytest.raises(RunError, match=r"antigravity\.Anything could not be built again"):
+    with pytest.raises(RunError, match=r"holds antigravity\.Anything"):
         StrictSerializer().loads_typed(("msgpack", ormsgpack.packb(ormsgpack.Ext(code, module))))
     with pytest.raises(NotImplementedError):
         StrictSerializer().loads_typed(("pickle", b"\x80\x04N."))

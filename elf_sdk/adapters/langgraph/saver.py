@@ -99,6 +99,7 @@ class RunSaver(BaseCheckpointSaver[str]):
         super().__init__(serde=StrictSerializer())
         self._checkpoints = checkpoints
         self.finished: Finished = _nothing
+        self._refused: RunError | None = None
         self._loop = asyncio.get_running_loop()
         self._thread = threading.get_ident()
         self._lock = threading.RLock()
@@ -325,6 +326,9 @@ class RunSaver(BaseCheckpointSaver[str]):
         metadata: CheckpointMetadata,
         new_versions: ChannelVersions,
     ) -> RunnableConfig:
+        if self._refused is not None:
+            # LangGraph goes on when what a node gave could not be kept, and the error of the step does not name it.
+            raise self._refused
         thread, namespace = _place(config)
         values = checkpoint["channel_values"]
         blobs = {
@@ -394,10 +398,11 @@ class RunSaver(BaseCheckpointSaver[str]):
         except (TypeError, RunError) as error:
             node = task_path.rpartition(", ")[2]
             whose = f"the node {node!r} left" if node else "there is"
-            raise RunError(
+            self._refused = RunError(
                 f"{whose} something in {channel!r} of the graph's state that cannot be kept ({error}): put plain data "
                 "there, or annotate it as UntrackedValue, which is empty when a run goes on after a crash or a question"
-            ) from error
+            )
+            raise self._refused from error
 
     async def _save(self) -> None:
         """Wait until all that was written so far is durable. What is written in one moment is saved as one."""

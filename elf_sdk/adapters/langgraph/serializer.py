@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import sys
-from collections.abc import Iterable
 from enum import Enum
 from typing import Any, Final
 
@@ -16,6 +16,8 @@ from pydantic import BaseModel
 from elf_sdk.runs.adapter import RunError
 
 __all__ = ["StrictSerializer"]
+
+log = logging.getLogger("elf.adapters")
 
 _PLAIN: Final = (str, int, float, bool, type(None))
 _NAMED: Final = frozenset(range(6))
@@ -33,17 +35,22 @@ class StrictSerializer:
     def __init__(self) -> None:
         self._strict = JsonPlusSerializer(pickle_fallback=False, allowed_msgpack_modules=None)
         self._known: set[tuple[str, str]] = set()
+        self._warned: set[tuple[str, str]] = set()
 
     def dumps_typed(self, obj: Any) -> tuple[str, bytes]:
-        """As `SerializerProtocol.dumps_typed`.
+        """As `SerializerProtocol.dumps_typed`. What could not be read again is written, and warned of.
 
         Raises:
-            RunError: it could not be read again; the message says what it is.
-            TypeError: it cannot be written at all.
+            RunError: it is a secret.
+            TypeError: it cannot be written.
         """
         kind, data = self._strict.dumps_typed(obj)
         if kind == "msgpack" and not isinstance(obj, _PLAIN):
-            self._admit(data)
+            for module, name in self._unknown(data) - self._warned:
+                if module == "pydantic.types" and name.startswith("Secret"):
+                    raise RunError("it is a secret, which does not belong into a database")
+                self._warned.add((module, name))
+                log.warning("a graph's state holds %s; if its run has to go on later, it fails", _unbuilt(module, name))
         return kind, data
 
     def loads_typed(self, data: tuple[str, bytes]) -> Any:
@@ -53,25 +60,19 @@ class StrictSerializer:
             RunError: it holds something that must not or cannot be built here.
         """
         if data[0] == "msgpack":
-            self._admit(data[1])
+            for module, name in sorted(self._unknown(data[1])):
+                raise RunError(f"the run cannot go on, because the graph's state holds {_unbuilt(module, name)}")
         return self._strict.loads_typed(data)
 
-    def _admit(self, data: bytes) -> None:
+    def _unknown(self, data: bytes) -> set[tuple[str, str]]:
+        """What must not or cannot be built; all else is admitted."""
         new = _types(data) - self._known
         if not new:
-            return
-        for module, name in new:
-            if not (_is_safe(module, name) or _is_data(module, name)):
-                raise RunError(
-                    f"a {module}.{name} could not be built again; dataclasses, pydantic models and enumerations can, "
-                    "when they stand at the top of a module that the team imports"
-                )
-        self._known |= new
-        self._strict = self._strict.with_msgpack_allowlist(self._unsafe(new))
-
-    @staticmethod
-    def _unsafe(types: Iterable[tuple[str, str]]) -> list[tuple[str, ...]]:
-        return sorted(one for one in types if not _is_safe(*one))
+            return new
+        good = {one for one in new if one in SAFE_MSGPACK_TYPES or _is_data(*one)}
+        self._known |= good
+        self._strict = self._strict.with_msgpack_allowlist(sorted(good - SAFE_MSGPACK_TYPES))
+        return new - good
 
 
 def _types(data: bytes) -> set[tuple[str, str]]:
@@ -87,8 +88,11 @@ def _types(data: bytes) -> set[tuple[str, str]]:
     return found
 
 
-def _is_safe(module: str, name: str) -> bool:
-    return (module, name) in SAFE_MSGPACK_TYPES
+def _unbuilt(module: str, name: str) -> str:
+    return (
+        f"{module}.{name}, which cannot be built again; dataclasses, pydantic models and enumerations can, when they "
+        "stand at the top of a module that the team imports"
+    )
 
 
 def _is_data(module: str, name: str) -> bool:
