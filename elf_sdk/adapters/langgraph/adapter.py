@@ -27,6 +27,7 @@ from elf_sdk.runs.events import Artifact, DelegationProposed, Event, InputRequir
 
 if TYPE_CHECKING:
     from elf_sdk.adapters.langgraph.saver import RunSaver
+    from elf_sdk.adapters.langgraph.serializer import StrictSerializer
     from elf_sdk.adapters.langgraph.shape import Shape
 
 __all__ = ["LangGraphAdapter"]
@@ -83,6 +84,7 @@ class LangGraphAdapter:
         self._wants: frozenset[str] = frozenset()
         self._graph: Any = None
         self._shape: Shape | None = None
+        self._serializer: StrictSerializer | None = None
         if hasattr(graph, "astream") or hasattr(graph, "compile"):
             self._graph = _compiled(graph)
             self._shape = self._shape_of(self._graph)
@@ -112,9 +114,11 @@ class LangGraphAdapter:
             # It takes seconds; the server's loop goes on meanwhile.
             await in_thread(_load)
         from elf_sdk.adapters.langgraph.saver import RunSaver
+        from elf_sdk.adapters.langgraph.serializer import StrictSerializer
 
         journal = Journal(bridge)
-        saver = RunSaver(ctx.checkpoints)
+        self._serializer = self._serializer or StrictSerializer()
+        saver = RunSaver(ctx.checkpoints, self._serializer)
         if ctx.attempt > 1 or ctx.answers:
             await saver.open()
             await journal.open(ctx.checkpoints)

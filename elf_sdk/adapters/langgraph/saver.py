@@ -88,6 +88,7 @@ class RunSaver(BaseCheckpointSaver[str]):
 
     Args:
         checkpoints: of the run.
+        serializer: may be shared by runs; it remembers what it has looked at.
 
     Attributes:
         finished: asked, with each write that ends something, what is to be kept with it.
@@ -95,8 +96,8 @@ class RunSaver(BaseCheckpointSaver[str]):
 
     serde: StrictSerializer
 
-    def __init__(self, checkpoints: Checkpoints) -> None:
-        super().__init__(serde=StrictSerializer())
+    def __init__(self, checkpoints: Checkpoints, serializer: StrictSerializer | None = None) -> None:
+        super().__init__(serde=serializer or StrictSerializer())
         self._checkpoints = checkpoints
         self.finished: Finished = _nothing
         self._refused: RunError | None = None

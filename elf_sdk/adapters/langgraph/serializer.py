@@ -9,6 +9,7 @@ from enum import Enum
 from typing import Any, Final
 
 import ormsgpack
+from langchain_core.messages import AIMessage, HumanMessage
 from langgraph.checkpoint.serde._msgpack import SAFE_MSGPACK_TYPES
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from pydantic import BaseModel
@@ -45,7 +46,7 @@ class StrictSerializer:
             TypeError: it cannot be written.
         """
         kind, data = self._strict.dumps_typed(obj)
-        if kind == "msgpack" and not isinstance(obj, _PLAIN):
+        if kind == "msgpack" and not _is_plain(obj):
             for module, name in self._unknown(data) - self._warned:
                 if module == "pydantic.types" and name.startswith("Secret"):
                     raise RunError("it is a secret, which does not belong into a database")
@@ -73,6 +74,17 @@ class StrictSerializer:
         self._known |= good
         self._strict = self._strict.with_msgpack_allowlist(sorted(good - SAFE_MSGPACK_TYPES))
         return new - good
+
+
+def _is_plain(obj: Any) -> bool:
+    """Whether there is nothing in it that would have to be looked at: it takes less time than to look."""
+    if isinstance(obj, _PLAIN):
+        return True
+    if type(obj) is list:
+        return all(_is_plain(item) for item in obj)
+    if type(obj) is dict:
+        return all(_is_plain(item) for item in obj.values())
+    return type(obj) in (AIMessage, HumanMessage)
 
 
 def _types(data: bytes) -> set[tuple[str, str]]:
