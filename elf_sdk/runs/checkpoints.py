@@ -18,8 +18,8 @@ class Checkpoints(Protocol):
         """All entries whose key begins with `prefix`, by key, in the keys' order."""
         ...
 
-    async def save(self, entries: Mapping[str, bytes]) -> None:
-        """Keep these entries, all or none, in the place of those with the same keys.
+    async def save(self, entries: Mapping[str, bytes | None]) -> None:
+        """Keep these entries, all or none, in the place of those with the same keys; None forgets what was there.
 
         Raises:
             Conflict: somebody else holds the run.
@@ -38,6 +38,10 @@ class MemoryCheckpoints:
         """As `Checkpoints.load`."""
         return {key: self._entries[key] for key in sorted(self._entries) if key.startswith(prefix)}
 
-    async def save(self, entries: Mapping[str, bytes]) -> None:
+    async def save(self, entries: Mapping[str, bytes | None]) -> None:
         """As `Checkpoints.save`."""
-        self._entries.update(entries)
+        for key, value in entries.items():
+            if value is None:
+                self._entries.pop(key, None)
+            else:
+                self._entries[key] = value

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, Final
@@ -14,7 +14,9 @@ from typing_extensions import override
 
 from elf_sdk.errors import Conflict, ElfError, Retryable
 from elf_sdk.runs.adapter import Owner
+from elf_sdk.runs.checkpoints import Checkpoints
 from elf_sdk.runs.compaction import decode_rest
+from elf_sdk.runs.durable_checkpoints import DurableCheckpoints, drop_checkpoints
 from elf_sdk.runs.events import Event, LoggedEvent, Started, Usage, decode, encode, stored_kind
 from elf_sdk.runs.lease import Lease
 from elf_sdk.runs.log import (
@@ -104,6 +106,8 @@ class DurableLog(RunLog):
         self.lease = Lease(store, lambda: self.waiters.notify((WORK, self.holder)))
         self._store = store
         self._recent = Recent()
+        # Runs of which something was saved here.
+        self._kept: set[str] = set()
         self.lease.watch(self._recent.forget_held)
 
     @property
@@ -160,7 +164,7 @@ class DurableLog(RunLog):
         rows = [(stored_kind(event), encode(event).decode()) for event in events]
         stored = [decode(kind, data) for kind, data in rows]
         check_end(run_id, stored)
-        item = _Appended(run_id, rows, stored, self.holder, epoch, park)
+        item = _Appended(run_id, rows, stored, self.holder, epoch, park, kept=run_id in self._kept)
         self._recent.send(run_id)
         try:
             outcome = await self._store.join(_APPEND, item, self._stored)
@@ -196,6 +200,8 @@ class DurableLog(RunLog):
     def _stored(self, outcome: _Outcome) -> None:
         """Tell who waits here of what was committed."""
         moved = outcome.moved
+        if moved.holder is None:
+            self._kept.discard(moved.id)
         if outcome.logged:
             self._recent.extend(moved.id, outcome.logged, let_go=moved.holder is None)
         self.waiters.notify((moved.id,), works=goes_on(next_state(None, [logged.event for logged in outcome.logged])))
@@ -241,7 +247,12 @@ class DurableLog(RunLog):
             connection.notify((WORK, run.id))
 
         self._recent.forget(run.id)
+        self._kept.discard(run.id)
         await self._store.write(change, lambda _: self.waiters.notify((WORK, run.id)))
+
+    @override
+    def checkpoints(self, run: Run) -> Checkpoints:
+        return DurableCheckpoints(self._store, run.id, self.holder, run.epoch, self._kept)
 
     @override
     async def command(self, run: Run, event: Event) -> None:
@@ -422,6 +433,7 @@ class _Appended:
 
     Attributes:
         taken: the run as it was seen, where nobody is to hold it before.
+        kept: whether something was saved of it in this hold.
     """
 
     run_id: str
@@ -431,6 +443,7 @@ class _Appended:
     epoch: int | None
     park: bool = False
     taken: Run | None = None
+    kept: bool = False
     outcome: _Outcome | None = None
     numbered: list[EventRow] = field(default_factory=list)
 
@@ -489,7 +502,16 @@ def _append(connection: Connection, items: Sequence[_Appended]) -> list[_Outcome
             if item.run_id in kept and item.outcome is not None:
                 item.outcome.handed_on = True
         _add_usage(connection, outcomes)
+        drop_checkpoints(connection, _without_use(items, moved))
     return outcomes
+
+
+def _without_use(items: Sequence[_Appended], moved: Mapping[str, MovedRow]) -> Iterator[str]:
+    """Ended runs that may have checkpoints: something was saved in this hold, or in one before it."""
+    for item in items:
+        run = moved.get(item.run_id)
+        if run is not None and RunState(run.state).terminal and (item.kept or run.epoch > 1):
+            yield run.id
 
 
 def _add_usage(connection: Connection, outcomes: Sequence[_Outcome | ElfError]) -> None:

@@ -663,6 +663,7 @@ class Engine:
             before=before,
             deadline=job.ends,
             whereabouts=job.whereabouts,
+            checkpoints=self.log.checkpoints(run),
         )
         written = 0
         async with aclosing(self.adapter.run(ctx)) as events:

@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Final, Protocol
 
 from elf_sdk.errors import Conflict, NotFound, Retryable
+from elf_sdk.runs.checkpoints import Checkpoints
 from elf_sdk.runs.events import Event, LoggedEvent, is_terminal
 from elf_sdk.runs.run import IdempotencyKey, Place, Run, RunFilter, RunPage, RunRequest, RunState, next_state
 from elf_sdk.store.waiters import Waiters
@@ -221,6 +222,10 @@ class RunLog(Protocol):
         Raises:
             Stale: this process does not hold it any more.
         """
+        ...
+
+    def checkpoints(self, run: Run) -> Checkpoints:
+        """What is kept of a run that this process holds, by the epoch of the hold. At the run's end it is dropped."""
         ...
 
     async def command(self, run: Run, event: Event) -> None:

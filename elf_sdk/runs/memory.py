@@ -12,6 +12,7 @@ from typing import Final
 
 from typing_extensions import override
 
+from elf_sdk.runs.checkpoints import Checkpoints, MemoryCheckpoints
 from elf_sdk.runs.events import Event, LoggedEvent, Started, as_stored
 from elf_sdk.runs.log import (
     WORK,
@@ -50,6 +51,7 @@ class MemoryLog(RunLog):
         self._holder = str(uuid.uuid4())
         self._runs: dict[str, Run] = {}
         self._events: dict[str, list[LoggedEvent]] = {}
+        self._checkpoints: dict[str, MemoryCheckpoints] = {}
         self._keys: dict[tuple[str, str, IdempotencyKey], str] = {}
         # Who works in a conversation, then who waits, in order.
         self._turns: defaultdict[str, list[str]] = defaultdict(list)
@@ -156,6 +158,8 @@ class MemoryLog(RunLog):
         held = run.held and not (park or state.terminal)
         moved = Run(run.id, run.request, state, head, run.created_at, now, changed_at, run.epoch, held)
         self._runs[run.id] = moved
+        if state.terminal:
+            self._checkpoints.pop(run.id, None)
         return logged, moved
 
     def _hand_on(self, run: Run) -> None:
@@ -185,6 +189,10 @@ class MemoryLog(RunLog):
         state = RunState.QUEUED if unstarted else now.state
         self._runs[run.id] = replace(now, held=False, epoch=now.epoch + 1, state=state, changed_at=datetime.now(UTC))
         self.waiters.notify((WORK, run.id))
+
+    @override
+    def checkpoints(self, run: Run) -> Checkpoints:
+        return self._checkpoints.setdefault(run.id, MemoryCheckpoints())
 
     @override
     async def command(self, run: Run, event: Event) -> None:

@@ -110,6 +110,13 @@ CREATE TABLE commands (
     FOREIGN KEY(run_id) REFERENCES runs (id) ON DELETE CASCADE
 );
 CREATE INDEX commands_by_run ON commands (run_id);
+CREATE TABLE checkpoints (
+    run_id TEXT NOT NULL,
+    "key" TEXT NOT NULL,
+    value BLOB NOT NULL,
+    PRIMARY KEY (run_id, "key"),
+    FOREIGN KEY(run_id) REFERENCES runs (id) ON DELETE CASCADE
+);
 CREATE TABLE push_configs (
     run_id TEXT NOT NULL,
     config_id TEXT NOT NULL,

@@ -31,9 +31,13 @@ class FileCheckpoints:
         found = {path.name.replace("+", "/"): path.read_bytes() for path in sorted(self._directory.iterdir())}
         return {key: data for key, data in found.items() if key.startswith(prefix)}
 
-    async def save(self, entries: Mapping[str, bytes]) -> None:
+    async def save(self, entries: Mapping[str, bytes | None]) -> None:
         for key, data in entries.items():
-            (self._directory / key.replace("/", "+")).write_bytes(data)
+            path = self._directory / key.replace("/", "+")
+            if data is None:
+                path.unlink(missing_ok=True)
+            else:
+                path.write_bytes(data)
 
 
 def build(llm: Any) -> Any:

@@ -71,6 +71,22 @@ async def test_the_ways_to_give_a_team_tools(model: OfflineModel) -> None:
     assert len(ways) == 2
 
 
+async def test_an_agent_as_the_how_to_brings_it(tmp_path: Path, model: OfflineModel) -> None:
+    directory = tmp_path / "support-team"
+    directory.mkdir()
+    (directory / "team.yaml").write_text(_blocks("how-to/langgraph.md", "yaml")[0])
+    [agent] = [block for block in _blocks("how-to/langgraph.md", "python") if "create_agent(model" in block]
+    (directory / "team.py").write_text(agent)
+    scripted(
+        model,
+        {"when": {"after_tool": "opening_hours", "result": "(?P<hours>.+)"}, "say": "We are open ${hours}."},
+        {"call": {"tool": "opening_hours", "arguments": {"day": "today"}}},
+    )
+    adapter = load_server(directory).adapter
+    assert adapter is not None
+    assert answer(await events_of(adapter, context(model, "When?"))) == "We are open nine to five."
+
+
 def test_the_script_of_the_reference_is_one(tmp_path: Path) -> None:
     file = tmp_path / "offline.yaml"
     file.write_text(_blocks("reference/offline-model.md", "yaml")[0])

@@ -41,8 +41,20 @@ async def test_a_state_of_ones_own_is_mapped_in_and_out(model: OfflineModel) -> 
 
 
 async def test_a_state_of_ones_own_without_a_mapping_is_one_sentence(model: OfflineModel) -> None:
-    adapter = LangGraphAdapter(_own_state, input=lambda ctx, messages: {"topic": "x"})
-    with pytest.raises(RunError, match="holds no messages; give LangGraphAdapter an output="):
+    class Two(_Plan):
+        draft: str
+
+    def build() -> Any:
+        from langgraph.graph import END, START, StateGraph
+
+        graph = StateGraph(Two)
+        graph.add_node("plan", lambda state: {"plan": "a plan", "draft": "a draft"})
+        graph.add_edge(START, "plan")
+        graph.add_edge("plan", END)
+        return graph
+
+    adapter = LangGraphAdapter(build, input=lambda ctx, messages: {"topic": "x"})
+    with pytest.raises(RunError, match=r"which of its fields \(.*plan.*\) is the answer cannot be guessed; give"):
         await events_of(adapter, context(model))
 
 

@@ -166,7 +166,11 @@ class Site:
 
 @asynccontextmanager
 async def serving(
-    directory: Path, *databases: str, recover: bool, paths: Sequence[Path | None] = (None, None)
+    directory: Path,
+    *databases: str,
+    recover: bool,
+    paths: Sequence[Path | None] = (None, None),
+    write: Callable[..., Path] = write_team,
 ) -> AsyncGenerator[Site, None]:
     """A team, served by as many replicas as there are `paths`, until the block ends.
 
@@ -175,8 +179,9 @@ async def serving(
         databases: URL of the database of each replica, or the one of all; none for a SQLite file.
         recover: whether its work can go on elsewhere.
         paths: what goes before all else on each replica's path to modules.
+        write: makes the team of that name.
     """
-    team = write_team(directory / "team", recover=recover)
+    team = write(directory / "team", recover=recover)
     effects = directory / "effects"
     effects.touch()
     inherited = {

@@ -1,27 +1,34 @@
 """A team that is a LangGraph graph: tokens of its answering node become the answer, everything else becomes steps.
 
-LangGraph and LangChain are imported when a run begins, never before.
+LangGraph and LangChain are imported when a run begins, never before, unless the team has done so already.
 """
 
 from __future__ import annotations
 
+import copy
 import importlib
 import importlib.util
+import inspect
+import sys
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, Final
 
 from elf_sdk.adapters.base import Bridge, bridged, call_factory, checked_factory, in_thread, need
+from elf_sdk.adapters.langgraph.journal import Journal, amends
 from elf_sdk.adapters.langgraph.model import chat_model, line_of, unusable
+from elf_sdk.adapters.langgraph.questions import prompt, resumed
 from elf_sdk.adapters.langgraph.tool import graph_place, graph_tool
-from elf_sdk.adapters.langgraph.watcher import Answer, Steps, watcher
 from elf_sdk.adapters.toolbox import open_tools
-from elf_sdk.adapters.tools import Tool, offered
+from elf_sdk.adapters.tools import offered
 from elf_sdk.errors import BadInput
 from elf_sdk.runs.adapter import AdapterCapabilities, RunContext, RunError
-from elf_sdk.runs.events import Event
+from elf_sdk.runs.events import Artifact, Event, InputRequired, TextDelta
 
 if TYPE_CHECKING:
+    from elf_sdk.adapters.langgraph.saver import RunSaver
+    from elf_sdk.adapters.langgraph.serializer import StrictSerializer
+    from elf_sdk.adapters.langgraph.shape import Shape
     from elf_sdk.models.line import Line
 
 __all__ = ["LangGraphAdapter"]
@@ -35,18 +42,29 @@ OutputMapping = Callable[[Any], str]
 class LangGraphAdapter:
     """Runs a graph as a team.
 
+    A run goes on where it was after a crash or a question, whatever checkpointer the graph was compiled with: each run
+    gets a copy of the graph with one of its own. Only nodes that were not done are run again.
+
     Args:
-        graph: a compiled graph, or a factory of one, called for each run. A factory names what it wants among its
-            parameters: `model` (LangChain's chat model for the team's `llm:`), `tools` (those of the team's MCP
-            servers, and one for each team that work may be proposed to), `context` (the `RunContext`); or it names
-            nothing. A graph that is not compiled yet is compiled. A node of a compiled graph gets the tools by
+        graph: a compiled graph, or a factory of one, called for each run; it may be a coroutine. A factory names what
+            it wants among its parameters: `model` (LangChain's chat model for the team's `llm:`), `tools` (those of the
+            team's MCP servers, and one for each team that work may be proposed to), `context` (the `RunContext`); or it
+            names nothing. A graph that is not compiled yet is compiled. Agents of `langchain.agents.create_agent`, and
+            functions with `@entrypoint`, are graphs too. A node of a compiled graph gets the tools by
             `elf_sdk.team_tools()`.
         answer_node: the node whose tokens are the answer. By default every node with an edge to the end. The other
             nodes show as steps.
-        input: the graph's input for a run and its messages (earlier ones, then what was asked); by default
-            `{"messages": messages}`.
-        output: the answer in the graph's last state; by default the text of the last AI message. Given without
-            `answer_node`, the answer is this text alone, and no tokens are streamed.
+        input: the graph's input for a run and its messages (earlier ones, then what was asked). By default
+            `{"messages": messages}`; where the state has no messages, what was asked as its only text field, or as the
+            one that is called so: `question`, `input`, `query`, `topic`, …
+        output: the answer in the graph's last state; by default the text of the last AI message, or a text field that
+            is found like that of the input: `answer`, `output`, `result`, … Given without `answer_node`, the answer is
+            this text alone, and no tokens are streamed.
+
+    Raises:
+        BadInput: this is no graph, the factory wants something that there is not, or what to give to the graph cannot
+            be guessed.
+        Missing: LangGraph is not installed.
     """
 
     name = "langgraph"
@@ -60,108 +78,228 @@ class LangGraphAdapter:
         output: OutputMapping | None = None,
     ) -> None:
         need("langgraph", "elf-sdk[langgraph]")
-        self._is_graph = hasattr(graph, "astream") or hasattr(graph, "compile")
-        if not self._is_graph:
-            if not callable(graph):
-                raise BadInput(f"LangGraphAdapter takes a graph or a function that builds one, not {graph!r}")
-            checked_factory(graph, _OFFERED, self.name)
-        self._graph = graph
         self._answer_node = answer_node
         self._input = input
         self._output = output
         self._streams = output is None or answer_node is not None
+        self._factory: Callable[..., Any] | None = None
+        self._wants: frozenset[str] = frozenset()
+        self._graph: Any = None
+        self._shape: Shape | None = None
+        self._serializer: StrictSerializer | None = None
+        if hasattr(graph, "astream") or hasattr(graph, "compile"):
+            self._graph = _compiled(graph)
+            self._shape = self._shape_of(self._graph)
+            blocking = _is_blocking(self._graph)
+        elif callable(graph):
+            self._factory = checked_factory(graph, _OFFERED, self.name)
+            self._wants = frozenset(inspect.signature(graph).parameters)
+            # What it builds is seen when it is built.
+            blocking = True
+        else:
+            raise BadInput(f"LangGraphAdapter takes a graph or a function that builds one, not {graph!r}")
         # A node that is no coroutine runs on in its thread until its present call is done.
-        self.capabilities = AdapterCapabilities(stream=self._streams, human=False, cancel="cooperative", recover=False)
+        self.capabilities = AdapterCapabilities(
+            stream=self._streams,
+            human=True,
+            cancel="cooperative" if blocking else "certain",
+            recover=True,
+            blocking=blocking,
+        )
 
     def run(self, ctx: RunContext) -> AsyncGenerator[Event, None]:
         """Do the work of one run; see `Adapter.run`."""
         return bridged(ctx, lambda bridge: self._work(ctx, bridge))
 
+    def warm(self) -> None:
+        """Import LangGraph and what every run needs of it, which takes seconds."""
+        _load()
+
     async def _work(self, ctx: RunContext, bridge: Bridge) -> None:
-        # The first import takes seconds; the server's loop goes on meanwhile.
-        await in_thread(_load)
+        if not sys.modules.keys() >= _LOADED:
+            # It takes seconds; the server's loop goes on meanwhile.
+            await in_thread(_load)
+        from elf_sdk.adapters.langgraph.saver import RunSaver
+        from elf_sdk.adapters.langgraph.serializer import StrictSerializer
+
+        journal = Journal(bridge)
+        self._serializer = self._serializer or StrictSerializer()
+        saver = RunSaver(ctx.checkpoints, self._serializer)
+        if ctx.attempt > 1 or ctx.answers:
+            await saver.open()
+            await journal.open(ctx.checkpoints)
+            if unanswered := [asked for asked in saver.pending() if asked.id not in ctx.answers]:
+                # It goes on when all are answered.
+                for asked in unanswered:
+                    bridge.push(InputRequired(asked.id, prompt(asked)))
+                return
+            for event in amends(ctx.before, journal.kept, cut_off=ctx.attempt > 1):
+                journal.repeat(event)
         async with (
             line_of(ctx.endpoint, ctx.deadline) as line,
-            open_tools(ctx, bridge.push, place=graph_place) as tools,
+            open_tools(ctx, lambda event: journal.say(event, _task()), place=graph_place) as tools,
         ):
-            await self._stream(ctx, bridge, line, tools)
+            given = [graph_tool(tool) for tool in tools]
+            offered.set(tuple(given))
+            graph = self._graph or await self._built(ctx, line, given)
+            await self._stream(ctx, journal, saver, graph, self._shape or self._shape_of(graph), line)
 
-    async def _stream(self, ctx: RunContext, bridge: Bridge, line: Line, tools: Sequence[Tool]) -> None:
+    async def _stream(
+        self, ctx: RunContext, journal: Journal, saver: RunSaver, graph: Any, shape: Shape, line: Line
+    ) -> None:
+        from elf_sdk.adapters.langgraph.custom import custom_event
+        from elf_sdk.adapters.langgraph.failure import explained
+        from elf_sdk.adapters.langgraph.watcher import Answer, Watcher
+
+        nodes = None if not self._streams else shape.answering if self._answer_node is None else {self._answer_node}
+        said = any(isinstance(event, TextDelta) for event in journal.kept)
+        answer = Answer(journal, nodes, begun=said)
+        watcher = Watcher(journal, answer, line)
+        saver.finished = watcher.finished
+        written = sum(isinstance(event, Artifact) and event.name == "custom" for event in journal.kept)
+        config = {
+            "callbacks": [watcher],
+            "configurable": {"thread_id": f"{ctx.owner.key}:{ctx.conversation}:{ctx.run_id}"},
+        }
+        # Messages are streamed so that models do; what they say comes by the watcher, before a node counts as done.
+        modes = ["messages", "custom", "values"] if self._streams else ["custom", "values"]
+        # Runs at the same time share the graph, but not this.
+        own = copy.copy(graph)
+        own.checkpointer = saver
+        state: Any = None
+        try:
+            given = await self._given(ctx, saver, shape)
+            async with aclosing(
+                own.astream(given, config, stream_mode=modes, subgraphs=True, durability="sync")
+            ) as parts:
+                async for namespace, mode, data in parts:
+                    if mode == "messages":
+                        watcher.seen(data[1])
+                    elif mode == "values" and not namespace:
+                        state = data
+                    elif mode == "custom":
+                        written += 1
+                        event = custom_event(data, written)
+                        task = watcher.task_in(namespace)
+                        if isinstance(event, TextDelta):
+                            answer.add(event.text, answer, task)
+                        else:
+                            journal.say(event, task)
+            watcher.end()
+        except Exception as error:
+            known = explained(error, shape, watcher.circle)
+            if known is None:
+                raise
+            raise known from error
+        if asked := saver.pending():
+            for interrupt in asked:
+                journal.repeat(InputRequired(interrupt.id, prompt(interrupt)))
+        elif (graph.interrupt_before_nodes or graph.interrupt_after_nodes) and (stopped := await _stopped(own, config)):
+            journal.repeat(stopped)
+        else:
+            self._conclude(state, answer, journal, shape, line)
+
+    async def _given(self, ctx: RunContext, saver: RunSaver, shape: Shape) -> Any:
+        """What the graph is called with: its input, the answers to its questions, or None to go on."""
         from langchain_core.messages import AIMessage, HumanMessage
+        from langgraph.types import Command
 
-        graph = self._built(ctx, line, tools)
-        nodes = _final_nodes(graph) if self._answer_node is None else {self._answer_node}
+        if saver.begun:
+            answers = {asked.id: resumed(asked, ctx.answers[asked.id]) for asked in saver.pending()}
+            return Command(resume=answers) if answers else None
         messages = [
             HumanMessage(turn.text) if turn.role == "user" else AIMessage(turn.text) for turn in await ctx.history()
         ] + [HumanMessage(ctx.text)]
-        given = self._input(ctx, messages) if self._input else {"messages": messages}
-        config = {
-            "callbacks": [watcher(bridge, line)],
-            # The messages carry the conversation, so a graph's own checkpointer must not add it a second time.
-            "configurable": {"thread_id": f"{ctx.owner.key}:{ctx.conversation}:{ctx.run_id}"},
-        }
-        answer = Answer(bridge)
-        state: Any = None
-        steps = Steps(bridge)
-        modes = ["tasks", "messages", "custom", "values"]
-        async with aclosing(graph.astream(given, config, stream_mode=modes, subgraphs=True)) as parts:
-            async for namespace, mode, data in parts:
-                if mode == "tasks":
-                    await steps.task(namespace, data)
-                elif mode == "messages" and self._streams:
-                    chunk, metadata = data
-                    if _top_node(metadata) in nodes and isinstance(chunk, AIMessage):
-                        await answer.add(chunk)
-                elif mode == "custom" and isinstance(data, Event):
-                    await bridge.put(data)
-                elif mode == "values" and not namespace:
-                    state = data
-        if not answer.begun:
-            await answer.text(self._last(state, line))
+        return self._input(ctx, messages) if self._input else shape.given(ctx, messages)
 
-    def _built(self, ctx: RunContext, line: Line, tools: Sequence[Tool]) -> Any:
-        given = [graph_tool(tool) for tool in tools]
-        offered.set(tuple(given))
-        if self._is_graph:
-            graph = self._graph
+    async def _built(self, ctx: RunContext, line: Line, tools: Sequence[Any]) -> Any:
+        factory = self._factory
+        assert factory is not None  # noqa: S101 - there is a graph or a factory
+        parts: dict[str, Any] = {"context": ctx, "tools": tools}
+        if "model" in self._wants:
+            parts["model"] = chat_model(ctx.endpoint, line)
+        if inspect.iscoroutinefunction(factory):
+            built = await call_factory(factory, **parts)
         else:
-            graph = call_factory(
-                self._graph,
-                model=chat_model(ctx.endpoint, line),
-                tools=given,
-                context=ctx,
-            )
-        if hasattr(graph, "compile") and not hasattr(graph, "astream"):
-            graph = graph.compile()
-        if not hasattr(graph, "astream"):
+            built = await in_thread(lambda: call_factory(factory, **parts))
+            if inspect.isawaitable(built):
+                built = await built
+        if not (hasattr(built, "astream") or hasattr(built, "compile")):
             raise RunError(
-                f"the graph's factory returned a {type(graph).__name__}; return a StateGraph, compiled or not"
+                f"the graph's factory returned a {type(built).__name__}; return a StateGraph, compiled or not"
             )
-        return graph
+        try:
+            return _compiled(built)
+        except BadInput as error:
+            raise RunError(str(error)) from error
 
-    def _last(self, state: Any, line: Line) -> str:
-        if self._output is not None:
-            return self._output(state)
-        messages = state.get("messages") if isinstance(state, Mapping) else getattr(state, "messages", None)
-        if not messages:
-            raise RunError("the graph's last state holds no messages; give LangGraphAdapter an output= that reads it")
-        last = messages[-1]
-        if wrong := unusable(last, line):
+    def _shape_of(self, graph: Any) -> Shape:
+        from elf_sdk.adapters.langgraph.shape import shape_of
+
+        shape = shape_of(graph)
+        if self._answer_node is not None and self._answer_node not in graph.nodes:
+            names = ", ".join(name for name in graph.nodes if not name.startswith("__"))
+            raise BadInput(f"the graph has no node {self._answer_node!r} to give the answer; its nodes are {names}")
+        if self._input is None and shape.fields is not None and not shape.takes:
+            raise BadInput(shape.unclear_input)
+        return shape
+
+    def _conclude(self, state: Any, answer: Any, journal: Journal, shape: Shape, line: Line) -> None:
+        """Say what is in the last state and was not said yet."""
+        structured = state.get("structured_response") if isinstance(state, Mapping) else None
+        if structured is not None:
+            data = structured.model_dump(mode="json") if hasattr(structured, "model_dump") else structured
+            name = "structured_response"
+            journal.say(Artifact(name, name, "application/json", data=data))
+        if answer.begun:
+            return
+        if self._output is None and (wrong := unusable(shape.last_message(state), line)):
             raise wrong
-        return str(last.text) if getattr(last, "type", "") == "ai" else ""
+        text = self._output(state) if self._output is not None else shape.answer(state)
+        answer.add(text, state, "")
+
+
+_LOADED: Final = frozenset({"langgraph.graph", "elf_sdk.adapters.langgraph.watcher"})
 
 
 def _load() -> None:
-    importlib.import_module("langgraph.graph")
+    for name in ("saver", "watcher", "shape", "failure"):
+        importlib.import_module(f"elf_sdk.adapters.langgraph.{name}")
+    for name in ("langgraph.graph", "elf_sdk.models.line", "elf_sdk.adapters.failure"):
+        importlib.import_module(name)
     if importlib.util.find_spec("langchain_openai") is not None:
         importlib.import_module("langchain_openai")
 
 
-def _top_node(metadata: Mapping[str, Any]) -> str:
-    namespace = str(metadata.get("langgraph_checkpoint_ns") or metadata.get("langgraph_node") or "")
-    return namespace.partition("|")[0].partition(":")[0]
+def _compiled(graph: Any) -> Any:
+    if hasattr(graph, "compile") and not hasattr(graph, "astream"):
+        graph = graph.compile()
+    if not (hasattr(graph, "nodes") and hasattr(graph, "checkpointer")):
+        raise BadInput(
+            f"LangGraphAdapter takes a graph, and a {type(graph).__name__} is a runnable of another kind; make it the "
+            "node of a StateGraph"
+        )
+    return graph
 
 
-def _final_nodes(graph: Any) -> set[str]:
-    drawn = graph.get_graph()
-    return {edge.source for edge in drawn.edges if edge.target == "__end__"}
+def _is_blocking(graph: Any) -> bool:
+    from elf_sdk.adapters.langgraph.shape import is_blocking
+
+    return is_blocking(graph)
+
+
+def _task() -> str:
+    """The task that calls this, in whatever thread it is."""
+    from langchain_core.runnables.config import ensure_config
+
+    return str(ensure_config()["metadata"].get("langgraph_checkpoint_ns") or "")
+
+
+async def _stopped(graph: Any, config: Mapping[str, Any]) -> InputRequired | None:
+    """The question of a graph that was compiled to stop before or after some of its nodes."""
+    snapshot = await graph.aget_state(config)
+    if not snapshot.next:
+        return None
+    nodes = ", ".join(snapshot.next)
+    place = snapshot.config["configurable"]["checkpoint_id"]
+    return InputRequired(f"breakpoint-{place}", f"The graph stopped before {nodes}. Any answer lets it go on.")

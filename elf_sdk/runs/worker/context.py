@@ -42,11 +42,12 @@ def calls_of(ctx: RunContext) -> Calls:
     async def load(body: bytes, prefix: str) -> dict[str, bytes]:
         return await ctx.checkpoints.load(prefix)
 
-    async def save(body: bytes, entries: list[tuple[str, int]]) -> None:
-        saved, start = {}, 0
+    async def save(body: bytes, entries: list[tuple[str, int | None]]) -> None:
+        saved: dict[str, bytes | None] = {}
+        start = 0
         for key, size in entries:
-            saved[str(key)] = body[start : start + int(size)]
-            start += int(size)
+            saved[str(key)] = None if size is None else body[start : start + int(size)]
+            start += size or 0
         await ctx.checkpoints.save(saved)
 
     return {"history": history, "checkpoints.load": load, "checkpoints.save": save}
@@ -62,6 +63,6 @@ class _RemoteCheckpoints:
         found: dict[str, bytes] = await self._ask("checkpoints.load", prefix=prefix)
         return found
 
-    async def save(self, entries: Mapping[str, bytes]) -> None:
-        sizes = [(key, len(value)) for key, value in entries.items()]
-        await self._ask("checkpoints.save", b"".join(entries.values()), entries=sizes)
+    async def save(self, entries: Mapping[str, bytes | None]) -> None:
+        sizes = [(key, None if value is None else len(value)) for key, value in entries.items()]
+        await self._ask("checkpoints.save", b"".join(filter(None, entries.values())), entries=sizes)

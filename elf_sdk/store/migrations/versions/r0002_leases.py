@@ -1,4 +1,4 @@
-"""Leases, turns and commands, so that more than one replica may serve a team; push notifications, usage, and facts.
+"""Leases, turns and commands, so that more than one replica may serve a team; checkpoints, push, usage, and facts.
 
 Before this revision one process served a team, so what is unfinished belongs to nobody: each such run gets a turn of
 its own, and the first replica that starts takes it up.
@@ -79,6 +79,13 @@ def upgrade() -> None:
         sa.Column("created_at", _BIG, nullable=False),
     )
     op.create_index("commands_by_run", "commands", ["run_id"])
+    op.create_table(
+        "checkpoints",
+        # What an adapter keeps of a run, until its end.
+        sa.Column("run_id", sa.Text, sa.ForeignKey("runs.id", ondelete="CASCADE"), primary_key=True),
+        sa.Column("key", sa.Text, primary_key=True),
+        sa.Column("value", sa.LargeBinary, nullable=False),
+    )
     op.create_table(
         "push_configs",
         sa.Column("run_id", sa.Text, sa.ForeignKey("runs.id", ondelete="CASCADE"), primary_key=True),

@@ -1,0 +1,475 @@
+"""LangGraph's checkpoints, among those of a run."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import random
+import threading
+from collections import defaultdict
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+import orjson
+import ormsgpack
+from langgraph.checkpoint.base import (
+    WRITES_IDX_MAP,
+    BaseCheckpointSaver,
+    ChannelVersions,
+    Checkpoint,
+    CheckpointMetadata,
+    CheckpointTuple,
+    get_checkpoint_id,
+    get_checkpoint_metadata,
+    writes_sort_key,
+)
+from langgraph.checkpoint.serde.types import ERROR, INTERRUPT
+from typing_extensions import override
+
+from elf_sdk.adapters.langgraph.serializer import StrictSerializer
+from elf_sdk.runs.adapter import RunError
+from elf_sdk.runs.checkpoints import Checkpoints
+
+if TYPE_CHECKING:
+    from langchain_core.runnables import RunnableConfig
+    from langgraph.types import Interrupt
+
+__all__ = ["Finished", "RunSaver"]
+
+_PREFIX: Final = "langgraph/"
+_CONTROL: Final = frozenset({*WRITES_IDX_MAP, "__error_source_node__"})
+"""Channels that say what became of a task, and not what it gave."""
+
+_START: Final = "__start__"
+"""The node that takes the input apart."""
+
+Typed = tuple[str, bytes]
+Finished = Callable[[str, str | None], Mapping[str, bytes]]
+"""Told of a namespace whose step is done, or of a task that is; gives what is to be kept together with that."""
+
+
+@dataclass(slots=True)
+class _Kept:
+    """One checkpoint; the values of its channels are beside it, because most are those of the one before."""
+
+    checkpoint: Typed
+    metadata: Typed
+    parent: str | None
+    blobs: dict[str, tuple[str, Typed]] = field(default_factory=dict)
+    """New values by channel, each with its version."""
+
+
+@dataclass(slots=True)
+class _Writes:
+    """What one task has written behind a checkpoint.
+
+    Attributes:
+        path: orders it among the others.
+        asked: ids of all its interrupts so far.
+        rows: channel and value by index; LangGraph's own channels have negative ones.
+    """
+
+    path: str
+    asked: list[str] = field(default_factory=list)
+    rows: dict[int, tuple[str, Typed]] = field(default_factory=dict)
+
+    @property
+    def finished(self) -> bool:
+        """Whether the task has come to its end."""
+        return _ends({channel for channel, _ in self.rows.values()})
+
+
+class RunSaver(BaseCheckpointSaver[str]):
+    """A graph's checkpointer for one run. It reads from memory, and writes through to the run's checkpoints.
+
+    A write has returned when it is durable. The synchronous methods are for graphs that run in other threads, and wait
+    for the loop; only where such a graph holds up the loop itself they cannot, and the next write waits for them.
+
+    Args:
+        checkpoints: of the run.
+        serializer: may be shared by runs; it remembers what it has looked at.
+
+    Attributes:
+        finished: asked, with each write that ends something, what is to be kept with it.
+    """
+
+    serde: StrictSerializer
+
+    def __init__(self, checkpoints: Checkpoints, serializer: StrictSerializer | None = None) -> None:
+        super().__init__(serde=serializer or StrictSerializer())
+        self._checkpoints = checkpoints
+        self.finished: Finished = _nothing
+        self._refused: RunError | None = None
+        self._loop = asyncio.get_running_loop()
+        self._thread = threading.get_ident()
+        self._lock = threading.RLock()
+        self._kept: defaultdict[tuple[str, str], dict[str, _Kept]] = defaultdict(dict)
+        self._writes: defaultdict[tuple[str, str, str], dict[str, _Writes]] = defaultdict(dict)
+        self._blobs: dict[tuple[str, str, str, str], Typed] = {}
+        # What is not with the checkpoints yet.
+        self._unsaved: dict[str, bytes | None] = {}
+        # The next save, which has not begun yet, and the one before it.
+        self._saving: asyncio.Future[None] | None = None
+        self._latest: asyncio.Future[None] | None = None
+        self._held_up = False
+
+    async def open(self) -> None:
+        """Read what was kept before.
+
+        Raises:
+            Retryable: the database is away.
+        """
+        for key, value in (await self._checkpoints.load(_PREFIX)).items():
+            kind, *place = orjson.loads(key.removeprefix(_PREFIX))
+            found = ormsgpack.unpackb(value)
+            if kind == "checkpoint":
+                thread, namespace, checkpoint_id = place
+                checkpoint, metadata, parent, blobs = found
+                self._add(
+                    (thread, namespace),
+                    checkpoint_id,
+                    _Kept(
+                        _typed(checkpoint),
+                        _typed(metadata),
+                        parent,
+                        {channel: (version, _typed(blob)) for channel, (version, blob) in blobs.items()},
+                    ),
+                )
+            else:
+                thread, namespace, checkpoint_id, task_id = place
+                path, asked, rows = found
+                self._writes[thread, namespace, checkpoint_id][task_id] = _Writes(
+                    path, asked, {index: (channel, _typed(blob)) for index, channel, blob in rows}
+                )
+
+    @property
+    def begun(self) -> bool:
+        """Whether the graph itself has a checkpoint to go on from."""
+        return any(kept for (_, namespace), kept in self._kept.items() if not namespace)
+
+    def pending(self) -> list[Interrupt]:
+        """The interrupts that wait for an answer: each once, though the graphs around its own repeat it."""
+        asked: dict[str, Interrupt] = {}
+        answered: set[str] = set()
+        for (thread, namespace), kept in self._kept.items():
+            for writes in self._writes.get((thread, namespace, max(kept)), {}).values():
+                value = writes.rows.get(WRITES_IDX_MAP[INTERRUPT])
+                interrupts = [] if value is None else self.serde.loads_typed(value[1])
+                if not writes.finished:
+                    asked |= {interrupt.id: interrupt for interrupt in interrupts}
+                    answered |= set(writes.asked) - {interrupt.id for interrupt in interrupts}
+                else:
+                    answered |= set(writes.asked)
+        return [interrupt for key, interrupt in asked.items() if key not in answered]
+
+    # Reading.
+
+    @override
+    def get_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
+        if threading.get_ident() == self._thread:
+            # A graph that runs in the loop's own thread begins with this, and then writes from other threads, which
+            # must not wait for the loop until it comes round.
+            self._held_up = True
+            self._loop.call_soon(self._come_round)
+        return self._tuple(*_place(config), get_checkpoint_id(config))
+
+    @override
+    async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
+        return self._tuple(*_place(config), get_checkpoint_id(config))
+
+    @override
+    def list(
+        self,
+        config: RunnableConfig | None,
+        *,
+        filter: dict[str, Any] | None = None,
+        before: RunnableConfig | None = None,
+        limit: int | None = None,
+    ) -> Iterator[CheckpointTuple]:
+        wanted = {} if config is None else config["configurable"]
+        with self._lock:
+            found = sorted(
+                (
+                    (checkpoint_id, thread, namespace)
+                    for (thread, namespace), kept in self._kept.items()
+                    for checkpoint_id in kept
+                    if wanted.get("thread_id") in (None, thread)
+                    and wanted.get("checkpoint_ns") in (None, namespace)
+                    and wanted.get("checkpoint_id") in (None, checkpoint_id)
+                ),
+                reverse=True,
+            )
+        until = None if before is None else get_checkpoint_id(before)
+        for checkpoint_id, thread, namespace in found:
+            if limit is not None and limit <= 0:
+                return
+            if until is not None and checkpoint_id >= until:
+                continue
+            one = self._tuple(thread, namespace, checkpoint_id)
+            if one is None or any(one.metadata.get(key) != value for key, value in (filter or {}).items()):
+                continue
+            limit = None if limit is None else limit - 1
+            yield one
+
+    @override
+    async def alist(
+        self,
+        config: RunnableConfig | None,
+        *,
+        filter: dict[str, Any] | None = None,
+        before: RunnableConfig | None = None,
+        limit: int | None = None,
+    ) -> AsyncIterator[CheckpointTuple]:
+        for one in self.list(config, filter=filter, before=before, limit=limit):
+            yield one
+
+    def _tuple(self, thread: str, namespace: str, checkpoint_id: str | None) -> CheckpointTuple | None:
+        with self._lock:
+            checkpoints = self._kept.get((thread, namespace))
+            if not checkpoints:
+                return None
+            checkpoint_id = checkpoint_id or max(checkpoints)
+            kept = checkpoints.get(checkpoint_id)
+            if kept is None:
+                return None
+            checkpoint: Checkpoint = self.serde.loads_typed(kept.checkpoint)
+            values = {}
+            for channel, version in checkpoint["channel_versions"].items():
+                blob = self._blobs.get((thread, namespace, channel, str(version)))
+                if blob is not None and blob[0] != "empty":
+                    values[channel] = self.serde.loads_typed(blob)
+            checkpoint["channel_values"] = values
+            rows = sorted(
+                (
+                    (writes_sort_key(writes.path, task_id, index), task_id, channel, typed)
+                    for task_id, writes in self._writes.get((thread, namespace, checkpoint_id), {}).items()
+                    for index, (channel, typed) in writes.rows.items()
+                ),
+                key=lambda row: row[0],
+            )
+            return CheckpointTuple(
+                _config(thread, namespace, checkpoint_id),
+                checkpoint,
+                self.serde.loads_typed(kept.metadata),
+                None if kept.parent is None else _config(thread, namespace, kept.parent),
+                [(task_id, channel, self.serde.loads_typed(typed)) for _, task_id, channel, typed in rows],
+            )
+
+    # Writing.
+
+    @override
+    async def aput(
+        self,
+        config: RunnableConfig,
+        checkpoint: Checkpoint,
+        metadata: CheckpointMetadata,
+        new_versions: ChannelVersions,
+    ) -> RunnableConfig:
+        stored = self._put(config, checkpoint, metadata, new_versions)
+        if metadata["step"] > 0:
+            await self._save()
+        # Before that no node of the graph is done: without it the graph begins anew, and has lost nothing.
+        return stored
+
+    @override
+    def put(
+        self,
+        config: RunnableConfig,
+        checkpoint: Checkpoint,
+        metadata: CheckpointMetadata,
+        new_versions: ChannelVersions,
+    ) -> RunnableConfig:
+        stored = self._put(config, checkpoint, metadata, new_versions)
+        self._save_from_thread()
+        return stored
+
+    @override
+    async def aput_writes(
+        self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str = ""
+    ) -> None:
+        self._put_writes(config, writes, task_id, task_path)
+        if not task_path.endswith(_START):
+            await self._save()
+
+    @override
+    def put_writes(
+        self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str = ""
+    ) -> None:
+        self._put_writes(config, writes, task_id, task_path)
+        self._save_from_thread()
+
+    @override
+    async def adelete_thread(self, thread_id: str) -> None:
+        self._delete_thread(thread_id)
+        await self._save()
+
+    @override
+    def delete_thread(self, thread_id: str) -> None:
+        self._delete_thread(thread_id)
+        self._save_from_thread()
+
+    @override
+    def get_next_version(self, current: str | None, channel: None) -> str:
+        # With a tail, so that two branches of a history do not give one number to two values.
+        number = 0 if current is None else int(current.partition(".")[0])
+        return f"{number + 1:032}.{random.randrange(10**16):016}"  # noqa: S311 - tells apart, hides nothing
+
+    @override
+    def with_allowlist(self, extra_allowlist: Any) -> RunSaver:
+        # What may be built is decided by what it is.
+        return self
+
+    def _put(
+        self,
+        config: RunnableConfig,
+        checkpoint: Checkpoint,
+        metadata: CheckpointMetadata,
+        new_versions: ChannelVersions,
+    ) -> RunnableConfig:
+        if self._refused is not None:
+            # LangGraph goes on when what a node gave could not be kept, and the error of the step does not name it.
+            raise self._refused
+        thread, namespace = _place(config)
+        values = checkpoint["channel_values"]
+        blobs = {
+            channel: (str(version), self._dump(values[channel], channel) if channel in values else ("empty", b""))
+            for channel, version in new_versions.items()
+        }
+        bare = {key: value for key, value in checkpoint.items() if key != "channel_values"}
+        kept = _Kept(
+            self.serde.dumps_typed(bare),
+            self.serde.dumps_typed(get_checkpoint_metadata(config, metadata)),
+            get_checkpoint_id(config),
+            blobs,
+        )
+        key = _key("checkpoint", thread, namespace, checkpoint["id"])
+        # Without the lock, because it may wait for the reader.
+        beside = self.finished(namespace, None)
+        with self._lock:
+            self._add((thread, namespace), checkpoint["id"], kept)
+            self._unsaved[key] = ormsgpack.packb([kept.checkpoint, kept.metadata, kept.parent, kept.blobs])
+            self._unsaved |= beside
+        return _config(thread, namespace, checkpoint["id"])
+
+    def _put_writes(
+        self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str
+    ) -> None:
+        thread, namespace = _place(config)
+        checkpoint_id = config["configurable"]["checkpoint_id"]
+        rows = {
+            WRITES_IDX_MAP.get(channel, place): (channel, self._dump(value, channel, task_path))
+            for place, (channel, value) in enumerate(writes)
+        }
+        beside = self.finished(namespace, task_id) if _ends({channel for channel, _ in writes}) else {}
+        with self._lock:
+            kept = self._writes[thread, namespace, checkpoint_id].setdefault(task_id, _Writes(task_path))
+            # Written once is written; of LangGraph's own the latest counts.
+            kept.rows |= {index: row for index, row in rows.items() if index < 0 or index not in kept.rows}
+            kept.asked += [
+                interrupt.id
+                for channel, value in writes
+                if channel == INTERRUPT
+                for interrupt in _interrupts(value)
+                if hasattr(interrupt, "id")
+            ]
+            self._unsaved[_key("writes", thread, namespace, checkpoint_id, task_id)] = ormsgpack.packb(
+                [kept.path, kept.asked, [[index, channel, typed] for index, (channel, typed) in kept.rows.items()]]
+            )
+            self._unsaved |= beside
+
+    def _delete_thread(self, thread_id: str) -> None:
+        with self._lock:
+            for thread, namespace in [place for place in self._kept if place[0] == thread_id]:
+                for checkpoint_id in self._kept.pop((thread, namespace)):
+                    self._unsaved[_key("checkpoint", thread, namespace, checkpoint_id)] = None
+            for place in [place for place in self._writes if place[0] == thread_id]:
+                for task_id in self._writes.pop(place):
+                    self._unsaved[_key("writes", *place, task_id)] = None
+            self._blobs = {place: blob for place, blob in self._blobs.items() if place[0] != thread_id}
+
+    def _add(self, place: tuple[str, str], checkpoint_id: str, kept: _Kept) -> None:
+        self._kept[place][checkpoint_id] = kept
+        for channel, (version, blob) in kept.blobs.items():
+            self._blobs[(*place, channel, version)] = blob
+
+    def _dump(self, value: Any, channel: str, task_path: str = "") -> Typed:
+        try:
+            return self.serde.dumps_typed(value)
+        except (TypeError, RunError) as error:
+            node = task_path.rpartition(", ")[2]
+            whose = f"the node {node!r} left" if node else "there is"
+            self._refused = RunError(
+                f"{whose} something in {channel!r} of the graph's state that cannot be kept ({error}): put plain data "
+                "there, or annotate it as UntrackedValue, which is empty when a run goes on after a crash or a question"
+            )
+            raise self._refused from error
+
+    async def _save(self) -> None:
+        """Wait until all that was written so far is durable. What is written in one moment is saved as one."""
+        if self._saving is None:
+            self._saving = self._latest = asyncio.ensure_future(self._flush(self._latest))
+            # Whoever waits for it hears of it; nobody may.
+            self._saving.add_done_callback(lambda done: done.cancelled() or done.exception())
+        await asyncio.shield(self._saving)
+
+    async def _flush(self, before: asyncio.Future[None] | None) -> None:
+        # The end of a task and that of its step come one after the other.
+        await asyncio.sleep(0)
+        if before is not None:
+            # It may have what somebody waits for who came too late for it.
+            await asyncio.wait({before})
+        self._saving = None
+        with self._lock:
+            entries, self._unsaved = self._unsaved, {}
+        try:
+            await self._checkpoints.save(entries)
+        except BaseException:
+            with self._lock:
+                self._unsaved = entries | self._unsaved
+            raise
+
+    def _save_from_thread(self) -> None:
+        if self._held_up:
+            self._loop.call_soon_threadsafe(lambda: asyncio.ensure_future(self._save()))
+        else:
+            asyncio.run_coroutine_threadsafe(self._save(), self._loop).result()
+
+    def _come_round(self) -> None:
+        self._held_up = False
+
+
+# LangGraph asks in each run what it takes, and to find that out costs more than all else that it asks.
+vars(RunSaver)["aput_writes"].__signature__ = inspect.signature(RunSaver.aput_writes)
+
+
+def _ends(channels: Set[str]) -> bool:
+    """Whether what was written to these channels ends a task well."""
+    return ERROR not in channels and bool(channels - _CONTROL)
+
+
+def _nothing(namespace: str, task_id: str | None) -> Mapping[str, bytes]:
+    return {}
+
+
+def _place(config: RunnableConfig) -> tuple[str, str]:
+    configurable = config["configurable"]
+    return configurable["thread_id"], configurable.get("checkpoint_ns", "")
+
+
+def _config(thread: str, namespace: str, checkpoint_id: str) -> RunnableConfig:
+    return {"configurable": {"thread_id": thread, "checkpoint_ns": namespace, "checkpoint_id": checkpoint_id}}
+
+
+def _key(*place: str) -> str:
+    # As JSON, because a name may hold any separator.
+    return _PREFIX + orjson.dumps(place).decode()
+
+
+def _typed(pair: Sequence[Any]) -> Typed:
+    kind, data = pair
+    return kind, data
+
+
+def _interrupts(value: Any) -> Sequence[Interrupt]:
+    return value if isinstance(value, list | tuple) else [value]
