@@ -167,6 +167,39 @@ async def test_an_answer_at_another_replica(tmp_path: Path, model: OfflineModel,
         await replicas.close()
 
 
+async def test_a_question_that_a_node_does_not_ask_again(replicas: Replicas) -> None:
+    """It called a graph that asked; with the answer it goes another way, and the graph inside never hears of it."""
+    from langchain_core.messages import AIMessage
+    from langgraph.graph import END, START, MessagesState, StateGraph
+    from langgraph.types import interrupt
+
+    async def asks(state: MessagesState) -> Any:
+        return {"messages": [AIMessage(str(interrupt("Which?")))]}
+
+    inner = StateGraph(MessagesState)
+    inner.add_node("asks", asks)
+    inner.add_edge(START, "asks")
+    inner.add_edge("asks", END)
+    compiled = inner.compile()
+    calls: list[int] = []
+
+    async def outer(state: MessagesState) -> Any:
+        calls.append(1)
+        if len(calls) == 1:
+            await compiled.ainvoke({"messages": state["messages"]})
+        return {"messages": [AIMessage("Done without it.")]}
+
+    graph = StateGraph(MessagesState)
+    graph.add_node("outer", outer)
+    graph.add_edge(START, "outer")
+    graph.add_edge("outer", END)
+    engine = await replicas.start(LangGraphAdapter(graph.compile()))
+    run = await engine.start(ask("Go"))
+    (question,) = await open_questions(engine, run.id)
+    await engine.answer(run.id, ADA, question.question_id, "this")
+    assert await said(engine, run.id) == "Done without it."
+
+
 def _draft(ran: Counter[str]) -> Any:
     from langchain_core.messages import AIMessage
     from langgraph.config import get_stream_writer

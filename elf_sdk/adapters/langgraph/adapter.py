@@ -128,7 +128,7 @@ class LangGraphAdapter:
         if ctx.attempt > 1 or ctx.answers:
             await saver.open()
             await journal.open(ctx.checkpoints)
-            if unanswered := [asked for asked in saver.pending() if asked.id not in ctx.answers]:
+            if unanswered := [asked for asked in saver.pending(_thread(ctx)) if asked.id not in ctx.answers]:
                 # It goes on when all are answered.
                 for asked in unanswered:
                     bridge.push(InputRequired(asked.id, prompt(asked)))
@@ -159,7 +159,7 @@ class LangGraphAdapter:
         written = sum(isinstance(event, Artifact) and event.name == "custom" for event in journal.kept)
         config = {
             "callbacks": [watcher],
-            "configurable": {"thread_id": f"{ctx.owner.key}:{ctx.conversation}:{ctx.run_id}"},
+            "configurable": {"thread_id": _thread(ctx)},
         }
         # Messages are streamed so that models do; what they say comes by the watcher, before a node counts as done.
         modes = ["messages", "custom", "values"] if self._streams else ["custom", "values"]
@@ -191,7 +191,7 @@ class LangGraphAdapter:
             if known is None:
                 raise
             raise known from error
-        if asked := saver.pending():
+        if asked := saver.pending(_thread(ctx)):
             for interrupt in asked:
                 journal.repeat(InputRequired(interrupt.id, prompt(interrupt)))
         elif (graph.interrupt_before_nodes or graph.interrupt_after_nodes) and (stopped := await _stopped(own, config)):
@@ -204,8 +204,8 @@ class LangGraphAdapter:
         from langchain_core.messages import AIMessage, HumanMessage
         from langgraph.types import Command
 
-        if saver.begun:
-            answers = {asked.id: resumed(asked, ctx.answers[asked.id]) for asked in saver.pending()}
+        if saver.begun(_thread(ctx)):
+            answers = {asked.id: resumed(asked, ctx.answers[asked.id]) for asked in saver.pending(_thread(ctx))}
             return Command(resume=answers) if answers else None
         messages = [
             HumanMessage(turn.text) if turn.role == "user" else AIMessage(turn.text) for turn in await ctx.history()
@@ -280,6 +280,10 @@ def _compiled(graph: Any) -> Any:
             "node of a StateGraph"
         )
     return graph
+
+
+def _thread(ctx: RunContext) -> str:
+    return f"{ctx.owner.key}:{ctx.conversation}:{ctx.run_id}"
 
 
 def _is_blocking(graph: Any) -> bool:

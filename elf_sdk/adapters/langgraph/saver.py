@@ -67,11 +67,13 @@ class _Writes:
     Attributes:
         path: orders it among the others.
         asked: ids of all its interrupts so far.
+        waits: ids of those that wait for an answer, as far as it was told.
         rows: channel and value by index; LangGraph's own channels have negative ones.
     """
 
     path: str
     asked: list[str] = field(default_factory=list)
+    waits: list[str] = field(default_factory=list)
     rows: dict[int, tuple[str, Typed]] = field(default_factory=dict)
 
     @property
@@ -138,30 +140,40 @@ class RunSaver(BaseCheckpointSaver[str]):
                 )
             else:
                 thread, namespace, checkpoint_id, task_id = place
-                path, asked, rows = found
+                path, asked, waits, rows = found
                 self._writes[thread, namespace, checkpoint_id][task_id] = _Writes(
-                    path, asked, {index: (channel, _typed(blob)) for index, channel, blob in rows}
+                    path, asked, waits, {index: (channel, _typed(blob)) for index, channel, blob in rows}
                 )
 
-    @property
-    def begun(self) -> bool:
-        """Whether the graph itself has a checkpoint to go on from."""
-        return any(kept for (_, namespace), kept in self._kept.items() if not namespace)
+    def begun(self, thread: str) -> bool:
+        """Whether the graph of this thread has a checkpoint to go on from."""
+        return bool(self._kept.get((thread, "")))
 
-    def pending(self) -> list[Interrupt]:
-        """The interrupts that wait for an answer: each once, though the graphs around its own repeat it."""
-        asked: dict[str, Interrupt] = {}
-        answered: set[str] = set()
-        for (thread, namespace), kept in self._kept.items():
-            for writes in self._writes.get((thread, namespace, max(kept)), {}).values():
-                value = writes.rows.get(WRITES_IDX_MAP[INTERRUPT])
-                interrupts = [] if value is None else self.serde.loads_typed(value[1])
-                if not writes.finished:
-                    asked |= {interrupt.id: interrupt for interrupt in interrupts}
-                    answered |= set(writes.asked) - {interrupt.id for interrupt in interrupts}
-                else:
-                    answered |= set(writes.asked)
-        return [interrupt for key, interrupt in asked.items() if key not in answered]
+    def pending(self, thread: str) -> list[Interrupt]:
+        """The interrupts for whose answers the graph of this thread waits, each once.
+
+        It repeats those of the graphs inside, and may be behind them: what one of those has gone on from is not waited
+        for, and what one asks that it has not told of yet is asked again when it runs.
+        """
+        asked = self._asked((thread, ""))
+        answered = {
+            interrupt_id
+            for place, kept in self._kept.items()
+            for writes in (self._writes.get((*place, max(kept)), {}) if asked and place[1] else {}).values()
+            for interrupt_id in writes.asked
+            if writes.finished or interrupt_id not in writes.waits
+        }
+        return [interrupt for interrupt in asked if interrupt.id not in answered]
+
+    def _asked(self, place: tuple[str, str]) -> list[Interrupt]:
+        """What tasks of a graph wait for that are not done."""
+        kept = self._kept.get(place)
+        found: dict[str, Interrupt] = {}
+        for writes in self._writes.get((*place, max(kept)), {}).values() if kept else ():
+            value = writes.rows.get(WRITES_IDX_MAP[INTERRUPT])
+            if value is not None and not writes.finished:
+                found |= {interrupt.id: interrupt for interrupt in _interrupts(self.serde.loads_typed(value[1]))}
+        return list(found.values())
 
     # Reading.
 
@@ -366,15 +378,17 @@ class RunSaver(BaseCheckpointSaver[str]):
             kept = self._writes[thread, namespace, checkpoint_id].setdefault(task_id, _Writes(task_path))
             # Written once is written; of LangGraph's own the latest counts.
             kept.rows |= {index: row for index, row in rows.items() if index < 0 or index not in kept.rows}
-            kept.asked += [
-                interrupt.id
-                for channel, value in writes
-                if channel == INTERRUPT
-                for interrupt in _interrupts(value)
-                if hasattr(interrupt, "id")
-            ]
+            for channel, value in writes:
+                if channel == INTERRUPT:
+                    kept.waits = [one.id for one in _interrupts(value) if hasattr(one, "id")]
+                    kept.asked += kept.waits
             self._unsaved[_key("writes", thread, namespace, checkpoint_id, task_id)] = ormsgpack.packb(
-                [kept.path, kept.asked, [[index, channel, typed] for index, (channel, typed) in kept.rows.items()]]
+                [
+                    kept.path,
+                    kept.asked,
+                    kept.waits,
+                    [[index, channel, typed] for index, (channel, typed) in kept.rows.items()],
+                ]
             )
             self._unsaved |= beside
 
