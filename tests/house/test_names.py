@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import importlib
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -148,6 +149,16 @@ def test_example_teams_use_only_the_public_names() -> None:
             if module.split(".")[0] == "elf_sdk":
                 assert module in {"elf_sdk", "elf_sdk.testing"}, f"{path.relative_to(ROOT)} imports {module}"
                 assert module != "elf_sdk" or name in {*PUBLIC, ""}, f"{path.relative_to(ROOT)} imports elf_sdk.{name}"
+
+
+def test_the_example_adapter_uses_only_the_public_names() -> None:
+    for path in sorted((ROOT / "examples").rglob("*.py")):
+        for module, name in _imports(path):
+            if module.split(".")[0] == "elf_sdk":
+                assert module in {"elf_sdk", "elf_sdk.adapters"}, f"{path.relative_to(ROOT)} imports {module}"
+                assert name in {*PUBLIC, ""}, f"{path.relative_to(ROOT)} imports elf_sdk.{name}"
+                used = set(re.findall(r"\belf\.(\w+)", path.read_text(encoding="utf-8")))
+                assert used <= {*FOR_ADAPTERS, *PUBLIC}
 
 
 def _loaded(code: str) -> set[str]:
