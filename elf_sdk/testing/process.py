@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import re
 import secrets
+import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,13 +18,32 @@ import httpx
 import yaml
 
 from elf_sdk.errors import BadInput, Failure
+from elf_sdk.runs.events import Event, decode
 from elf_sdk.server.auth import Issuer
 from elf_sdk.server.team_server import TeamServer
 from elf_sdk.settings import Settings
+from elf_sdk.team.load import load_team
 
-__all__ = ["TeamProcess", "alive", "family"]
+__all__ = ["TeamProcess", "alive", "family", "write_team"]
 
 _ADDRESS: Final = re.compile(r"http://127\.0\.0\.1:\d+")
+
+
+def write_team(team: type[TeamServer], spec: Mapping[str, Any], directory: Path) -> Path:
+    """Write a team.yaml with `spec`, and a team.py with a subclass of `team`; the directory, which is made.
+
+    Raises:
+        BadInput: the class is not at the top level of a module, so no other process can import it.
+    """
+    if "." in team.__qualname__ or team.__module__ == "__main__":
+        raise BadInput(f"{team.__qualname__} is not at the top level of a module; another process cannot import it")
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / "team.yaml").write_text(yaml.safe_dump(dict(spec), sort_keys=False), encoding="utf-8")
+    (directory / "team.py").write_text(
+        f"import {team.__module__}\n\n\nclass Team({team.__module__}.{team.__qualname__}):\n    pass\n",
+        encoding="utf-8",
+    )
+    return directory
 
 
 class TeamProcess:
@@ -31,45 +52,29 @@ class TeamProcess:
     Its standard input is a pipe that stays open and says nothing, as under a terminal that nobody types into.
 
     Args:
-        team: a class at the top level of a module that can be imported here.
-        spec: what goes into its team.yaml.
-        directory: for team.yaml, team.py, the database and the log; made where it is not there.
+        team: the directory with team.yaml and team.py.
+        place: the directory for the database and what the process prints.
         environ: further variables; those of ELF itself are not passed on from here.
 
     Attributes:
+        name: of the team.
         url: its address since the last start, without a trailing slash.
     """
 
-    def __init__(
-        self,
-        team: type[TeamServer],
-        spec: Mapping[str, Any],
-        directory: Path,
-        environ: Mapping[str, str] | None = None,
-    ) -> None:
-        if "<locals>" in team.__qualname__ or "." in team.__qualname__ or team.__module__ == "__main__":
-            raise BadInput(
-                f"{team.__qualname__} is not at the top level of a module, so no other process can import it"
-            )
-        self.name = str(spec["name"])
+    def __init__(self, team: Path, place: Path, environ: Mapping[str, str] | None = None) -> None:
+        self.name = load_team(team).name
         self.url = ""
-        self._directory = directory / self.name
-        self._directory.mkdir(parents=True, exist_ok=True)
-        (self._directory / "team.yaml").write_text(yaml.safe_dump(dict(spec), sort_keys=False), encoding="utf-8")
-        (self._directory / "team.py").write_text(
-            f"import {team.__module__}\n\n\nclass Team({team.__module__}.{team.__qualname__}):\n    pass\n",
-            encoding="utf-8",
-        )
+        self._directory = team
         self._secret = secrets.token_urlsafe(48)
         own = {name: value for name, value in os.environ.items() if not name.startswith(("ELF_", "JWT_", "SUPABASE_"))}
         self._environ = {
             **own,
             "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
-            "ELF_STORE": str(directory / "elf.db"),
+            "ELF_STORE": str(place / "elf.db"),
             "JWT_SECRET_KEY": self._secret,
             **(environ or {}),
         }
-        self._log = directory / f"{self.name}.log"
+        self._log = place / f"{self.name}.log"
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -82,6 +87,11 @@ class TeamProcess:
         if self._process is None:
             raise Failure(f"the process of {self.name} was not started")
         return self._process.pid
+
+    @property
+    def running(self) -> bool:
+        """Whether it was started and has not ended."""
+        return self._process is not None and self._process.poll() is None
 
     @property
     def output(self) -> str:
@@ -145,7 +155,7 @@ class TeamProcess:
 
     def close(self) -> None:
         """End it if it is still there."""
-        if self._process is not None and self._process.poll() is None:
+        if self.running:
             self.kill()
 
     async def capabilities(self) -> Mapping[str, Any]:
@@ -154,6 +164,26 @@ class TeamProcess:
             answer = await client.get(f"{self.url}/capabilities")
         found: Mapping[str, Any] = answer.raise_for_status().json()["adapter"]
         return found
+
+    def events(self, run_id: str) -> list[Event]:
+        """The log of a run as its database has it now, in order.
+
+        Raises:
+            Failure: there is a gap in its numbers.
+        """
+        query = "SELECT seq, kind, CAST(data AS TEXT) FROM events WHERE run_id = {} ORDER BY seq"
+        url = self._environ.get("ELF_DATABASE_URL")
+        if url:
+            import psycopg  # an extra
+
+            with psycopg.connect(url) as connection:
+                rows = connection.execute(query.format("%s").encode(), (run_id,)).fetchall()
+        else:
+            with closing(sqlite3.connect(f"file:{self._environ['ELF_STORE']}?mode=ro", uri=True)) as file:
+                rows = file.execute(query.format("?"), (run_id,)).fetchall()
+        if [seq for seq, _, _ in rows] != list(range(1, len(rows) + 1)):
+            raise Failure(f"the log of the run {run_id} has gaps: {[seq for seq, _, _ in rows]}")
+        return [decode(kind, data) for _, kind, data in rows]
 
     def _ended(self, within: float | None = None) -> int:
         if self._process is None:

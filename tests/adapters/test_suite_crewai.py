@@ -1,0 +1,9 @@
+from tests.adapters.programs import crewai
+from tests.adapters.suite import Suite
+
+
+class TestCrewAI(Suite):
+    agent = crewai.Agent
+    asking = crewai.Asking
+    failing = crewai.Failing
+    mistaken = crewai.Mistaken
