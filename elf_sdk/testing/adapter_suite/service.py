@@ -101,9 +101,11 @@ class Service(Setting):
     async def test_a_model_without_end_is_ended_by_the_deadline(self, servers: Servers) -> None:
         """The caller's deadline closes the adapter, and the server answers meanwhile."""
         process, model = servers.running(self.agent, "sqlite")
-        script(model, {"say": "on and " * 10_000, "delay": "1ms"})
-        async with calling(process) as client, alert(process):
-            task = await ask(client, "Go on.", deadline=3)
+        script(model, {"when": {"user": "Go on"}, "say": "on and " * 100_000, "delay": "1ms"}, {"say": "Hello."})
+        async with calling(process) as client:
+            await ask(client, "Hello")  # what is loaded with the first run is loaded
+            async with alert(process):
+                task = await ask(client, "Go on.", deadline=4)
         if self.closes or (await process.capabilities())["cancel"] == "certain":
             await until(lambda: model.requests[-1].outcome == "gone", 1)
         assert (task.state, task.code) == (RunState.FAILED, "deadline")
