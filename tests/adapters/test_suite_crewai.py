@@ -5,5 +5,6 @@ from tests.adapters.suite import Suite
 class TestCrewAI(Suite):
     agent = crewai.Agent
     asking = crewai.Asking
+    recovering = crewai.Recovering
     failing = crewai.Failing
     mistaken = crewai.Mistaken

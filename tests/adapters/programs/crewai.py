@@ -37,6 +37,21 @@ def asking(llm: Any) -> Any:
     return Painting()
 
 
+def recovering(llm: Any) -> Any:
+    """Two tasks, each of an agent of its own."""
+    from crewai import Agent, Crew, Task
+
+    first = Agent(role="the first", goal="Begin", backstory="Quick.", llm=llm)
+    second = Agent(role="the second", goal="End", backstory="Calm.", llm=llm)
+    return Crew(
+        agents=[first, second],
+        tasks=[
+            Task(name="first", description="{message}", expected_output="notes", agent=first),
+            Task(name="second", description="{message}", expected_output="text", agent=second),
+        ],
+    )
+
+
 def failing() -> Any:
     raise ValueError("no such thing")
 
@@ -51,6 +66,10 @@ class Agent(TeamServer):
 
 class Asking(TeamServer):
     adapter = CrewAIAdapter(asking)
+
+
+class Recovering(TeamServer):
+    adapter = CrewAIAdapter(recovering)
 
 
 class Failing(TeamServer):
