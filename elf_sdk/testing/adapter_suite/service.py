@@ -79,7 +79,8 @@ class Service(Setting):
 
         async def one(user: str) -> str:
             async with calling(process, user) as client:
-                return (await ask(client, f"marker-{user}")).text.strip()
+                task = await ask(client, f"marker-{user}")
+                return task.text.strip() or task.message
 
         users = [f"user{number}" for number in range(10)]
         assert await asyncio.gather(*map(one, users)) == [f"This is for {user} only." for user in users]
