@@ -1,6 +1,9 @@
 """The three ways of the how-to and the script of the reference, run as they stand there."""
 
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +88,55 @@ async def test_an_agent_as_the_how_to_brings_it(tmp_path: Path, model: OfflineMo
     adapter = load_server(directory).adapter
     assert adapter is not None
     assert answer(await events_of(adapter, context(model, "When?"))) == "We are open nine to five."
+
+
+EXAMPLE = DOCS.parent / "examples" / "pydantic-ai-adapter"
+
+
+def test_the_how_to_for_adapters_shows_the_whole_example_in_order() -> None:
+    code = (EXAMPLE / "elf_pydantic_ai" / "__init__.py").read_text(encoding="utf-8")
+    shown = "".join(_blocks("how-to/write-an-adapter.md", "python"))
+    written = [line for line in code.splitlines() if line]
+    assert [line for line in shown.splitlines() if line][: len(written)] == written
+    assert len(code.splitlines()) < 100
+    [entry] = _blocks("how-to/write-an-adapter.md", "toml")
+    assert entry in (EXAMPLE / "pyproject.toml").read_text(encoding="utf-8")
+
+
+async def test_the_team_of_the_how_to_for_adapters_is_one(tmp_path: Path, model: OfflineModel) -> None:
+    directory = tmp_path / "support-team"
+    directory.mkdir()
+    spec = _blocks("how-to/write-a-team.md", "yaml")[0]
+    (directory / "team.yaml").write_text(spec.replace("framework: function", "framework: pydantic-ai"))
+    (directory / "team.py").write_text(_blocks("how-to/write-an-adapter.md", "python")[-1])
+    scripted(model, {"say": "We open at nine."})
+    adapter = load_server(directory).adapter
+    assert adapter is not None
+    assert answer(await events_of(adapter, context(model, "When do you open?"))) == "We open at nine."
+
+
+def test_the_suite_of_the_how_to_for_adapters_finds_its_tests(tmp_path: Path) -> None:
+    programs, tests = _blocks("how-to/write-an-adapter.md", "python")[-3:-1]
+    (tmp_path / "programs.py").write_text(programs)
+    (tmp_path / "test_adapter.py").write_text(tests)
+    environ = os.environ | {"PYTHONPATH": os.pathsep.join([str(EXAMPLE), str(DOCS.parent)])}
+    chosen = "model_said or still_writes or asked_and"
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "no:asyncio",
+        "-p",
+        "no:xdist",
+        "-k",
+        chosen,
+        "test_adapter.py",
+    ]
+    done = subprocess.run(command, cwd=tmp_path, env=environ, check=False, capture_output=True, text=True, timeout=100)
+    assert done.returncode == 0, done.stdout
+    assert "3 passed" in done.stdout
 
 
 def test_the_script_of_the_reference_is_one(tmp_path: Path) -> None:

@@ -258,3 +258,10 @@ async def test_an_answer_of_the_wrong_type_is_named(model: OfflineModel) -> None
 def test_what_is_no_function_is_refused() -> None:
     with pytest.raises(BadInput, match="takes a function, not str"):
         FunctionAdapter("answer")  # type: ignore[arg-type]
+
+
+async def test_a_function_knows_who_asks_and_for_which_team_it_works(model: OfflineModel) -> None:
+    async def who(ctx: FunctionContext) -> str:
+        return f"{ctx.user} of {ctx.spec.name}"
+
+    assert answer(await events_of(FunctionAdapter(who), context(model))) == "ada of bike-team"

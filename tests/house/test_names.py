@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +13,7 @@ from pathlib import Path
 import pytest
 
 import elf_sdk
+import elf_sdk.adapters
 
 ROOT = Path(__file__).parents[2]
 
@@ -30,6 +33,44 @@ PUBLIC = [
     "team_tools",
 ]
 
+FOR_ADAPTERS = [
+    "Adapter",
+    "AdapterCapabilities",
+    "Artifact",
+    "AuthRequired",
+    "Bridge",
+    "Checkpoints",
+    "Closed",
+    "Delegate",
+    "DelegationProposed",
+    "Endpoint",
+    "Event",
+    "InputRequired",
+    "Line",
+    "LoggedEvent",
+    "MessageOnly",
+    "Owner",
+    "Rewound",
+    "RunContext",
+    "RunError",
+    "Step",
+    "TextDelta",
+    "Tool",
+    "ToolCall",
+    "ToolError",
+    "ToolResult",
+    "TurnMessage",
+    "Usage",
+    "bridged",
+    "call_factory",
+    "checked_factory",
+    "in_thread",
+    "need",
+    "open_tools",
+    "run_sync",
+    "transcript",
+]
+
 FRAMEWORKS = {
     "a2a",
     "autogen",
@@ -41,6 +82,7 @@ FRAMEWORKS = {
     "litellm",
     "mcp",
     "openai",
+    "pydantic_ai",
 }
 
 
@@ -56,13 +98,31 @@ def test_a_public_name_is_there(name: str, home: str) -> None:
     assert getattr(elf_sdk, name).__module__ == home
 
 
-def test_an_unknown_name_is_an_attribute_error() -> None:
-    with pytest.raises(AttributeError, match="has no attribute 'Nothing'"):
-        elf_sdk.Nothing  # noqa: B018
+def test_the_names_for_adapters_are_these_and_sorted() -> None:
+    assert elf_sdk.adapters.__all__ == FOR_ADAPTERS
+    assert sorted(elf_sdk.adapters.__all__) == elf_sdk.adapters.__all__
+    assert set(elf_sdk.adapters._HOMES) == set(FOR_ADAPTERS)
+
+
+@pytest.mark.parametrize(("name", "home"), elf_sdk.adapters._HOMES.items())
+def test_a_name_for_adapters_is_there(name: str, home: str) -> None:
+    assert getattr(elf_sdk.adapters, name).__name__ == name
+    assert getattr(elf_sdk.adapters, name).__module__ == home
+
+
+@pytest.mark.parametrize("module", ["elf_sdk", "elf_sdk.adapters"])
+def test_an_unknown_name_is_an_attribute_error(module: str) -> None:
+    with pytest.raises(AttributeError, match=f"'{module}' has no attribute 'Nothing'"):
+        importlib.import_module(module).Nothing  # noqa: B018
 
 
 def test_importing_the_package_loads_no_framework_and_no_pydantic() -> None:
-    assert not _loaded("import elf_sdk") & (FRAMEWORKS | {"click", "httpx", "pydantic", "sqlalchemy", "starlette"})
+    heavy = FRAMEWORKS | {"click", "httpx", "pydantic", "sqlalchemy", "starlette"}
+    assert not _loaded("import elf_sdk, elf_sdk.adapters") & heavy
+
+
+def test_the_test_kit_needs_no_pytest() -> None:
+    assert "pytest" not in _loaded("import elf_sdk.testing")
 
 
 @pytest.mark.parametrize("name", ["CrewAIAdapter", "LangGraphAdapter", "TeamServer"])
@@ -84,7 +144,8 @@ def test_help_loads_neither_frameworks_nor_sqlalchemy_nor_pydantic() -> None:
 def test_inside_the_package_names_come_from_their_homes() -> None:
     # The lazy names are for people who use the package: through them any module could reach any layer unseen.
     for path in sorted((ROOT / "elf_sdk").rglob("*.py")):
-        taken = {name for module, name in _imports(path) if module == "elf_sdk"} & set(elf_sdk._HOMES)
+        lazy = {"elf_sdk": elf_sdk._HOMES, "elf_sdk.adapters": elf_sdk.adapters._HOMES}
+        taken = {name for module, name in _imports(path) if name in lazy.get(module, {})}
         assert not taken, (
             f"{path.relative_to(ROOT)} takes {', '.join(sorted(taken))} from elf_sdk; import it from its home"
         )
@@ -96,6 +157,16 @@ def test_example_teams_use_only_the_public_names() -> None:
             if module.split(".")[0] == "elf_sdk":
                 assert module in {"elf_sdk", "elf_sdk.testing"}, f"{path.relative_to(ROOT)} imports {module}"
                 assert module != "elf_sdk" or name in {*PUBLIC, ""}, f"{path.relative_to(ROOT)} imports elf_sdk.{name}"
+
+
+def test_the_example_adapter_uses_only_the_public_names() -> None:
+    for path in sorted((ROOT / "examples").rglob("*.py")):
+        for module, name in _imports(path):
+            if module.split(".")[0] == "elf_sdk":
+                assert module in {"elf_sdk", "elf_sdk.adapters"}, f"{path.relative_to(ROOT)} imports {module}"
+                assert name in {*PUBLIC, ""}, f"{path.relative_to(ROOT)} imports elf_sdk.{name}"
+                used = set(re.findall(r"\belf\.(\w+)", path.read_text(encoding="utf-8")))
+                assert used <= {*FOR_ADAPTERS, *PUBLIC}
 
 
 def _loaded(code: str) -> set[str]:

@@ -1,22 +1,15 @@
-"""The public test kit: a scripted adapter, and a real server on a free port.
-
-async with serve(MyTeam(), settings=settings) as served:
-    token = served.issuer.user_token("ada", "my-team")
-    answer = await client.get(f"{served.url('my-team')}/health")
-"""
+"""Teams, served for real in the process of the test."""
 
 from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Final
 
 from elf_sdk.errors import Failure
-from elf_sdk.runs.adapter import AdapterCapabilities, RunContext
-from elf_sdk.runs.events import Event, TextDelta
 from elf_sdk.server.auth import Issuer
 from elf_sdk.server.dev import mounted
 from elf_sdk.server.listen import bind, server_for
@@ -25,44 +18,9 @@ from elf_sdk.server.team_server import TeamServer
 from elf_sdk.settings import Settings
 from elf_sdk.team.org import Org
 
-__all__ = ["ScriptedAdapter", "Served", "serve"]
-
-Script = Sequence[Event | float | Exception]
-"""What happens in order: an event, a pause in seconds, or an exception to raise."""
+__all__ = ["Served", "serve"]
 
 _START_TIMEOUT: Final = 20.0
-
-
-class ScriptedAdapter:
-    """An adapter that plays a script, chosen by what was asked.
-
-    Args:
-        scripts: from the text of the message to its script; `"*"` for any other text, by default an echo.
-        name: the framework that it stands for.
-    """
-
-    capabilities = AdapterCapabilities(stream=True, human=False, cancel="certain", recover=False)
-
-    def __init__(self, scripts: Mapping[str, Script] | None = None, name: str = "function") -> None:
-        self.name = name
-        self.contexts: list[RunContext] = []
-        self.closed: list[str] = []
-        """Ids of the runs whose iterator was closed, in order."""
-        self._scripts = dict(scripts or {})
-
-    async def run(self, ctx: RunContext) -> AsyncGenerator[Event, None]:
-        """Play the script for `ctx.text`."""
-        self.contexts.append(ctx)
-        try:
-            for item in self._scripts.get(ctx.text, self._scripts.get("*", (TextDelta(f"you said: {ctx.text}"),))):
-                if isinstance(item, Exception):
-                    raise item
-                if isinstance(item, float | int):
-                    await asyncio.sleep(item)
-                else:
-                    yield item
-        finally:
-            self.closed.append(ctx.run_id)
 
 
 @dataclass(frozen=True, slots=True)

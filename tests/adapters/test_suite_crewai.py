@@ -1,0 +1,10 @@
+from tests.adapters.programs import crewai
+from tests.adapters.suite import Suite
+
+
+class TestCrewAI(Suite):
+    agent = crewai.Agent
+    asking = crewai.Asking
+    recovering = crewai.Recovering
+    failing = crewai.Failing
+    mistaken = crewai.Mistaken
