@@ -47,6 +47,7 @@ __all__ = [
     "decode",
     "dollars",
     "encode",
+    "holding",
     "is_terminal",
     "stored_kind",
 ]
@@ -318,16 +319,21 @@ def is_terminal(event: Event) -> bool:
     return isinstance(event, _TERMINAL)
 
 
+def holding(events: Iterable[LoggedEvent]) -> list[LoggedEvent]:
+    """What of a log holds: without what was rewound, and without the rewinding."""
+    found: list[LoggedEvent] = []
+    for logged in events:
+        if isinstance(logged.event, Rewound):
+            to_seq = logged.event.to_seq
+            found = [earlier for earlier in found if earlier.seq <= to_seq]
+        else:
+            found.append(logged)
+    return found
+
+
 def answer_text(events: Iterable[LoggedEvent]) -> str:
     """The answer so far: text deltas joined, what was rewound left out."""
-    pieces: list[tuple[int, str]] = []
-    for logged in events:
-        if isinstance(logged.event, TextDelta):
-            pieces.append((logged.seq, logged.event.text))
-        elif isinstance(logged.event, Rewound):
-            to_seq = logged.event.to_seq
-            pieces = [piece for piece in pieces if piece[0] <= to_seq]
-    return "".join(text for _, text in pieces)
+    return "".join(logged.event.text for logged in holding(events) if isinstance(logged.event, TextDelta))
 
 
 def dollars(cost: int) -> str:

@@ -27,6 +27,7 @@ from elf_sdk.runs.events import (
     ToolCall,
     Usage,
     answer_text,
+    holding,
 )
 from elf_sdk.runs.writer import coalesce
 from tests.adapters.support import context, events_of, scripted
@@ -173,14 +174,7 @@ async def test_wherever_it_is_cut_off_the_answer_is_whole(seed: int, model: Offl
 
 def live(log: Sequence[LoggedEvent]) -> list[Event]:
     """What still holds."""
-    found: list[LoggedEvent] = []
-    for entry in log:
-        if isinstance(entry.event, Rewound):
-            to_seq = entry.event.to_seq
-            found = [earlier for earlier in found if earlier.seq <= to_seq]
-        else:
-            found.append(entry)
-    return [entry.event for entry in found]
+    return [entry.event for entry in holding(log)]
 
 
 def _three(ran: Counter[str], fail_in: str = "") -> Any:

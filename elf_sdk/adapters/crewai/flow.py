@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from elf_sdk.adapters.base import Bridge
-from elf_sdk.adapters.crewai.kept import Kept, still
+from elf_sdk.adapters.crewai.kept import Kept
 from elf_sdk.adapters.crewai.questions import Asked
 from elf_sdk.runs.adapter import RunContext, RunError
-from elf_sdk.runs.events import Answered, InputRequired, Rewound
+from elf_sdk.runs.events import Answered, InputRequired, Rewound, holding
 
 if TYPE_CHECKING:
     from crewai.flow.persistence.base import FlowPersistence
@@ -50,7 +50,7 @@ def run_flow(
                 code="interrupted",
                 retryable=True,
             )
-        answers = (one.seq for one in still(ctx.before) if isinstance(one.event, Answered))
+        answers = (one.seq for one in holding(ctx.before) if isinstance(one.event, Answered))
         bridge.push(Rewound(max(answers, default=0)))
     if pending is None:
         result = flow.kickoff(inputs=dict(inputs))

@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any, Final
 import orjson
 
 from elf_sdk.runs.checkpoints import Checkpoints
-from elf_sdk.runs.events import Answered, LoggedEvent, Rewound, Step
+from elf_sdk.runs.events import Answered, LoggedEvent, Step, holding
 
 if TYPE_CHECKING:
     from crewai.flow.persistence.base import FlowPersistence
     from crewai.tasks.task_output import TaskOutput
 
-__all__ = ["FinishedTasks", "Kept", "flow_store", "rewind", "still"]
+__all__ = ["FinishedTasks", "Kept", "flow_store", "rewind"]
 
 _PREFIX: Final = "crewai/"
 
@@ -143,18 +143,6 @@ def _store_class() -> Any:
     return RunStore
 
 
-def still(before: Iterable[LoggedEvent]) -> list[LoggedEvent]:
-    """What of a log holds: without what was rewound."""
-    holding: list[LoggedEvent] = []
-    for logged in before:
-        if isinstance(logged.event, Rewound):
-            to_seq = logged.event.to_seq
-            holding = [one for one in holding if one.seq <= to_seq]
-        else:
-            holding.append(logged)
-    return holding
-
-
 def rewind(before: Sequence[LoggedEvent], again: Iterable[str]) -> tuple[int, list[LoggedEvent]]:
     """Where the steps named in `again` first began since the last answer, and what was logged until there.
 
@@ -162,17 +150,17 @@ def rewind(before: Sequence[LoggedEvent], again: Iterable[str]) -> tuple[int, li
         The number of the last event that still holds, and all events that hold until there. The log's last number,
         where nothing of it is done again.
     """
-    holding = still(before)
-    answered = max((logged.seq for logged in holding if isinstance(logged.event, Answered)), default=0)
+    standing = holding(before)
+    answered = max((logged.seq for logged in standing if isinstance(logged.event, Answered)), default=0)
     names = set(again)
     begun = (
         logged.seq
-        for logged in holding
+        for logged in standing
         if logged.seq > answered and isinstance(logged.event, Step) and logged.event.name in names
     )
     last = before[-1].seq if before else 0
     to_seq = next((seq - 1 for seq in begun), last)
-    return to_seq, [logged for logged in holding if logged.seq <= to_seq]
+    return to_seq, [logged for logged in standing if logged.seq <= to_seq]
 
 
 def _role(task: Any) -> str:

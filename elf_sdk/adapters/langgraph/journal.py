@@ -30,6 +30,7 @@ from elf_sdk.runs.events import (
     clean,
     decode,
     encode,
+    holding,
     stored_kind,
 )
 
@@ -132,15 +133,8 @@ def amends(before: Sequence[LoggedEvent], kept: Sequence[Event], *, cut_off: boo
             they are, though some will come again; only results must not be there twice.
     """
     wanted = [event for event in kept if not isinstance(event, _ASIDE) and (cut_off or isinstance(event, _RESULTS))]
-    live: list[LoggedEvent] = []
-    for logged in before:
-        if isinstance(logged.event, Rewound):
-            to_seq = logged.event.to_seq
-            live = [earlier for earlier in live if earlier.seq <= to_seq]
-        else:
-            live.append(logged)
     match = _Match(wanted)
-    for logged in live:
+    for logged in holding(before):
         if isinstance(logged.event, _ASIDE) or not (cut_off or isinstance(logged.event, _RESULTS)):
             continue
         if not match.take(logged.event):
