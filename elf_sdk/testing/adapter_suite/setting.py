@@ -8,7 +8,7 @@ import tempfile
 import time
 import uuid
 from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Mapping
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, ClassVar, Concatenate, Final, Literal, ParamSpec, TypeVar
 
@@ -42,6 +42,7 @@ __all__ = [
     "events_of",
     "isolated",
     "script",
+    "sockets",
     "until",
     "used",
 ]
@@ -79,6 +80,15 @@ async def until(condition: Callable[[], bool], seconds: float) -> None:
     while not condition():
         assert time.monotonic() < end, f"it did not happen within {seconds:g} s"
         await asyncio.sleep(0.01)
+
+
+def sockets(pid: int | Literal["self"]) -> int:
+    """How many sockets a process has open; 0 where the system does not say so."""
+    found = 0
+    for descriptor in Path(f"/proc/{pid}/fd").glob("*"):
+        with suppress(OSError):  # it was closed meanwhile
+            found += descriptor.readlink().name.startswith("socket:")
+    return found
 
 
 async def events_of(adapter: Adapter, ctx: RunContext) -> list[Event]:
@@ -159,11 +169,14 @@ class Setting:
             second.`, whose answer is the team's. None where `capabilities.recover` is False.
         failing: its factory, or whatever makes the program for a run, raises `ValueError("no such thing")`.
         mistaken: its factory returns the number 5.
+        endless: works for ever without a word. Where its adapter takes a factory, the factory itself never returns when
+            it was asked `In the factory.`
         tools: names of the functions in `elf_sdk.testing.tools.TOOLS` that the agent has.
         delegates: whether the adapter gives its models tools to propose work to other teams.
         closes: whether closing a run closes its connection to the model even where cancel is only cooperative; False
             where the program's own synchronous code holds that connection.
         isolation: as `runs.isolation`.
+        seed: of the random moments at which processes are killed; None takes another one each time, and prints it.
     """
 
     agent: ClassVar[type[TeamServer]]
@@ -171,10 +184,12 @@ class Setting:
     recovering: ClassVar[type[TeamServer] | None] = None
     failing: ClassVar[type[TeamServer] | None] = None
     mistaken: ClassVar[type[TeamServer] | None] = None
+    endless: ClassVar[type[TeamServer] | None] = None
     tools: ClassVar[frozenset[str]] = frozenset(tool.__name__ for tool in TOOLS)
     delegates: ClassVar[bool] = True
     closes: ClassVar[bool] = True
     isolation: ClassVar[Literal["process", "thread", "inline"]] = "process"
+    seed: ClassVar[int | None] = None
 
     # Fixtures.
 
@@ -232,7 +247,7 @@ class Setting:
             "framework": cls.adapter_of(program).name,
             "members": [{"role": "lead", "is_manager": True}],
             "llm": {"provider": "compatible", "model": "scripted", "base_url": url, "timeout": timeout, "retries": 0},
-            "runs": {"deadline": "60s", "isolation": cls.isolation},
+            "runs": {"deadline": "5m", "isolation": cls.isolation},
         }
 
     @classmethod
