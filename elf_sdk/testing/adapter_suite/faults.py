@@ -65,13 +65,13 @@ class Faults(Setting):
 
     @asynchronous
     async def test_a_killed_server_is_recovered_from_or_fails_cleanly(
-        self, servers: Servers, database: str, model: OfflineModel
+        self, servers: Servers, one_database: str, model: OfflineModel
     ) -> None:
         """As its capabilities say: without what was done, or as interrupted, which the caller may send again."""
         recovers = self.adapter_of(self.recovering or self.agent).capabilities.recover
         program = self.claimed(self.recovering, "recover") if recovers else self.agent
         script(model, *(TWO_STEPS if recovers else _HANGING))
-        process = servers.made(program, database, model)
+        process = servers.made(program, one_database, model)
         try:
             process.start()
             async with calling(process) as client, begin(client, "Do both.") as (task_id, _):

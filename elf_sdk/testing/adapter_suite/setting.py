@@ -213,6 +213,11 @@ class Setting:
             pytest.skip("there is no PostgreSQL: replace the fixture postgres_url to run on one")
         return kind
 
+    @pytest.fixture
+    def one_database(self, postgres_url: Callable[[], str]) -> str:
+        """PostgreSQL where there is one, else SQLite: for what is long, and is asked of the other by other tests."""
+        return "sqlite" if postgres_url is _no_postgres else "postgres"
+
     @pytest.fixture(scope="class")
     @classmethod
     def servers(
