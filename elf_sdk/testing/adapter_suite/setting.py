@@ -8,6 +8,7 @@ import tempfile
 import time
 import uuid
 from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, ClassVar, Concatenate, Final, Literal, ParamSpec, TypeVar
@@ -149,7 +150,9 @@ class Servers:
     def close(self) -> list[tuple[TeamProcess, int]]:
         """Stop them all; each with its exit code."""
         try:
-            return [(process, process.stop()) for process in self._running.values() if process.running]
+            left = [process for process in self._running.values() if process.running]
+            with ThreadPoolExecutor() as pool:
+                return list(zip(left, pool.map(TeamProcess.stop, left), strict=True))
         finally:
             for process in self._running.values():
                 process.close()
