@@ -134,8 +134,17 @@ FAULTS: dict[str, tuple[dict[str, Any], str, str, bool]] = {
 }
 
 
-@pytest.mark.parametrize("name", FAULTS)
-async def test_what_goes_wrong_is_one_sentence(adapter: Adapter, model: OfflineModel, name: str) -> None:
+# The words are the same whoever asks; these are what frameworks wrap, try again or take for an answer in their own
+# ways. The suite for adapters asks each of them for the codes of the rest.
+OF_EACH = ("401", "429 with a wait", "400", "context too long", "reset in mid-stream", "empty", "filtered")
+
+
+@pytest.mark.parametrize(
+    ("framework", "name"),
+    [("function", name) for name in FAULTS] + [(each, name) for each in ("crewai", "langgraph") for name in OF_EACH],
+)
+async def test_what_goes_wrong_is_one_sentence(framework: str, model: OfflineModel, name: str) -> None:
+    adapter = ADAPTERS[framework]
     rule, says, code, retryable = FAULTS[name]
     scripted(model, rule)
     with pytest.raises(RunError) as raised:

@@ -41,13 +41,12 @@ class Errors(Setting):
         assert (error.code, error.retryable) == ("model", retryable), error
 
     @asynchronous
-    async def test_what_is_too_long_is_said_in_the_models_words(self, model: OfflineModel) -> None:
-        """Nobody but the model knows how much it takes."""
-        words = "This model's maximum context length is 8192 tokens"
-        script(model, {"say": "one", "fault": {"status": 400, "message": words}})
+    async def test_a_conversation_that_is_too_long_is_said(self, model: OfflineModel) -> None:
+        """With code `input`, in the model's words: nobody else knows how much it takes."""
+        script(model, {"fault": {"context_too_long": True}})
         error = await self._fails(self.agent, model)
-        assert (error.code, error.retryable) == ("model", False)
-        assert words in str(error)
+        assert (error.code, error.retryable) == ("input", False)
+        assert "maximum context length" in str(error)
 
     @asynchronous
     async def test_a_model_that_is_not_there_is_said(self, model: OfflineModel) -> None:
@@ -66,13 +65,16 @@ class Errors(Setting):
         events = await events_of(self.adapter_of(self.agent), self.context(model, retries=2))
         assert answer(events).strip() == "Here I am."
 
+    @pytest.mark.parametrize(
+        "given", [{"arguments": {"nonsense": [1]}}, {"raw": '{"topic": "lam'}], ids=["misfit", "no JSON"]
+    )
     @asynchronous
-    async def test_a_malformed_tool_call_is_no_crash(self, model: OfflineModel) -> None:
+    async def test_a_malformed_tool_call_is_no_crash(self, model: OfflineModel, given: dict[str, Any]) -> None:
         """The model hears of it, or the run fails in one sentence."""
         self.has("lookup")
         script(
             model,
-            {"when": {"user": "use lookup"}, "call": {"tool": "lookup", "arguments": {"nonsense": [1]}}},
+            {"when": {"user": "use lookup"}, "call": {"tool": "lookup", **given}},
             {"when": {"after_tool": "lookup"}, "say": "I called it wrongly."},
         )
         ctx = self.context(model, request("lookup", nonsense=[1]))

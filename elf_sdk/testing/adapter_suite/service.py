@@ -25,6 +25,7 @@ from elf_sdk.testing.adapter_suite.setting import (
     counted,
     isolated,
     script,
+    sockets,
     until,
     used,
 )
@@ -53,9 +54,9 @@ class Service(Setting):
         assert model.requests[-1].key == KEY
 
     @asynchronous
-    async def test_an_answer_is_streamed_and_its_cancel_closes_the_model(self, servers: Servers, database: str) -> None:
+    async def test_an_answer_is_streamed_and_its_cancel_closes_the_model(self, servers: Servers) -> None:
         """The words come while the model hangs; a second after the cancel its connection is closed."""
-        process, model = servers.running(self.agent, database)
+        process, model = servers.running(self.agent, "sqlite")
         script(model, {"say": "one two three four", "fault": {"hang_after": 3}})
         async with calling(process) as client, begin(client, "Count.") as (task_id, said):
             if self.adapter_of(self.agent).capabilities.stream:
@@ -102,7 +103,7 @@ class Service(Setting):
     async def test_a_model_without_end_is_ended_by_the_deadline(self, servers: Servers) -> None:
         """The caller's deadline closes the adapter, and the server answers meanwhile."""
         process, model = servers.running(self.agent, "sqlite")
-        script(model, {"when": {"user": "Go on"}, "say": "on and " * 100_000, "delay": "1ms"}, {"say": "Hello."})
+        script(model, {"when": {"user": "Go on"}, "say": "on and ", "delay": "1ms", "forever": True}, {"say": "Hello."})
         async with calling(process) as client:
             await ask(client, "Hello")  # what is loaded with the first run is loaded
             async with alert(process):
@@ -111,6 +112,23 @@ class Service(Setting):
             await until(lambda: model.requests[-1].outcome == "gone", 1)
         assert (task.state, task.code) == (RunState.FAILED, "deadline")
         assert isinstance(process.events(task.task_id)[-1], Failed)
+
+    @pytest.mark.parametrize("text", ["In the work.", "In the factory."])
+    @asynchronous
+    async def test_work_without_end_is_ended_by_the_deadline(self, servers: Servers, text: str) -> None:
+        """Code that never gives way; the server answers meanwhile, and no process is left."""
+        if self.endless is None:
+            pytest.skip("there is no program that never ends")
+        process, _ = servers.running(self.endless, "sqlite")
+        async with calling(process) as client:
+            before = len(family(process.pid))
+            async with alert(process):
+                task = await ask(client, text, deadline=4)
+        assert (task.state, task.code) == (RunState.FAILED, "deadline")
+        events = process.events(task.task_id)
+        assert [event for event in events if is_terminal(event)] == [events[-1]]
+        if self.isolation == "process":
+            await until(lambda: len(family(process.pid)) <= max(before, 1), 10)
 
     @asynchronous
     async def test_a_cancel_stops_a_tool(self, servers: Servers, tmp_path: Path) -> None:
@@ -187,16 +205,17 @@ class Service(Setting):
             beats.unlink()
 
     @asynchronous
-    async def test_runs_leave_no_process_behind(self, servers: Servers) -> None:
+    async def test_runs_leave_no_process_and_no_socket_behind(self, servers: Servers) -> None:
         """After ten as many as after one."""
         process, model = servers.running(self.agent, "sqlite")
         script(model, {"say": "Bicycles are fun."})
         async with calling(process) as client:
             await ask(client, "Hello")
             await asyncio.sleep(1)
-            before = len(family(process.pid))
+            before, sockets_before = len(family(process.pid)), sockets(process.pid)
             await asyncio.gather(*(ask(client, f"Hello {number}") for number in range(10)))
             await until(lambda: len(family(process.pid)) <= before, 10)
+        await until(lambda: sockets(process.pid) <= sockets_before, 10)
 
 
 def use(tool: str, **arguments: str | int) -> list[dict[str, object]]:

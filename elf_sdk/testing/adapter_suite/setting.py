@@ -8,7 +8,8 @@ import tempfile
 import time
 import uuid
 from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Mapping
-from contextlib import aclosing, asynccontextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import aclosing, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, ClassVar, Concatenate, Final, Literal, ParamSpec, TypeVar
 
@@ -42,6 +43,7 @@ __all__ = [
     "events_of",
     "isolated",
     "script",
+    "sockets",
     "until",
     "used",
 ]
@@ -79,6 +81,15 @@ async def until(condition: Callable[[], bool], seconds: float) -> None:
     while not condition():
         assert time.monotonic() < end, f"it did not happen within {seconds:g} s"
         await asyncio.sleep(0.01)
+
+
+def sockets(pid: int | Literal["self"]) -> int:
+    """How many sockets a process has open; 0 where the system does not say so."""
+    found = 0
+    for descriptor in Path(f"/proc/{pid}/fd").glob("*"):
+        with suppress(OSError):  # it was closed meanwhile
+            found += descriptor.readlink().name.startswith("socket:")
+    return found
 
 
 async def events_of(adapter: Adapter, ctx: RunContext) -> list[Event]:
@@ -139,7 +150,9 @@ class Servers:
     def close(self) -> list[tuple[TeamProcess, int]]:
         """Stop them all; each with its exit code."""
         try:
-            return [(process, process.stop()) for process in self._running.values() if process.running]
+            left = [process for process in self._running.values() if process.running]
+            with ThreadPoolExecutor() as pool:
+                return list(zip(left, pool.map(TeamProcess.stop, left), strict=True))
         finally:
             for process in self._running.values():
                 process.close()
@@ -159,11 +172,14 @@ class Setting:
             second.`, whose answer is the team's. None where `capabilities.recover` is False.
         failing: its factory, or whatever makes the program for a run, raises `ValueError("no such thing")`.
         mistaken: its factory returns the number 5.
+        endless: works for ever without a word. Where its adapter takes a factory, the factory itself never returns when
+            it was asked `In the factory.`
         tools: names of the functions in `elf_sdk.testing.tools.TOOLS` that the agent has.
         delegates: whether the adapter gives its models tools to propose work to other teams.
         closes: whether closing a run closes its connection to the model even where cancel is only cooperative; False
             where the program's own synchronous code holds that connection.
         isolation: as `runs.isolation`.
+        seed: of the random moments at which processes are killed; None takes another one each time, and prints it.
     """
 
     agent: ClassVar[type[TeamServer]]
@@ -171,10 +187,12 @@ class Setting:
     recovering: ClassVar[type[TeamServer] | None] = None
     failing: ClassVar[type[TeamServer] | None] = None
     mistaken: ClassVar[type[TeamServer] | None] = None
+    endless: ClassVar[type[TeamServer] | None] = None
     tools: ClassVar[frozenset[str]] = frozenset(tool.__name__ for tool in TOOLS)
     delegates: ClassVar[bool] = True
     closes: ClassVar[bool] = True
     isolation: ClassVar[Literal["process", "thread", "inline"]] = "process"
+    seed: ClassVar[int | None] = None
 
     # Fixtures.
 
@@ -197,6 +215,11 @@ class Setting:
         if kind == "postgres" and postgres_url is _no_postgres:
             pytest.skip("there is no PostgreSQL: replace the fixture postgres_url to run on one")
         return kind
+
+    @pytest.fixture
+    def one_database(self, postgres_url: Callable[[], str]) -> str:
+        """PostgreSQL where there is one, else SQLite: for what is long, and is asked of the other by other tests."""
+        return "sqlite" if postgres_url is _no_postgres else "postgres"
 
     @pytest.fixture(scope="class")
     @classmethod
@@ -232,7 +255,7 @@ class Setting:
             "framework": cls.adapter_of(program).name,
             "members": [{"role": "lead", "is_manager": True}],
             "llm": {"provider": "compatible", "model": "scripted", "base_url": url, "timeout": timeout, "retries": 0},
-            "runs": {"deadline": "60s", "isolation": cls.isolation},
+            "runs": {"deadline": "5m", "isolation": cls.isolation},
         }
 
     @classmethod

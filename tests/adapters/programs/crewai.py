@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from elf_sdk.adapters.crewai import CrewAIAdapter
+from elf_sdk.runs.adapter import RunContext
 from elf_sdk.server.team_server import TeamServer
 from elf_sdk.testing.tools import TOOLS
 
@@ -52,6 +53,22 @@ def recovering(llm: Any) -> Any:
     )
 
 
+def endless(context: RunContext) -> Any:
+    """A flow whose only step never ends."""
+    from crewai.flow.flow import Flow, start
+
+    while context.text == "In the factory.":
+        sum(range(1000))
+
+    class Circle(Flow):  # type: ignore[type-arg]
+        @start()
+        def circle(self) -> str:
+            while True:
+                sum(range(1000))
+
+    return Circle()
+
+
 def failing() -> Any:
     raise ValueError("no such thing")
 
@@ -78,3 +95,7 @@ class Failing(TeamServer):
 
 class Mistaken(TeamServer):
     adapter = CrewAIAdapter(mistaken)
+
+
+class Endless(TeamServer):
+    adapter = CrewAIAdapter(endless)

@@ -81,6 +81,11 @@ async def asking(ctx: Any) -> str:
     return answer
 
 
+def endless(ctx: SyncFunctionContext) -> str:
+    while True:
+        sum(range(1000))
+
+
 class Streaming(TeamServer):
     adapter = FunctionAdapter(streaming)
 
@@ -95,6 +100,10 @@ class Failing(TeamServer):
 
 class Mistaken(TeamServer):
     adapter = FunctionAdapter(mistaken)
+
+
+class Endless(TeamServer):
+    adapter = FunctionAdapter(endless)
 
 
 class Asking(TeamServer):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from elf_sdk.adapters.langgraph import LangGraphAdapter
+from elf_sdk.runs.adapter import RunContext
 from elf_sdk.server.team_server import TeamServer
 from elf_sdk.testing.tools import TOOLS
 
@@ -69,6 +70,23 @@ def recovering(model: Any) -> Any:
     return graph
 
 
+def endless(context: RunContext) -> Any:
+    """A node that leads to itself, and never waits."""
+    from langgraph.graph import START, MessagesState, StateGraph
+
+    while context.text == "In the factory.":
+        sum(range(1000))
+
+    async def circle(state: MessagesState) -> dict[str, Any]:
+        return {}
+
+    graph = StateGraph(MessagesState)
+    graph.add_node("circle", circle)
+    graph.add_edge(START, "circle")
+    graph.add_edge("circle", "circle")
+    return graph.compile().with_config(recursion_limit=10**9)
+
+
 def failing() -> Any:
     raise ValueError("no such thing")
 
@@ -95,3 +113,7 @@ class Failing(TeamServer):
 
 class Mistaken(TeamServer):
     adapter = LangGraphAdapter(mistaken)
+
+
+class Endless(TeamServer):
+    adapter = LangGraphAdapter(endless)
