@@ -38,6 +38,7 @@ from elf_sdk.runs.events import (
 from elf_sdk.runs.history import all_events, earlier_messages
 from elf_sdk.runs.log import WORK, IdempotencyKey, Run, RunLog, RunRequest, RunState
 from elf_sdk.runs.observer import RunObserver, RunWatch
+from elf_sdk.runs.places import raised_place
 from elf_sdk.runs.usage import priced
 from elf_sdk.runs.writer import RunWriter
 from elf_sdk.team.kinds import duration_seconds
@@ -614,7 +615,8 @@ class Engine:
             log.warning("run %s failed: %s", run.id, message)
             return Failed("team", message, retryable=isinstance(error, Retryable))
         log.error("run %s failed in the team's code", run.id, exc_info=error)
-        return Failed("team", f"the team's code raised {type(error).__name__}: {message}")
+        place = f" ({place})" if (place := raised_place(error)) else ""
+        return Failed("team", f"the team's code raised {type(error).__name__}: {message}{place}")
 
     async def _take_place(self, job: _Job) -> Event | None:
         """Wait for a place, then work.

@@ -127,7 +127,7 @@ async def test_an_async_function_that_leaves_ends_its_run_alone(model: OfflineMo
     async def leaves(ctx: FunctionContext) -> str:
         raise SystemExit(3)
 
-    with pytest.raises(RunError, match=r"the team's code ended with SystemExit \(test_function.py, line \d+\)"):
+    with pytest.raises(RunError, match=r"the team's code ended with SystemExit: 3 \(test_function.py, line \d+\)"):
         await events_of(FunctionAdapter(leaves), context(model))
 
 
