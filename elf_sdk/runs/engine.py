@@ -17,11 +17,12 @@ from datetime import UTC, datetime
 from enum import Enum, auto
 from typing import Any, Final
 
-from elf_sdk.errors import Conflict, ElfError, NotFound, Retryable
+from elf_sdk.errors import BadInput, Conflict, ElfError, NotFound, Retryable
 from elf_sdk.models.llm import Endpoint
 from elf_sdk.runs.adapter import Adapter, Delegate, Owner, RunContext, RunError, TurnMessage, Whereabouts
 from elf_sdk.runs.current import current_run
 from elf_sdk.runs.events import (
+    MAX_EVENT_BYTES,
     Answered,
     Cancelled,
     Event,
@@ -33,6 +34,7 @@ from elf_sdk.runs.events import (
     TextDelta,
     Usage,
     clean,
+    encode,
     is_terminal,
 )
 from elf_sdk.runs.history import all_events, earlier_messages
@@ -359,10 +361,19 @@ class Engine:
         `key` is the caller's own id of the answer and is kept with it.
 
         Raises:
+            BadInput: the answer is longer than an event may be.
             Conflict: the run does not wait for this question, or has another answer to it.
             NotFound: there is no such run of this owner.
         """
         self._refuse_when_closing()
+        answered = Answered(question_id, answer, key)
+        try:
+            encode(answered)
+        except ValueError as error:
+            raise BadInput(
+                f"the answer has {len(answer)} characters, and an event holds {MAX_EVENT_BYTES} bytes; "
+                "write a shorter one"
+            ) from error
         while True:
             run = await self.get(run_id, owner)
             events = [logged.event for logged in await all_events(self.log, run_id)]
@@ -378,7 +389,7 @@ class Engine:
                 # It has asked, and is about to be done.
                 await asyncio.wait({job.done})
             try:
-                return await self._whole(self._go_on(run, Answered(question_id, answer, key)))
+                return await self._whole(self._go_on(run, answered))
             except Conflict:
                 # Somebody else was first: an answer, or a cancel.
                 continue

@@ -216,6 +216,31 @@ async def test_a_function_that_catches_everything_asks_all_the_same(
         await events_of(adapter, after(ctx, [InputRequired("ask-1", "Really?")], ask_1="yes"))
 
 
+async def test_a_function_that_has_changed_since_it_asked_says_so(model: OfflineModel) -> None:
+    def asks(ctx: SyncFunctionContext) -> str:
+        return ctx.ask("Which city?")
+
+    def asks_no_more(ctx: SyncFunctionContext) -> str:
+        return "Nothing to ask."
+
+    ctx = context(model)
+    first = await events_of(FunctionAdapter(asks), ctx)
+    with pytest.raises(RunError, match=r"has changed since it asked 'Which city\?'.*send it again to begin anew"):
+        await events_of(FunctionAdapter(asks_no_more), after(ctx, first, ask_1="Rome"))
+
+
+async def test_questions_in_a_group_of_tasks_are_asked(model: OfflineModel) -> None:
+    async def groups(ctx: FunctionContext) -> str:
+        async with asyncio.TaskGroup() as group:
+            city = group.create_task(ctx.ask("Which city?"))
+        return city.result()
+
+    ctx = context(model)
+    first = await events_of(FunctionAdapter(groups), ctx)
+    assert first == [InputRequired("ask-1", "Which city?")]
+    assert answer(await events_of(FunctionAdapter(groups), after(ctx, first, ask_1="Rome"))) == "Rome"
+
+
 async def test_a_function_that_waits_can_be_asked_where(model: OfflineModel) -> None:
     async def deeper() -> AsyncGenerator[str, None]:
         yield "a"

@@ -1,4 +1,4 @@
-"""Teams whose code leaves, hangs, or gives what is no answer: what their users are told, and that the server goes on."""
+"""Teams whose code leaves, hangs, or gives what is no answer: what users are told, and that the server goes on."""
 
 from __future__ import annotations
 
@@ -191,7 +191,8 @@ async def test_code_that_cannot_be_loaded_says_so_until_it_is_mended(
     try:
         last = await _last(process, "hello")
         assert (last.state, last.error) == (RunState.FAILED, sentence)
-        assert httpx.get(f"{process.url}/health").json()["checks"]["isolation"] == health
+        async with httpx.AsyncClient() as http:
+            assert (await http.get(f"{process.url}/health")).json()["checks"]["isolation"] == health
         if "exit" in fault:
             team = tmp_path / "odd" / "team.py"
             team.write_text(FUNCTION.replace("FAULT", "''"))

@@ -96,6 +96,7 @@ class FunctionAdapter:
                     await self._call(ctx, bridge, questions, tools)
                 else:
                     await self._await(ctx, bridge, questions, tools)
+                questions.end()
         except Asked:
             pass
         except (Exception, BaseExceptionGroup):
