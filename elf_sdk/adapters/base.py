@@ -119,14 +119,15 @@ class Bridge:
 async def _contained(work: Coroutine[Any, Any, None]) -> None:
     try:
         await work
-    except SystemExit as error:
+    except (SystemExit, KeyboardInterrupt) as error:
         # A task would hand it on to the event loop, and with it end the server.
         raise RunError(_ended_by(error)) from error
 
 
 def _ended_by(error: BaseException) -> str:
     place = raised_place(error)
-    return f"the team's code ended with {type(error).__name__}{place and f' ({place})'}"
+    text = " ".join(str(error).split())[:500]
+    return f"the team's code ended with {type(error).__name__}{text and f': {text}'}{place and f' ({place})'}"
 
 
 async def bridged(ctx: RunContext, work: Callable[[Bridge], Coroutine[Any, Any, None]]) -> AsyncGenerator[Event, None]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 import re
 import socket
-from collections.abc import Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -22,7 +21,7 @@ from elf_sdk.models.call import Setback, Verdict
 from elf_sdk.models.line import LONGEST_ANSWER, EndlessAnswer
 from elf_sdk.models.llm import NO_KEY, Endpoint
 from elf_sdk.runs.adapter import RunContext, RunError
-from elf_sdk.runs.places import raised_place
+from elf_sdk.runs.places import chain, raised_place
 
 __all__ = ["said"]
 
@@ -33,7 +32,7 @@ def said(error: BaseException, ctx: RunContext) -> ElfError:
     Looks through the chain of causes for what is known of the model: a status, a timeout, a broken connection, an
     answer that is none. Anything else is the team's own error, named by its type, its text and the line that raised it.
     """
-    for link in _chain(error):
+    for link in chain(error):
         if isinstance(link, ModelFailed):
             text = f"the model {link.endpoint.model!r} at {_host(link.endpoint.base_url)} {link}"
             return RunError(_without_key(text, ctx.endpoint), code="model", retryable=link.retryable)
@@ -42,8 +41,10 @@ def said(error: BaseException, ctx: RunContext) -> ElfError:
         if (found := _model_error(link, ctx.endpoint)) is not None:
             return found
     where = f" ({place})" if (place := raised_place(error)) else ""
-    text = _without_key(" ".join(str(error).split())[:500], ctx.endpoint)
-    return RunError(f"{type(error).__name__}: {text}{where}" if text else f"{type(error).__name__}{where}")
+    # A group says how many there are; what went wrong is said by the first of them.
+    link = next(link for link in chain(error) if not isinstance(link, BaseExceptionGroup))
+    text = _without_key(" ".join(str(link).split())[:500], ctx.endpoint)
+    return RunError(f"{type(link).__name__}: {text}{where}" if text else f"{type(link).__name__}{where}")
 
 
 _HINTS: Final = {
@@ -74,7 +75,7 @@ def _model_error(link: BaseException, endpoint: Endpoint) -> RunError | None:
         text = f"{model} gave no sign of life for {endpoint.timeout:g} s"
         return RunError(f"{text}; try again, or raise llm.timeout", code="model", retryable=True)
     if isinstance(link, httpx.TransportError) or "APIConnectionError" in kinds:
-        if any(isinstance(cause, socket.gaierror) for cause in _chain(link)):
+        if any(isinstance(cause, socket.gaierror) for cause in chain(link)):
             text = f"the name of the host of {model} is not known"
             return RunError(f"{text}; check llm.base_url and the name service", code="model", retryable=True)
         text = f"the connection to {model} broke or could not be made"
@@ -112,7 +113,7 @@ def _refused(status: int, error: BaseException, response: Any, endpoint: Endpoin
 
 def _asked(error: BaseException, endpoint: Endpoint) -> str:
     """The model that was asked last. It may be a fallback, which only the request that was sent tells."""
-    for link in _chain(error):
+    for link in chain(error):
         # A framework's own error without a response names the request that it made, and not the one that was sent.
         holder = link if isinstance(link, httpx.HTTPError) else getattr(link, "response", None)
         request = _request(holder)
@@ -143,15 +144,6 @@ def _model_text(error: BaseException) -> str:
     except (ValueError, KeyError, TypeError, httpx.StreamError):
         return str(getattr(error, "message", "") or error)
     return str(said_by_model)
-
-
-def _chain(error: BaseException) -> Iterator[BaseException]:
-    seen: set[int] = set()
-    link: BaseException | None = error
-    while link is not None and id(link) not in seen:
-        seen.add(id(link))
-        yield link
-        link = link.__cause__ or link.__context__
 
 
 def _host(url: str) -> str:

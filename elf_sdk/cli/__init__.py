@@ -10,6 +10,7 @@ import difflib
 import importlib
 import os
 import sys
+import threading
 from dataclasses import dataclass
 from typing import Final
 
@@ -84,6 +85,18 @@ def elf(debug: bool) -> None:
 
 def main() -> None:
     """Run the command line and exit. Errors that ELF raises on purpose print their message alone."""
+    try:
+        _main()
+    except SystemExit as done:
+        if any(not thread.daemon for thread in threading.enumerate() if thread is not threading.main_thread()):
+            # Only a team's code leaves threads behind.
+            from elf_sdk.server.stragglers import end_without_threads
+
+            end_without_threads(done.code if isinstance(done.code, int) else 0)
+        raise
+
+
+def _main() -> None:
     debug = "--debug" in sys.argv[1:2]
     color = False if os.environ.get("NO_COLOR") else None  # no-color.org; otherwise click asks the terminal
     try:

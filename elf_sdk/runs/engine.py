@@ -17,11 +17,12 @@ from datetime import UTC, datetime
 from enum import Enum, auto
 from typing import Any, Final
 
-from elf_sdk.errors import Conflict, ElfError, NotFound, Retryable
+from elf_sdk.errors import BadInput, Conflict, ElfError, NotFound, Retryable
 from elf_sdk.models.llm import Endpoint
 from elf_sdk.runs.adapter import Adapter, Delegate, Owner, RunContext, RunError, TurnMessage, Whereabouts
 from elf_sdk.runs.current import current_run
 from elf_sdk.runs.events import (
+    MAX_EVENT_BYTES,
     Answered,
     Cancelled,
     Event,
@@ -33,11 +34,13 @@ from elf_sdk.runs.events import (
     TextDelta,
     Usage,
     clean,
+    encode,
     is_terminal,
 )
 from elf_sdk.runs.history import all_events, earlier_messages
 from elf_sdk.runs.log import WORK, IdempotencyKey, Run, RunLog, RunRequest, RunState
 from elf_sdk.runs.observer import RunObserver, RunWatch
+from elf_sdk.runs.places import raised_place
 from elf_sdk.runs.usage import priced
 from elf_sdk.runs.writer import RunWriter
 from elf_sdk.team.kinds import duration_seconds
@@ -358,10 +361,19 @@ class Engine:
         `key` is the caller's own id of the answer and is kept with it.
 
         Raises:
+            BadInput: the answer is longer than an event may be.
             Conflict: the run does not wait for this question, or has another answer to it.
             NotFound: there is no such run of this owner.
         """
         self._refuse_when_closing()
+        answered = Answered(question_id, answer, key)
+        try:
+            encode(answered)
+        except ValueError as error:
+            raise BadInput(
+                f"the answer has {len(answer)} characters, and an event holds {MAX_EVENT_BYTES} bytes; "
+                "write a shorter one"
+            ) from error
         while True:
             run = await self.get(run_id, owner)
             events = [logged.event for logged in await all_events(self.log, run_id)]
@@ -377,7 +389,7 @@ class Engine:
                 # It has asked, and is about to be done.
                 await asyncio.wait({job.done})
             try:
-                return await self._whole(self._go_on(run, Answered(question_id, answer, key)))
+                return await self._whole(self._go_on(run, answered))
             except Conflict:
                 # Somebody else was first: an answer, or a cancel.
                 continue
@@ -614,7 +626,8 @@ class Engine:
             log.warning("run %s failed: %s", run.id, message)
             return Failed("team", message, retryable=isinstance(error, Retryable))
         log.error("run %s failed in the team's code", run.id, exc_info=error)
-        return Failed("team", f"the team's code raised {type(error).__name__}: {message}")
+        place = f" ({place})" if (place := raised_place(error)) else ""
+        return Failed("team", f"the team's code raised {type(error).__name__}: {message}{place}")
 
     async def _take_place(self, job: _Job) -> Event | None:
         """Wait for a place, then work.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import inspect
+import itertools
 import re
 import sys
 import threading
@@ -12,15 +13,40 @@ from collections.abc import Iterator
 from types import FrameType, TracebackType
 from typing import Any, Final
 
-__all__ = ["dumped_place", "frame_place", "present_place", "raised_place", "task_place"]
+__all__ = ["chain", "dumped_place", "frame_place", "present_place", "raised_place", "task_place"]
 
 _DUMPED: Final = re.compile(r'^  File "(.*)", line (\d+) in ', re.MULTILINE)
 _DEPTH: Final = 1000
 """Frames, or awaits, that are looked through."""
 
 
+def chain(error: BaseException) -> Iterator[BaseException]:
+    """`error`, then the errors that it is a group of, then what it was raised from or meanwhile; each of them once."""
+    seen: set[int] = set()
+    left = [error]
+    while left:
+        link = left.pop()
+        if id(link) in seen:
+            continue
+        seen.add(id(link))
+        yield link
+        if (behind := link.__cause__ or link.__context__) is not None:
+            left.append(behind)
+        if isinstance(link, BaseExceptionGroup):
+            left.extend(reversed(link.exceptions))
+
+
 def raised_place(error: BaseException) -> str:
-    """Where `error` was raised or passed through: `crew.py, line 12`, or nothing."""
+    """Where `error` was raised or passed through: `crew.py, line 12`, or nothing.
+
+    Of a group it is the place of its first error. What says nothing itself was raised from another error, which does.
+    """
+    members = error.exceptions if isinstance(error, BaseExceptionGroup) else ()
+    places = (_traced_place(link) for link in itertools.chain(members, itertools.islice(chain(error), _DEPTH)))
+    return next(filter(None, places), "")
+
+
+def _traced_place(error: BaseException) -> str:
     found = ""
     trace: TracebackType | None = error.__traceback__
     while trace is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import gc
+import logging
 import signal
 import socket
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
@@ -19,8 +20,11 @@ from typing_extensions import override
 
 from elf_sdk.errors import BadInput
 from elf_sdk.server.logs import configure_logs
+from elf_sdk.server.stragglers import end_without_threads
 
 __all__ = ["GRACE", "bind", "calm_garbage_collection", "serve", "server_for", "serving_beside"]
+
+log = logging.getLogger("elf.server")
 
 _PING: Final = 20.0
 """Seconds between WebSocket pings, and for their answer."""
@@ -174,19 +178,48 @@ def serve(
     """
     configure_logs(log_level, log_format)
     server = server_for(app, lifespan="off", drain=drain)
+    serving: asyncio.Task[None] | None = None
 
     async def lifelong() -> None:
+        nonlocal serving
         async with app.router.lifespan_context(app):
             calm_garbage_collection()
             # The server raises what stopped it once more when it is done. By default SIGTERM would then end the process
             # right here, and SIGINT cancel what follows, before the lifespan has ended its runs.
             for number in (signal.SIGTERM, signal.SIGINT):
                 signal.signal(number, lambda *_: None)
+            serving = asyncio.current_task()
             await server.serve(sockets=[sock])
 
     with asyncio.Runner(loop_factory=server.config.get_loop_factory()) as runner:
+        left: BaseException | None = None
         try:
             runner.run(lifelong())
-        except KeyboardInterrupt:
-            # Nothing was served yet.
-            return
+        except (SystemExit, KeyboardInterrupt) as error:
+            if serving is None and isinstance(error, KeyboardInterrupt):
+                # Nothing was served yet.
+                return
+            if serving is None or serving.done():
+                raise
+            left = error
+        if serving is not None and left is not None:
+            # Not above, where everything that is raised from now on would seem to come from that error.
+            _go_on(runner.get_loop(), serving, left)
+        # Leaving the loop waits for the threads of its executor.
+        ending = end_without_threads()
+    ending.cancel()
+
+
+def _go_on(loop: asyncio.AbstractEventLoop, serving: asyncio.Task[None], error: BaseException) -> None:
+    """Go on with what a task has ended that is not the server's own: a framework's, in which the team's code left.
+
+    Such a task hands the error on to who waits for it, so its run fails by it, and to the loop, which stops.
+    """
+    while not serving.done():
+        log.warning("a task of the team's code raised %s; its run ends, and the server goes on", type(error).__name__)
+        try:
+            loop.run_until_complete(serving)
+        except (SystemExit, KeyboardInterrupt) as another:
+            if serving.done():
+                raise
+            error = another

@@ -127,7 +127,7 @@ async def test_an_async_function_that_leaves_ends_its_run_alone(model: OfflineMo
     async def leaves(ctx: FunctionContext) -> str:
         raise SystemExit(3)
 
-    with pytest.raises(RunError, match=r"the team's code ended with SystemExit \(test_function.py, line \d+\)"):
+    with pytest.raises(RunError, match=r"the team's code ended with SystemExit: 3 \(test_function.py, line \d+\)"):
         await events_of(FunctionAdapter(leaves), context(model))
 
 
@@ -214,6 +214,31 @@ async def test_a_function_that_catches_everything_asks_all_the_same(
     assert await events_of(adapter, ctx) == [InputRequired("ask-1", "Really?")]
     with pytest.raises(RunError, match="IndexError"):
         await events_of(adapter, after(ctx, [InputRequired("ask-1", "Really?")], ask_1="yes"))
+
+
+async def test_a_function_that_has_changed_since_it_asked_says_so(model: OfflineModel) -> None:
+    def asks(ctx: SyncFunctionContext) -> str:
+        return ctx.ask("Which city?")
+
+    def asks_no_more(ctx: SyncFunctionContext) -> str:
+        return "Nothing to ask."
+
+    ctx = context(model)
+    first = await events_of(FunctionAdapter(asks), ctx)
+    with pytest.raises(RunError, match=r"has changed since it asked 'Which city\?'.*send it again to begin anew"):
+        await events_of(FunctionAdapter(asks_no_more), after(ctx, first, ask_1="Rome"))
+
+
+async def test_questions_in_a_group_of_tasks_are_asked(model: OfflineModel) -> None:
+    async def groups(ctx: FunctionContext) -> str:
+        async with asyncio.TaskGroup() as group:
+            city = group.create_task(ctx.ask("Which city?"))
+        return city.result()
+
+    ctx = context(model)
+    first = await events_of(FunctionAdapter(groups), ctx)
+    assert first == [InputRequired("ask-1", "Which city?")]
+    assert answer(await events_of(FunctionAdapter(groups), after(ctx, first, ask_1="Rome"))) == "Rome"
 
 
 async def test_a_function_that_waits_can_be_asked_where(model: OfflineModel) -> None:

@@ -18,7 +18,7 @@ from elf_sdk.models.offline import OfflineModel
 from elf_sdk.runs.adapter import Adapter
 from elf_sdk.runs.durable import DurableLog
 from elf_sdk.runs.engine import Engine
-from elf_sdk.runs.events import Finished, InputRequired, Rewound, ToolCall, ToolResult, answer_text
+from elf_sdk.runs.events import Failed, Finished, InputRequired, Rewound, ToolCall, ToolResult, answer_text
 from elf_sdk.runs.memory import MemoryLog
 from elf_sdk.store import store_at
 from tests.adapters.support import scripted
@@ -165,6 +165,27 @@ async def test_an_answer_at_another_replica(tmp_path: Path, model: OfflineModel,
         assert await said(other, run.id) == "colour small yes; plain; size small"
         assert ran["plain"] == 1
         await replicas.close()
+
+
+async def test_a_graph_that_has_lost_the_node_which_asked(replicas: Replicas) -> None:
+    def graph(name: str) -> Any:
+        from langgraph.graph import END, START, MessagesState, StateGraph
+        from langgraph.types import interrupt
+
+        async def asks(state: MessagesState) -> dict[str, Any]:
+            return {"messages": [("ai", interrupt("Which city?"))]}
+
+        return StateGraph(MessagesState).add_node(name, asks).add_edge(START, name).add_edge(name, END).compile()
+
+    engine = await replicas.start(LangGraphAdapter(graph("before")))
+    run = await engine.start(ask("go"))
+    (question,) = await open_questions(engine, run.id)
+    await replicas.close()
+    engine = await replicas.start(LangGraphAdapter(graph("after")))
+    await engine.answer(run.id, ADA, question.question_id, "Rome")
+    end = await ended(engine, run.id)
+    assert isinstance(end, Failed)
+    assert "the graph has changed since it asked 'Which city?'" in end.message
 
 
 async def test_a_question_that_a_node_does_not_ask_again(replicas: Replicas) -> None:

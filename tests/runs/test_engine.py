@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import pytest
 
-from elf_sdk.errors import Conflict, NotFound, Retryable
+from elf_sdk.errors import BadInput, Conflict, NotFound, Retryable
 from elf_sdk.runs import engine as engine_module
 from elf_sdk.runs.adapter import RunContext, TurnMessage
 from elf_sdk.runs.durable import DurableLog
@@ -463,6 +463,18 @@ async def test_a_question_parks_the_run_and_an_answer_lets_it_go_on(make_engine:
         Answered("colour", "blue"),
     ]
     assert await ended(engine, run.id) == Finished()
+
+
+async def test_an_answer_that_no_event_holds_is_refused(make_engine: MakeEngine) -> None:
+    async def asks(ctx: RunContext) -> AsyncGenerator[Event, None]:
+        yield InputRequired("q1", "Really?")
+
+    engine = await make_engine(asks)
+    run = await engine.start(ask())
+    await engine.settled(run.id, ADA)
+    with pytest.raises(BadInput, match=r"the answer has 300000 characters, .* write a shorter one"):
+        await engine.answer(run.id, ADA, "q1", "y" * 300_000)
+    assert (await engine.get(run.id, ADA)).state is RunState.INPUT_REQUIRED
 
 
 async def test_different_answers_at_once_leave_one(make_engine: MakeEngine) -> None:

@@ -96,10 +96,11 @@ class FunctionAdapter:
                     await self._call(ctx, bridge, questions, tools)
                 else:
                     await self._await(ctx, bridge, questions, tools)
+                questions.end()
         except Asked:
             pass
-        except Exception:
-            # What a function raises on its way out of a question is no answer to it.
+        except (Exception, BaseExceptionGroup):
+            # What a function raises on its way out of a question is no answer to it; a group of tasks wraps it.
             if not questions.open:
                 raise
         for question in questions.open.values():
@@ -114,7 +115,7 @@ class FunctionAdapter:
                     async for piece in pieces:
                         if questions.is_new(event := _event(piece)):
                             await bridge.put(event)
-            elif (answer := await self._function(context)) and questions.is_new(event := _event(answer)):
+            elif (answer := await self._function(context)) is not None and questions.is_new(event := _event(answer)):
                 await bridge.put(event)
         finally:
             await context.aclose()
@@ -155,7 +156,7 @@ class FunctionAdapter:
                 if inspect.iscoroutine(result):
                     result.close()
                 raise RunError("the team's function gave what has to be awaited; define it with `async def`")
-            elif result:
+            elif result is not None:
                 context.emit(_event(result))
         except Asked:
             pass

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 __all__ = ["LangGraphAdapter"]
 
+_PROMPT: Final = 200
+"""Characters of a question that are repeated."""
 _OFFERED: Final = ("model", "tools", "context")
 
 InputMapping = Callable[[RunContext, list[Any]], Any]
@@ -169,6 +171,8 @@ class LangGraphAdapter:
         state: Any = None
         try:
             given = await self._given(ctx, saver, shape)
+            if ctx.answers and given is not None and saver.begun(_thread(ctx)):
+                await _refuse_changed(own, config, saver.pending(_thread(ctx)))
             async with aclosing(
                 own.astream(given, config, stream_mode=modes, subgraphs=True, durability="sync")
             ) as parts:
@@ -297,6 +301,15 @@ def _task() -> str:
     from langchain_core.runnables.config import ensure_config
 
     return str(ensure_config()["metadata"].get("langgraph_checkpoint_ns") or "")
+
+
+async def _refuse_changed(graph: Any, config: Mapping[str, Any], asked: Sequence[Any]) -> None:
+    """Refuse to go on with a graph that has lost the node which asked: it would come to its end at once."""
+    if not (await graph.aget_state(config)).next:
+        raise RunError(
+            f"the graph has changed since it asked {prompt(asked[0])[:_PROMPT]!r}: the node that waits for the answer "
+            "is gone; send it again to begin anew"
+        )
 
 
 async def _stopped(graph: Any, config: Mapping[str, Any]) -> InputRequired | None:

@@ -22,7 +22,7 @@ from elf_sdk import errors
 from elf_sdk.errors import ElfError, Retryable
 from elf_sdk.runs.adapter import Adapter, RunContext, RunError
 from elf_sdk.runs.current import current_run
-from elf_sdk.runs.events import Event, TextDelta, encode, is_terminal, stored_kind
+from elf_sdk.runs.events import Event, TextDelta, clean, encode, is_terminal, stored_kind
 from elf_sdk.runs.places import present_place, raised_place
 from elf_sdk.runs.worker.context import unpack
 from elf_sdk.runs.worker.wire import BUFFER, frame, read_frame
@@ -97,7 +97,7 @@ def _pieces(event: Event) -> Iterator[Event]:
 def failure(error: BaseException) -> dict[str, Any]:
     """What a server is told of an error: what is needed to make a `RunError` of it."""
     try:
-        message = str(error)[:_MESSAGE]
+        message = str(clean(str(error)[:_MESSAGE]))
     except Exception:  # noqa: BLE001 - the team's own __str__
         message = ""
     if isinstance(error, RunError):

@@ -63,7 +63,7 @@ class Isolated:
 
     async def run(self, ctx: RunContext) -> AsyncGenerator[Event, None]:
         """Do the work of one run; see `Adapter.run`. When it is closed, its process is gone."""
-        worker = await self._workers.take()
+        worker = await self._workers.take(ctx.whereabouts)
         calls = _Answers(worker, calls_of(ctx))
         over = False
         try:

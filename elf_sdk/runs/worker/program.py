@@ -48,6 +48,8 @@ SAMPLE: Final = signal.SIGUSR2
 _LINUX: Final = sys.platform == "linux"
 _PR_SET_PDEATHSIG: Final = 1
 _PR_SET_CHILD_SUBREAPER: Final = 36
+_INTERRUPTED: Final = 128 + signal.SIGINT
+"""Exit code of what was interrupted, as shells have it."""
 _END: Final = 2.0
 """Seconds for killed processes to be gone."""
 
@@ -63,7 +65,8 @@ def main(descriptor: int, mode: str = "fork", told: str = "") -> None:
     Args:
         descriptor: of the socket.
         mode: `fork`; `spawn`, after it turned out that forking is not sound; `fresh`, for one run.
-        told: with `spawn`, the descriptor of a file that holds what the server told.
+        told: with `spawn`, the descriptor of a file that holds what the server told; with `fork`, that of a pipe for
+            where the team's code stands while it is loaded.
     """
     os.set_inheritable(descriptor, False)
     faulthandler.enable()
@@ -85,11 +88,16 @@ def main(descriptor: int, mode: str = "fork", told: str = "") -> None:
     capture(1, hello["levels"])
     if mode == "fresh":
         _fresh(server, hello)
+    trace = int(told)
+    os.set_inheritable(trace, False)
+    faulthandler.register(SAMPLE, file=trace, all_threads=False)
+    server.tell(loading=True)
     try:
         adapter = _loaded(hello)
     except BaseException as error:  # noqa: BLE001 - told to who asked for it
         server.tell(broken=failure(error)["message"])
         return
+    server.tell(loading=False)
     why = _unsound(descriptor)
     if why:
         server.tell(spawns=why)
@@ -408,9 +416,10 @@ def _run(adapter: Adapter | BaseException, descriptors: list[int]) -> NoReturn:
             sock.sendall(frame({"failed": failure(adapter)}))
         else:
             work(adapter, sock)
-    except SystemExit as error:
+    except (SystemExit, KeyboardInterrupt) as error:
         _write_exit(trace, raised_place(error))
-        leave(error.code if isinstance(error.code, int) else 1)
+        code = getattr(error, "code", _INTERRUPTED)
+        leave(code if isinstance(code, int) else 1)
     except BaseException:
         logging.getLogger("elf.runs").exception("the worker process broke")
         leave(1)

@@ -20,12 +20,12 @@ from contextlib import ExitStack, suppress
 from contextvars import Context
 from typing import Any, Final
 
-from elf_sdk.runs.adapter import RunError
+from elf_sdk.runs.adapter import RunError, Whereabouts
 from elf_sdk.runs.places import dumped_place
 from elf_sdk.runs.worker.capture import levels
 from elf_sdk.runs.worker.origin import Origin
 from elf_sdk.runs.worker.output import read_output
-from elf_sdk.runs.worker.program import command
+from elf_sdk.runs.worker.program import SAMPLE, command
 from elf_sdk.runs.worker.wire import BUFFER, frame, read_frame
 
 __all__ = ["Worker", "Workers"]
@@ -40,8 +40,12 @@ _PLACE: Final = 0.25
 """Seconds that a worker gets to say where it stands."""
 _KILLED: Final = 3.0
 """Seconds for a killed process to be gone; then the fork server is killed, and takes all workers with it."""
+_AT_ONCE: Final = 0.05
+"""Seconds between the end of a process's line and its own."""
 _TRACE: Final = 65536
 """Bytes of what faulthandler writes."""
+_KILLS: Final = frozenset({-signal.SIGKILL, -signal.SIGTERM})
+"""How a process ends that somebody else has ended."""
 _CRASHES: Final = frozenset({signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGABRT})
 _LOST: Final = "the process that the team's workers come from has ended{}; send it again"
 
@@ -67,18 +71,23 @@ class Workers:
 
     @property
     def state(self) -> str:
-        """What there is, for people: `loading`, `forked`, or why there are fresh processes instead."""
+        """What there is, for people: `loading`, `forks`, or why there are fresh processes instead, or none."""
         if self._server is None or self._server.lost:
-            return "not loaded"
+            why = self._server.broken if self._server is not None else ""
+            return f"not loaded ({why})" if why else "not loaded"
         return self._server.state
 
-    async def take(self) -> Worker:
+    async def take(self, whereabouts: Whereabouts) -> Worker:
         """A process for one run.
+
+        Args:
+            whereabouts: of the run, which waits until the team's code is loaded.
 
         Raises:
             RunError: none can be had; the message says why.
         """
         server = self._living()
+        whereabouts.tell = server.place
         await server.wait_ready()
         try:
             return Worker(server, next(self._numbers))
@@ -128,23 +137,30 @@ class _ForkServer:
         self._watched: dict[int, Worker] = {}
         self.lost = False
         self.state = "loading"
+        self.broken = ""
         self._why = ""
+        self._loading = False
         self._ready: asyncio.Future[None] = self._loop.create_future()
         self._sock, theirs = socket.socketpair()
         pipe, output = os.pipe()
+        self._trace, traced = os.pipe()
+        # Who writes down where it stands in the middle of a signal must not have to wait.
+        for end in (self._trace, traced):
+            os.set_blocking(end, False)
         with theirs:
             try:
                 # A session of its own: what a terminal sends is for the server, which ends the rest in order.
                 self._process = subprocess.Popen(  # noqa: S603 - our own program
-                    command(theirs.fileno()),
+                    command(theirs.fileno(), "fork", str(traced)),
                     stdin=subprocess.DEVNULL,
                     stdout=output,
                     stderr=output,
-                    pass_fds=[theirs.fileno()],
+                    pass_fds=[theirs.fileno(), traced],
                     start_new_session=True,
                 )
             finally:
                 os.close(output)
+                os.close(traced)
         # In no run's name, though a run may have been what needed it.
         self._reading = self._loop.create_task(read_output(pipe), name=f"output of {name}", context=Context())
         self._sock.setblocking(False)
@@ -172,6 +188,18 @@ class _ForkServer:
             raise RunError(
                 f"the team's code is not loaded within {_LOAD:.0f} s in a process of its own", retryable=True
             ) from None
+
+    async def place(self) -> str:
+        """Where the team's code stands that is being loaded, such as `team.py, line 3`."""
+        if self._loading:
+            self._process.send_signal(SAMPLE)
+            until = time.monotonic() + _PLACE
+            while time.monotonic() < until:
+                await asyncio.sleep(0.01)
+                with suppress(BlockingIOError):
+                    if place := dumped_place(os.read(self._trace, _TRACE).decode(errors="replace")):
+                        return f"{place}, which is being loaded"
+        return "the loading of the team's code" if not self._ready.done() else ""
 
     def watch(self, worker: Worker) -> None:
         """Have the worker told what happens to its process."""
@@ -230,6 +258,7 @@ class _ForkServer:
             await self._collected()
         self._lose()
         self._sock.close()
+        os.close(self._trace)
         _, late = await asyncio.wait({self._reading}, timeout=_PLACE)
         if late:
             self._reading.cancel()
@@ -260,7 +289,9 @@ class _ForkServer:
             self._heard(json.loads(line))
 
     def _heard(self, said: dict[str, Any]) -> None:
-        if "ready" in said:
+        if "loading" in said:
+            self._loading = said["loading"]
+        elif "ready" in said:
             log.info("workers of %s are ready after %.1f s: %s", self._name, time.monotonic() - self._begun, self._mode)
             self.state = self._mode
             if not self._ready.done():
@@ -284,6 +315,12 @@ class _ForkServer:
     def _mode(self) -> str:
         return f"fresh processes ({self._why})" if self._why else "forks"
 
+    def _status(self) -> int | None:
+        """Its exit code, negative for a signal, if it comes at once: its line has ended, and so has it."""
+        with suppress(subprocess.TimeoutExpired):
+            return self._process.wait(_AT_ONCE)
+        return None
+
     def _lose(self) -> None:
         """It is gone, and with it everything that it started."""
         if self.lost:
@@ -291,13 +328,16 @@ class _ForkServer:
         with self._lock:
             self.lost = True
         self._loop.remove_reader(self._sock)
-        status = self._process.poll()
+        self._loading = False
+        status = self._status()
         how = f" ({signal.Signals(-status).name})" if status is not None and status < 0 else ""
         if not self._ready.done():
-            if self.state == "loading" and self._why:
-                error = RunError(f"the team's code cannot be loaded in a process of its own: {self._why}")
-            else:
+            if self.state != "loading" or status in _KILLS:
                 error = RunError(_LOST.format(how), code="interrupted", retryable=True)
+            else:
+                ended = "" if status is None or status < 0 else f" with exit code {status}"
+                self.broken = self._why or f"its process ended{how or ended} meanwhile"
+                error = RunError(f"the team's code cannot be loaded in a process of its own: {self.broken}")
             self._ready.set_exception(error)
             self._ready.exception()  # seen, also when no run waits for it
         for worker in list(self._watched.values()):
