@@ -56,6 +56,11 @@ async def test_a_context_does_there_what_it_does_here() -> None:
     assert answer.count("x") == 100_000
 
 
+async def test_what_was_kept_comes_back_however_much_it_is() -> None:
+    async with isolated("HOARDING") as adapter:
+        assert await said(adapter, asked()) == "1003 45005000"
+
+
 async def test_closing_ends_what_blocks_and_all_that_it_started(tmp_path: Path) -> None:
     async with isolated("SLEEPS") as adapter:
         run = asyncio.create_task(said(adapter, asked(str(tmp_path / "pids"))))

@@ -26,7 +26,7 @@ from elf_sdk.runs.worker.capture import levels
 from elf_sdk.runs.worker.origin import Origin
 from elf_sdk.runs.worker.output import read_output
 from elf_sdk.runs.worker.program import command
-from elf_sdk.runs.worker.wire import BUFFER, frame, read_frame
+from elf_sdk.runs.worker.wire import BUFFER, MAX_TOLD, frame, read_frame
 
 __all__ = ["Worker", "Workers"]
 
@@ -358,7 +358,7 @@ class Worker:
 
     def write(self, header: dict[str, Any], body: bytes = b"") -> None:
         """Hand a frame over. It must be open."""
-        self._writer.write(frame(header, body))
+        self._writer.write(frame(header, body, limit=MAX_TOLD))
 
     async def drain(self) -> None:
         """Wait while the process does not read; when it is gone, reading says so."""
@@ -424,7 +424,8 @@ class Worker:
             if (await asyncio.wait({self._end}, timeout=_KILLED))[1]:
                 await self._server.kill()
         if self._opened:
-            self._writer.close()
+            # What is still to be sent is for nobody: who holds the other end now may never read it.
+            self._writer.transport.abort()
             with suppress(ConnectionError):
                 await self._writer.wait_closed()
         else:
