@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import resource
 import signal
 import threading
 import time
@@ -161,6 +162,21 @@ async def test_where_it_stands_is_known_though_nothing_moves(tmp_path: Path, cap
             await asyncio.wait({reading})
         assert await context.whereabouts.place() == ""
     assert "does not stop at blocking_team.py, line " in caplog.text
+
+
+async def test_a_system_without_room_refuses_the_run_and_not_the_next() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    async with isolated("ECHO") as adapter:
+        os.close(free := os.dup(0))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (free + 3, hard))
+        try:
+            adapter.open()
+            with pytest.raises(RunError, match="no process can be started for the run: Too many open files") as raised:
+                await said(adapter, asked())
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        assert raised.value.retryable
+        assert (await said(adapter, asked("again"))).endswith(":again")
 
 
 async def test_a_fork_server_that_is_killed_fails_its_runs_and_comes_back(tmp_path: Path) -> None:

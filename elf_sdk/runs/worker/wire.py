@@ -45,9 +45,7 @@ def frame(header: Mapping[str, Any], body: bytes = b"", *, limit: int = MAX_BODY
     return b"".join((_HEAD.pack(len(head), len(body)), head, body))
 
 
-async def read_frame(
-    reader: asyncio.StreamReader, *, limit: int = MAX_BODY
-) -> tuple[dict[str, Any], bytes] | None:
+async def read_frame(reader: asyncio.StreamReader, *, limit: int = MAX_BODY) -> tuple[dict[str, Any], bytes] | None:
     """The next frame's header and body, of at most `limit` bytes; None at the end, also in the middle of a frame.
 
     Raises:
