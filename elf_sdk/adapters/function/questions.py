@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
-from elf_sdk.runs.events import Event, InputRequired, LoggedEvent, Usage
+from elf_sdk.runs.events import Event, InputRequired, LoggedEvent, Rewound, Started, Usage
 
 __all__ = ["Asked", "Questions"]
 
@@ -24,7 +24,8 @@ class Questions:
     """The questions of one run, by the order in which its function asks them.
 
     What the function says until it has passed all that was asked already was said before, when it came to the last
-    question, and is in the log.
+    question, and is in the log. Where it ends without having come to that question, it has gone another way this time,
+    as one does that lets a model decide; then what it said this time holds.
 
     Args:
         answers: what a person answered so far, by the id of the question.
@@ -35,7 +36,10 @@ class Questions:
     """
 
     def __init__(self, answers: Mapping[str, str], before: Iterable[LoggedEvent] = ()) -> None:
+        before = tuple(before)
         asked = {logged.event.question_id for logged in before if isinstance(logged.event, InputRequired)}
+        self._begin = next((logged.seq for logged in before if not isinstance(logged.event, Started)), None)
+        self._held: list[Event] = []
         self._answers = answers
         self._to_pass = {question_id for question_id in (*asked, *answers) if question_id.startswith(_PREFIX)}
         self._numbers = itertools.count(1)
@@ -52,6 +56,8 @@ class Questions:
             self.open[question_id] = InputRequired(question_id, prompt)
             raise Asked
         self._to_pass.discard(question_id)
+        if not self._to_pass:
+            self._held.clear()
         return self._answers[question_id]
 
     def is_new(self, event: Event) -> bool:
@@ -62,4 +68,14 @@ class Questions:
         """
         if self.open:
             raise Asked
-        return not self._to_pass or isinstance(event, Usage)
+        if not self._to_pass or isinstance(event, Usage):
+            return True
+        self._held.append(event)
+        return False
+
+    def amends(self) -> Iterator[Event]:
+        """What is to be said at the end of a function that has not passed all that was asked before."""
+        if self._to_pass and not self.open:
+            if self._begin is not None:
+                yield Rewound(self._begin - 1)
+            yield from self._held

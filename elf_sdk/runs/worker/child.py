@@ -49,7 +49,7 @@ def work(adapter: Adapter, sock: socket.socket) -> None:
 async def _work(adapter: Adapter, sock: socket.socket) -> None:
     channel = _Channel(*await asyncio.open_unix_connection(sock=sock, limit=BUFFER))
     first = await read_frame(channel.reader, limit=MAX_TOLD)
-    if first is None:
+    if first is None or "cancel" in first[0]:
         return
     ctx = unpack(first[1], channel.ask)
     current_run.set(ctx.run_id)
