@@ -14,7 +14,7 @@ import orjson
 
 from elf_sdk.models.llm import Endpoint
 
-__all__ = ["Dialect", "address", "credential", "retold"]
+__all__ = ["KEY_HEADERS", "Dialect", "address", "credential", "retold"]
 
 
 class Dialect(Enum):
@@ -38,6 +38,8 @@ class Dialect(Enum):
 
 
 _OWN_KEY: Final = "x-api-key"
+KEY_HEADERS: Final = (_OWN_KEY, "api-key", "x-goog-api-key")
+"""Headers that hold a key at some provider, beside `authorization`, which HTTP clients know."""
 
 
 def address(endpoint: Endpoint, dialect: Dialect) -> str:

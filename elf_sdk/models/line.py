@@ -25,7 +25,7 @@ import orjson
 from typing_extensions import override
 
 from elf_sdk.models.call import Call, Setback
-from elf_sdk.models.dialect import Dialect, address, credential, retold
+from elf_sdk.models.dialect import KEY_HEADERS, Dialect, address, credential, retold
 from elf_sdk.models.llm import Endpoint
 
 __all__ = ["LONGEST_ANSWER", "EndlessAnswer", "Line"]
@@ -226,7 +226,11 @@ class _Course:
             for kind in ("connect", "read", "write", "pool")
         }
         return httpx.Request(
-            asked.method, url, headers=headers, content=body, extensions={**asked.extensions, "timeout": timeout}
+            asked.method,
+            url,
+            headers=headers,
+            content=body,
+            extensions={**asked.extensions, "timeout": timeout, _ASKED: httpx.URL(url)},
         )
 
     def after(self, outcome: httpx.Response | httpx.TransportError) -> float | None:
@@ -266,12 +270,29 @@ _FINAL: Final = (EndlessAnswer, httpx.UnsupportedProtocol, httpx.LocalProtocolEr
 """Errors after which nobody is asked again: what was asked, or what comes of it, is the trouble."""
 
 
+_ASKED: Final = "elf.asked"
+"""The extension of a request that says where it went first; a redirect keeps it."""
+
+
+def _guard_keys(request: httpx.Request) -> None:
+    """Take keys out of a request that a redirect leads elsewhere. httpx does so with `authorization` alone."""
+    url, asked = request.url, request.extensions[_ASKED]
+    if url.host != asked.host or url.port != asked.port or url.scheme not in (asked.scheme, "https"):
+        for name in KEY_HEADERS:
+            request.headers.pop(name, None)
+
+
+async def _guard_keys_in_loop(request: httpx.Request) -> None:
+    _guard_keys(request)
+
+
 class _AsyncClient(httpx.AsyncClient):
     def __init__(self, line: Line, *, one_loop: bool) -> None:
         super().__init__(
             verify=_certificates(),
             timeout=line.endpoint.timeout,
             follow_redirects=True,
+            event_hooks={"request": [_guard_keys_in_loop]},
             limits=httpx.Limits(max_connections=100, max_keepalive_connections=20 if one_loop else 0),
         )
         self._line = line
@@ -307,7 +328,12 @@ class _AsyncClient(httpx.AsyncClient):
 
 class _Client(httpx.Client):
     def __init__(self, line: Line) -> None:
-        super().__init__(verify=_certificates(), timeout=line.endpoint.timeout, follow_redirects=True)
+        super().__init__(
+            verify=_certificates(),
+            timeout=line.endpoint.timeout,
+            follow_redirects=True,
+            event_hooks={"request": [_guard_keys]},
+        )
         self._line = line
 
     @override

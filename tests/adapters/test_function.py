@@ -13,7 +13,19 @@ from elf_sdk.adapters.function import FunctionAdapter, FunctionContext, SyncFunc
 from elf_sdk.errors import BadInput
 from elf_sdk.models.offline import OfflineModel
 from elf_sdk.runs.adapter import RunContext, RunError, TurnMessage
-from elf_sdk.runs.events import Artifact, DelegationProposed, Event, InputRequired, LoggedEvent, Step, TextDelta, Usage
+from elf_sdk.runs.events import (
+    Artifact,
+    DelegationProposed,
+    Event,
+    InputRequired,
+    LoggedEvent,
+    Rewound,
+    Started,
+    Step,
+    TextDelta,
+    Usage,
+    answer_text,
+)
 from elf_sdk.team.spec import TeamSpec
 from tests.adapters.support import BRAND, SPEC, answer, context, counted, events_of, scripted, until, used
 
@@ -197,6 +209,42 @@ async def test_questions_at_once_are_asked_at_once(model: OfflineModel) -> None:
     assert answer(await events_of(adapter, after(ctx, second, ask_1="here"))) == "here and now"
 
 
+@pytest.mark.parametrize("plain", [False, True])
+async def test_a_function_that_goes_another_way_after_an_answer_is_heard(model: OfflineModel, plain: bool) -> None:
+    satisfied: list[bool] = []
+
+    async def asking(ctx: FunctionContext) -> AsyncGenerator[str, None]:
+        yield "Let us see. "
+        city = await ctx.ask("Which city?")
+        yield f"{city} it is. "
+        if not satisfied:
+            await ctx.ask("Which hotel?")
+        yield "Booked."
+
+    def asking_plainly(ctx: SyncFunctionContext) -> Generator[str, None, None]:
+        yield "Let us see. "
+        city = ctx.ask("Which city?")
+        yield f"{city} it is. "
+        if not satisfied:
+            ctx.ask("Which hotel?")
+        yield "Booked."
+
+    adapter, ctx = FunctionAdapter(asking_plainly if plain else asking), context(model)
+    ctx = after(ctx, [Started(), *await events_of(adapter, ctx)], ask_1="Rome")
+    second = await events_of(adapter, ctx)
+    assert second[-1] == InputRequired("ask-2", "Which hotel?")
+    ctx = replace(ctx, before=_numbered(ctx, *(each.event for each in ctx.before), *second))
+    satisfied.append(True)
+    last = await events_of(adapter, after(ctx, [], ask_2="any"))
+    assert last[0] == Rewound(1)
+    whole = _numbered(ctx, *(each.event for each in ctx.before), *last)
+    assert answer_text(whole) == "Let us see. Rome it is. Booked."
+
+
+def _numbered(ctx: RunContext, *events: Event) -> tuple[LoggedEvent, ...]:
+    return tuple(LoggedEvent(ctx.run_id, seq, datetime.now(UTC), event) for seq, event in enumerate(events, 1))
+
+
 @pytest.mark.parametrize("caught", [Exception, BaseException])
 async def test_a_function_that_catches_everything_asks_all_the_same(
     model: OfflineModel, caught: type[BaseException]
@@ -214,19 +262,6 @@ async def test_a_function_that_catches_everything_asks_all_the_same(
     assert await events_of(adapter, ctx) == [InputRequired("ask-1", "Really?")]
     with pytest.raises(RunError, match="IndexError"):
         await events_of(adapter, after(ctx, [InputRequired("ask-1", "Really?")], ask_1="yes"))
-
-
-async def test_a_function_that_has_changed_since_it_asked_says_so(model: OfflineModel) -> None:
-    def asks(ctx: SyncFunctionContext) -> str:
-        return ctx.ask("Which city?")
-
-    def asks_no_more(ctx: SyncFunctionContext) -> str:
-        return "Nothing to ask."
-
-    ctx = context(model)
-    first = await events_of(FunctionAdapter(asks), ctx)
-    with pytest.raises(RunError, match=r"has changed since it asked 'Which city\?'.*send it again to begin anew"):
-        await events_of(FunctionAdapter(asks_no_more), after(ctx, first, ask_1="Rome"))
 
 
 async def test_questions_in_a_group_of_tasks_are_asked(model: OfflineModel) -> None:

@@ -177,6 +177,29 @@ async def test_an_address_of_the_teams_own_code_gets_no_key_of_ours(model: Offli
     assert [request.key for request in model.requests] == ["theirs"]
 
 
+@pytest.mark.parametrize(("provider", "path"), [("anthropic", "/v1/messages"), ("openai", "/chat/completions")])
+async def test_a_redirect_to_another_host_takes_no_key_along(ask: Ask, provider: str, path: str) -> None:
+    heads: list[bytes] = []
+
+    async def elsewhere(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        heads.append(await reader.readuntil(b"\r\n\r\n"))
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\n\r\n{}")
+        writer.close()
+
+    async def first(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        heads.append(await reader.readuntil(b"\r\n\r\n"))
+        place = f"http://127.0.0.1:{port}{path}"
+        writer.write(f"HTTP/1.1 307 Elsewhere\r\nlocation: {place}\r\ncontent-length: 0\r\n\r\n".encode())
+        writer.close()
+
+    async with await asyncio.start_server(elsewhere, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        async with await asyncio.start_server(first, "127.0.0.1", 0) as redirecting:
+            url = f"http://127.0.0.1:{redirecting.sockets[0].getsockname()[1]}"
+            await ask(Line(Endpoint(provider, "alpha", url, "key-of-alpha")), path=path)
+    assert [b"key-of-alpha" in head for head in heads] == [True, False]
+
+
 async def test_a_key_that_was_changed_is_used_by_the_next_call(model: OfflineModel, tmp_path: Path) -> None:
     file = tmp_path / "key"
     file.write_text("old-key\n")

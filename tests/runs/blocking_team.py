@@ -50,6 +50,20 @@ class Remembering:
         yield TextDelta("x" * 100_000)
 
 
+class Hoarding:
+    """An adapter that keeps more, and in more pieces, than goes over in one message of a worker."""
+
+    name = "function"
+    capabilities = BLOCKING
+
+    async def run(self, ctx: RunContext) -> AsyncGenerator[Event, None]:
+        await ctx.checkpoints.save({f"{'k' * 200}/{number}": b"small" for number in range(1000)})
+        for number in range(3):
+            await ctx.checkpoints.save({f"large/{number}": bytes(15_000_000)})
+        kept = await ctx.checkpoints.load()
+        yield TextDelta(f"{len(kept)} {sum(map(len, kept.values()))}")
+
+
 def echo(ctx: RunContext) -> str:
     return ctx.text
 
@@ -154,3 +168,4 @@ CLOSES_EVERYTHING = Calling(closes_everything)
 LEAVES_ITS_GROUP = Calling(leaves_its_group)
 KILLS_ITSELF = Calling(kills_itself)
 REMEMBERING = Remembering()
+HOARDING = Hoarding()

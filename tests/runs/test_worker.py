@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import resource
 import signal
 import threading
 import time
@@ -54,6 +55,11 @@ async def test_a_context_does_there_what_it_does_here() -> None:
         answer = await said(adapter, asked(history=(TurnMessage("user", "earlier"),)))
     assert answer.startswith("ada {'q': 'yes'} ['earlier'] {'a/1': 600000}")
     assert answer.count("x") == 100_000
+
+
+async def test_what_was_kept_comes_back_however_much_it_is() -> None:
+    async with isolated("HOARDING") as adapter:
+        assert await said(adapter, asked()) == "1003 45005000"
 
 
 async def test_closing_ends_what_blocks_and_all_that_it_started(tmp_path: Path) -> None:
@@ -156,6 +162,21 @@ async def test_where_it_stands_is_known_though_nothing_moves(tmp_path: Path, cap
             await asyncio.wait({reading})
         assert await context.whereabouts.place() == ""
     assert "does not stop at blocking_team.py, line " in caplog.text
+
+
+async def test_a_system_without_room_refuses_the_run_and_not_the_next() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    async with isolated("ECHO") as adapter:
+        os.close(free := os.dup(0))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (free + 3, hard))
+        try:
+            adapter.open()
+            with pytest.raises(RunError, match="no process can be started for the run: Too many open files") as raised:
+                await said(adapter, asked())
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        assert raised.value.retryable
+        assert (await said(adapter, asked("again"))).endswith(":again")
 
 
 async def test_a_fork_server_that_is_killed_fails_its_runs_and_comes_back(tmp_path: Path) -> None:

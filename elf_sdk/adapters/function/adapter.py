@@ -96,15 +96,14 @@ class FunctionAdapter:
                     await self._call(ctx, bridge, questions, tools)
                 else:
                     await self._await(ctx, bridge, questions, tools)
-                questions.end()
         except Asked:
             pass
         except (Exception, BaseExceptionGroup):
             # What a function raises on its way out of a question is no answer to it; a group of tasks wraps it.
             if not questions.open:
                 raise
-        for question in questions.open.values():
-            await bridge.put(question)
+        for event in (*questions.open.values(), *questions.amends()):
+            await bridge.put(event)
 
     async def _await(self, ctx: RunContext, bridge: Bridge, questions: Questions, tools: Sequence[Tool]) -> None:
         context = FunctionContext(ctx, questions, bridge.push, lambda: bridge.closed, tools)

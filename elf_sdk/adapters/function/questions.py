@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import itertools
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
-from elf_sdk.runs.adapter import RunError
-from elf_sdk.runs.events import Event, InputRequired, LoggedEvent, Usage, clean
+from elf_sdk.runs.events import Event, InputRequired, LoggedEvent, Rewound, Started, Usage, clean
 
 __all__ = ["Asked", "Questions"]
 
@@ -30,7 +29,8 @@ class Questions:
     """The questions of one run, by the order in which its function asks them.
 
     What the function says until it has passed all that was asked already was said before, when it came to the last
-    question, and is in the log.
+    question, and is in the log. Where it ends without having come to that question, it has gone another way this time,
+    as one does that lets a model decide; then what it said this time holds.
 
     Args:
         answers: what a person answered so far, by the id of the question.
@@ -41,11 +41,14 @@ class Questions:
     """
 
     def __init__(self, answers: Mapping[str, str], before: Iterable[LoggedEvent] = ()) -> None:
+        before = tuple(before)
         self._asked = {
             logged.event.question_id: logged.event.prompt
             for logged in before
             if isinstance(logged.event, InputRequired)
         }
+        self._begin = next((logged.seq for logged in before if not isinstance(logged.event, Started)), None)
+        self._held: list[Event] = []
         self._answers = answers
         self._to_pass = {question_id for question_id in (*self._asked, *answers) if question_id.startswith(_PREFIX)}
         self._numbers = itertools.count(1)
@@ -64,20 +67,9 @@ class Questions:
         self._to_pass.discard(question_id)
         if (before := self._asked.get(question_id, prompt)) != clean(prompt):
             log.warning("it asked %r before and %r now; the answer is to the first", before[:_PROMPT], prompt[:_PROMPT])
+        if not self._to_pass:
+            self._held.clear()
         return self._answers[question_id]
-
-    def end(self) -> None:
-        """Say that the function has come to its end.
-
-        Raises:
-            RunError: it has not asked what it asked before, so what it said since is lost: it is another function now.
-        """
-        if self._to_pass and not self.open:
-            prompt = self._asked.get(min(self._to_pass, key=_number), "")
-            raise RunError(
-                f"the team's function has changed since it asked {prompt[:_PROMPT]!r}, or does not do the same each "
-                "time: it did not ask that again; send it again to begin anew"
-            )
 
     def is_new(self, event: Event) -> bool:
         """Whether an event is to be said, and is not a repetition. A call to the model costs each time.
@@ -87,8 +79,15 @@ class Questions:
         """
         if self.open:
             raise Asked
-        return not self._to_pass or isinstance(event, Usage)
+        if not self._to_pass or isinstance(event, Usage):
+            return True
+        self._held.append(event)
+        return False
 
-
-def _number(question_id: str) -> int:
-    return int(question_id.removeprefix(_PREFIX))
+    def amends(self) -> Iterator[Event]:
+        """What is to be said at the end of a function that has not passed all that was asked before."""
+        if self._to_pass and not self.open:
+            log.warning("it has not asked again what it asked before, and goes another way; the answer is not used")
+            if self._begin is not None:
+                yield Rewound(self._begin - 1)
+            yield from self._held

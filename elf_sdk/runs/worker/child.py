@@ -25,7 +25,7 @@ from elf_sdk.runs.current import current_run
 from elf_sdk.runs.events import Event, TextDelta, clean, encode, is_terminal, stored_kind
 from elf_sdk.runs.places import present_place, raised_place
 from elf_sdk.runs.worker.context import unpack
-from elf_sdk.runs.worker.wire import BUFFER, frame, read_frame
+from elf_sdk.runs.worker.wire import BUFFER, MAX_TOLD, frame, read_frame
 
 __all__ = ["failure", "work"]
 
@@ -48,8 +48,8 @@ def work(adapter: Adapter, sock: socket.socket) -> None:
 
 async def _work(adapter: Adapter, sock: socket.socket) -> None:
     channel = _Channel(*await asyncio.open_unix_connection(sock=sock, limit=BUFFER))
-    first = await read_frame(channel.reader)
-    if first is None:
+    first = await read_frame(channel.reader, limit=MAX_TOLD)
+    if first is None or "cancel" in first[0]:
         return
     ctx = unpack(first[1], channel.ask)
     current_run.set(ctx.run_id)
@@ -145,7 +145,7 @@ class _Channel:
 
     async def listen(self, doing: asyncio.Task[Any]) -> None:
         """Obey the server for as long as the run takes."""
-        while (received := await read_frame(self.reader)) is not None:
+        while (received := await read_frame(self.reader, limit=MAX_TOLD)) is not None:
             header, body = received
             if "reply" in header:
                 self._settle(header, body)

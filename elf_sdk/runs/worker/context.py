@@ -7,6 +7,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import fields
 from typing import Any, Final
 
+import orjson
+
 from elf_sdk.runs.adapter import RunContext
 
 __all__ = ["Ask", "Calls", "calls_of", "pack", "unpack"]
@@ -42,10 +44,10 @@ def calls_of(ctx: RunContext) -> Calls:
     async def load(body: bytes, prefix: str) -> dict[str, bytes]:
         return await ctx.checkpoints.load(prefix)
 
-    async def save(body: bytes, entries: list[tuple[str, int | None]]) -> None:
+    async def save(body: bytes, index: int) -> None:
         saved: dict[str, bytes | None] = {}
-        start = 0
-        for key, size in entries:
+        start = index
+        for key, size in orjson.loads(body[:index]):
             saved[str(key)] = None if size is None else body[start : start + int(size)]
             start += size or 0
         await ctx.checkpoints.save(saved)
@@ -64,5 +66,6 @@ class _RemoteCheckpoints:
         return found
 
     async def save(self, entries: Mapping[str, bytes | None]) -> None:
-        sizes = [(key, None if value is None else len(value)) for key, value in entries.items()]
-        await self._ask("checkpoints.save", b"".join(filter(None, entries.values())), entries=sizes)
+        # In the body, because there may be more keys than a header holds.
+        index = orjson.dumps([(key, None if value is None else len(value)) for key, value in entries.items()])
+        await self._ask("checkpoints.save", b"".join((index, *filter(None, entries.values()))), index=len(index))

@@ -265,15 +265,14 @@ class _Nursery(ABC):
 
     def _reap(self) -> None:
         """Tell of the processes that have ended, and end what they have left behind."""
-        while (pid := self._ended()) is not None:
+        while (ended := self._ended()) is not None:
+            pid, status = ended
             number = self._running.pop(pid, None)
             if number is not None:
-                # Not yet collected, so nobody else can have the number.
+                # While one is left in the group, or this one is not collected, nobody else can have the number.
                 _kill(pid, signal.SIGKILL, group=True)
-            try:
+            if status is None:
                 _, status = os.waitpid(pid, 0)
-            except ChildProcessError:
-                continue
             self._collected(pid)
             if number is not None:
                 self._server.tell(exit=number, status=status)
@@ -281,16 +280,15 @@ class _Nursery(ABC):
             for stray in _children() - self._own - self._spare():
                 _kill(stray, signal.SIGKILL, group=False)
 
-    def _ended(self) -> int | None:
-        if sys.platform == "linux":
-            with suppress(ChildProcessError):
+    def _ended(self) -> tuple[int, int | None] | None:
+        """A process that has ended, with its status where the system cannot tell without collecting it."""
+        with suppress(ChildProcessError):
+            if sys.platform == "linux":
                 found = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-                return found.si_pid if found is not None else None
-        else:
-            for pid in self._running:
-                with suppress(ChildProcessError):
-                    if os.waitpid(pid, os.WNOHANG)[0]:
-                        return pid
+                return (found.si_pid, None) if found is not None else None
+            else:  # noqa: RET505 - for the type checker, which sees one system only
+                pid, status = os.waitpid(-1, os.WNOHANG)
+                return (pid, status) if pid else None
         return None
 
     def _end_all(self) -> None:
@@ -372,7 +370,9 @@ class _Spawning(_Nursery):
             pass
         finally:
             process.sock.close()
-        self._next = self._loading()
+        with suppress(OSError):
+            # Where the system has no room for it now, the next run waits for its own.
+            self._next = self._loading()
         return pid
 
     def _loading(self) -> tuple[int, _Lines]:

@@ -26,7 +26,7 @@ from elf_sdk.runs.worker.capture import levels
 from elf_sdk.runs.worker.origin import Origin
 from elf_sdk.runs.worker.output import read_output
 from elf_sdk.runs.worker.program import SAMPLE, command
-from elf_sdk.runs.worker.wire import BUFFER, frame, read_frame
+from elf_sdk.runs.worker.wire import BUFFER, MAX_TOLD, frame, read_frame
 
 __all__ = ["Worker", "Workers"]
 
@@ -67,7 +67,10 @@ class Workers:
 
     def open(self) -> None:
         """Begin to load the team, in the background."""
-        self._living()
+        try:
+            self._living()
+        except OSError as error:
+            log.warning("the workers of %s cannot be started yet: %s", self._name, error)
 
     @property
     def state(self) -> str:
@@ -86,10 +89,10 @@ class Workers:
         Raises:
             RunError: none can be had; the message says why.
         """
-        server = self._living()
-        whereabouts.tell = server.place
-        await server.wait_ready()
         try:
+            server = self._living()
+            whereabouts.tell = server.place
+            await server.wait_ready()
             return Worker(server, next(self._numbers))
         except OSError as error:
             raise _refused(error.strerror or str(error)) from error
@@ -141,26 +144,29 @@ class _ForkServer:
         self._why = ""
         self._loading = False
         self._ready: asyncio.Future[None] = self._loop.create_future()
-        self._sock, theirs = socket.socketpair()
-        pipe, output = os.pipe()
-        self._trace, traced = os.pipe()
-        # Who writes down where it stands in the middle of a signal must not have to wait.
-        for end in (self._trace, traced):
-            os.set_blocking(end, False)
-        with theirs:
-            try:
-                # A session of its own: what a terminal sends is for the server, which ends the rest in order.
-                self._process = subprocess.Popen(  # noqa: S603 - our own program
-                    command(theirs.fileno(), "fork", str(traced)),
-                    stdin=subprocess.DEVNULL,
-                    stdout=output,
-                    stderr=output,
-                    pass_fds=[theirs.fileno(), traced],
-                    start_new_session=True,
-                )
-            finally:
-                os.close(output)
-                os.close(traced)
+        with ExitStack() as ours, ExitStack() as theirs:
+            self._sock, far = socket.socketpair()
+            ours.callback(self._sock.close)
+            theirs.callback(far.close)
+            pipe, output = os.pipe()
+            ours.callback(os.close, pipe)
+            theirs.callback(os.close, output)
+            self._trace, traced = os.pipe()
+            ours.callback(os.close, self._trace)
+            theirs.callback(os.close, traced)
+            # Who writes down where it stands in the middle of a signal must not have to wait.
+            for end in (self._trace, traced):
+                os.set_blocking(end, False)
+            # A session of its own: what a terminal sends is for the server, which ends the rest in order.
+            self._process = subprocess.Popen(  # noqa: S603 - our own program
+                command(far.fileno(), "fork", str(traced)),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                pass_fds=[far.fileno(), traced],
+                start_new_session=True,
+            )
+            ours.pop_all()
         # In no run's name, though a run may have been what needed it.
         self._reading = self._loop.create_task(read_output(pipe), name=f"output of {name}", context=Context())
         self._sock.setblocking(False)
@@ -224,7 +230,14 @@ class _ForkServer:
 
     def end_all(self) -> None:
         """As `Workers.end_all`."""
-        ended, ending = os.pipe()
+        if not self._ready.done():
+            # No run has a process yet, and what loads the team does not listen.
+            return
+        try:
+            ended, ending = os.pipe()
+        except OSError:
+            self._kill_all()
+            return
         try:
             try:
                 self.tell({"end_all": True}, [ending])
@@ -237,11 +250,17 @@ class _ForkServer:
                     if not os.read(ended, 1):
                         return
                 time.sleep(0.005)
-            self._process.kill()
+            self._kill_all()
         except OSError:
-            self._process.kill()
+            self._kill_all()
         finally:
             os.close(ended)
+
+    def _kill_all(self) -> None:
+        # Without the loop's help: what the workers have started would not go with the fork server.
+        for worker in list(self._watched.values()):
+            worker.kill_group()
+        self._process.kill()
 
     async def close(self) -> None:
         """End it, with all that came from it."""
@@ -341,10 +360,8 @@ class _ForkServer:
             self._ready.set_exception(error)
             self._ready.exception()  # seen, also when no run waits for it
         for worker in list(self._watched.values()):
-            if worker.pid:
-                # The workers die with it; what they have started does not.
-                with suppress(OSError):
-                    os.killpg(worker.pid, signal.SIGKILL)
+            # The workers die with it; what they have started does not.
+            worker.kill_group()
             worker.ended(RunError(_LOST.format(how), code="interrupted", retryable=True))
         self._watched.clear()
 
@@ -398,7 +415,7 @@ class Worker:
 
     def write(self, header: dict[str, Any], body: bytes = b"") -> None:
         """Hand a frame over. It must be open."""
-        self._writer.write(frame(header, body))
+        self._writer.write(frame(header, body, limit=MAX_TOLD))
 
     async def drain(self) -> None:
         """Wait while the process does not read; when it is gone, reading says so."""
@@ -464,7 +481,8 @@ class Worker:
             if (await asyncio.wait({self._end}, timeout=_KILLED))[1]:
                 await self._server.kill()
         if self._opened:
-            self._writer.close()
+            # What is still to be sent is for nobody: who holds the other end now may never read it.
+            self._writer.transport.abort()
             with suppress(ConnectionError):
                 await self._writer.wait_closed()
         else:
@@ -500,6 +518,12 @@ class Worker:
             code="interrupted",
             retryable=True,
         )
+
+    def kill_group(self) -> None:
+        """Kill it over the head of the fork server, with all that it started, from any thread."""
+        if self.pid:
+            with suppress(OSError):
+                os.killpg(self.pid, signal.SIGKILL)
 
     def ended(self, end: int | RunError) -> None:
         """It is gone, with this status (as of `os.wait`), or for this reason."""
