@@ -37,6 +37,7 @@ _COLOURS: Final[Mapping[str, Mapping[str, Any]]] = {
 }
 
 _YOU: Final = "you > "
+_ANSWER: Final = "answer > "
 
 
 @click.command()
@@ -46,7 +47,7 @@ _YOU: Final = "you > "
     "--token", "token", envvar="ELF_TOKEN", help="A token for the team.  [default: a new one, as `elf token` gives]"
 )
 @click.option("--user", default="you", show_default=True, help="Who talks, where no token is given.")
-@click.option("--say", multiple=True, help="Say this instead of asking; may be given more than once.")
+@click.option("--say", multiple=True, help="Say this, or answer so, instead of asking; may be given more than once.")
 @click.option("--confirm/--reject", default=None, help="Decide every delegation so, instead of asking.")
 def talk(team: str, url: str | None, token: str | None, user: str, say: tuple[str, ...], confirm: bool | None) -> None:
     """Talk to TEAM in the terminal. Ctrl-D ends the session.
@@ -65,14 +66,14 @@ def talk(team: str, url: str | None, token: str | None, user: str, say: tuple[st
     address = url or f"http://{settings.host}:{settings.port}{team_path(team)}"
     messages = iter(say)
 
-    async def next_message() -> str | None:
+    async def next_said(prompt: str) -> str | None:
         if say:
             message = next(messages, None)
             if message is not None:
-                click.echo(f"\n{_said(message)}\n")
+                click.echo(f"\n{_said(message, prompt)}\n")
             return message
         click.echo()
-        return await _asked(lambda: _prompt(colour))
+        return await _asked(lambda: _prompt(prompt, colour))
 
     async def decide(preview: Mapping[str, Any]) -> bool:
         if confirm is not None:
@@ -89,10 +90,15 @@ def talk(team: str, url: str | None, token: str | None, user: str, say: tuple[st
 
     colour = sys.stdout.isatty() and click.get_current_context().color is not False
     conversation = Conversation(
-        address.replace("http", "ws", 1).rstrip("/") + "/chat", token, write=write, style=style, decide=decide
+        address.replace("http", "ws", 1).rstrip("/") + "/chat",
+        token,
+        write=write,
+        style=style,
+        decide=decide,
+        answer=lambda: next_said(_ANSWER),
     )
     with _terminal_kept():
-        failed = asyncio.run(conversation.run(next_message))
+        failed = asyncio.run(conversation.run(lambda: next_said(_YOU)))
     if say and failed:
         # Each was shown where it happened; what is left to say is that the command failed.
         raise Failure(f"{team} reported {counted(len(failed), 'error')}, shown above")
@@ -103,9 +109,9 @@ def style(text: str, role: str) -> str:
     return click.style(text, **_COLOURS[role])
 
 
-def _said(message: str) -> str:
-    lines = textwrap.wrap(message, min(WIDTH, shutil.get_terminal_size().columns) - len(_YOU)) or [""]
-    return style(_YOU, "you") + f"\n{' ' * len(_YOU)}".join(lines)
+def _said(message: str, prompt: str) -> str:
+    lines = textwrap.wrap(message, min(WIDTH, shutil.get_terminal_size().columns) - len(prompt)) or [""]
+    return style(prompt, "you") + f"\n{' ' * len(prompt)}".join(lines)
 
 
 async def _asked(question: Callable[[], _Answer]) -> _Answer:
@@ -152,8 +158,7 @@ def _terminal_kept() -> Iterator[None]:
         termios.tcsetattr(sys.stdin, termios.TCSADRAIN, before)
 
 
-def _prompt(colour: bool) -> str | None:
-    prompt = _YOU
+def _prompt(prompt: str, colour: bool) -> str | None:
     if colour:
         # Between \x01 and \x02 stands what takes no room on the line.
         start, end = style("|", "you").split("|")

@@ -28,6 +28,17 @@ async def answer(ctx):
 class Help(TeamServer):
     adapter = FunctionAdapter(answer)
 """
+ASKING = """\
+from elf_sdk import FunctionAdapter, TeamServer
+
+
+async def answer(ctx):
+    yield f"Booked: {await ctx.ask('Which city?')}."
+
+
+class Help(TeamServer):
+    adapter = FunctionAdapter(answer)
+"""
 
 
 @pytest.fixture
@@ -99,6 +110,25 @@ def test_a_team_without_a_script_is_answered_by_the_offline_model(project: Path)
         done = elf("talk", "help-team", "--url", url, "--say", "Where is my order?", cwd=project)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "[offline model] As the lead, I was asked: “Where is my order?”" in done.stdout
+
+
+def test_questions_are_answered_at_a_prompt_of_their_own(project: Path) -> None:
+    (project / "teams" / "help-team" / "team.py").write_text(ASKING, encoding="utf-8")
+    with served(project) as (url, _):
+        with at_a_terminal("talk", "help-team", "--url", url, cwd=project) as (running, terminal):
+            until(terminal, "you > ")
+            os.write(terminal, b"a room\n")
+            assert "Which city?" in until(terminal, "answer > ")
+            os.write(terminal, b"Rome\n")
+            assert "Booked: Rome." in until(terminal, "you > ")
+            os.write(terminal, b"another\n")
+            until(terminal, "answer > ")
+            os.write(terminal, b"\x04")
+            assert "the question stays open: run " in until(terminal, "session ended")
+            assert running.wait(20) == 0
+        said = elf("talk", "help-team", "--url", url, "--say", "a room", "--say", "Oslo", cwd=project)
+    assert "answer > Oslo" in said.stdout
+    assert "Booked: Oslo." in said.stdout
 
 
 def test_ctrl_c_at_the_prompt_leaves_at_once(project: Path) -> None:

@@ -2,19 +2,22 @@
 
 import asyncio
 import base64
+from collections.abc import AsyncIterator
 from dataclasses import replace
 
 import httpx
 import jsonschema_rs
 import pytest
 
-from elf_sdk.runs.events import Failed, TextDelta
+from elf_sdk import FunctionAdapter, FunctionContext
+from elf_sdk.runs.adapter import AdapterCapabilities, RunContext
+from elf_sdk.runs.events import AuthRequired, Event, Failed, InputRequired, Rewound, Step, TextDelta
 from elf_sdk.server.chat.session import ChatSession
 from elf_sdk.server.preview import Preview
 from elf_sdk.server.team_server import TeamServer
 from elf_sdk.settings import Settings
 from elf_sdk.testing import serve
-from tests.server.conftest import boss, both_stores, chat, scripted, worker
+from tests.server.conftest import boss, both_stores, chat, scripted, team, worker
 
 
 @both_stores
@@ -419,3 +422,129 @@ async def test_the_hooks_of_a_chat(settings: Settings) -> None:
         assert scripted(hands).contexts[0].text.startswith("WRITE IT")
         await client.send("/end")
         assert (await client.until("session_ended"))["summary"] == "Thank you (ended by the user)."
+
+
+async def book(ctx: FunctionContext) -> AsyncIterator[str]:
+    yield "Let me see. "
+    city = await ctx.ask("Which city?")
+    if await ctx.ask(f"Book a room in {city}?") == "yes":
+        yield f"Booked: {city}."
+
+
+@both_stores
+async def test_questions_are_shown_and_answered(settings: Settings) -> None:
+    async with serve(team("boss", FunctionAdapter(book)), settings=settings) as served, chat(served) as client:
+        await client.send("a room")
+        asked = await client.until("question")
+        assert (asked["prompt"], asked["answer_with"]) == ("Which city?", "/answer TEXT")
+        named = {"run_id": asked["run_id"], "question_id": asked["question_id"]}
+        await client.send({"type": "answer", "text": "Rome", **named})
+        await client.until("question", prompt="Book a room in Rome?", run_id=asked["run_id"])
+        await client.send("/answer yes")
+        await client.until("message", done=True)
+        said = [frame["delta"] for frame in client.seen if frame["type"] == "message"]
+        assert "".join(said) == "Let me see. Booked: Rome."
+        await client.send("/end")
+        assert (await client.until("session_ended"))["summary"] == "3 messages, 0 delegations confirmed"
+
+
+async def test_what_is_typed_beside_a_question_does_not_wait_for_the_answer(settings: Settings) -> None:
+    asking = (InputRequired("q1", "Sure?"),)
+    async with serve(boss({"ask": asking}), settings=settings) as served, chat(served) as client:
+        await client.send("ask")
+        await client.until("question")
+        assert await client.ask("hello") == "you said: hello"
+        assert [frame for frame in client.seen if frame.get("state") == "queued"] == []
+        await client.send("/stop")
+        await client.until("status", state="cancelled")
+        await client.until("message", done=True)
+        await client.send("/answer yes")
+        assert (await client.until("error"))["code"] == "Conflict"
+
+
+@pytest.mark.parametrize(
+    ("frame", "code", "says"),
+    [
+        ("/answer yes", "Conflict", "nothing was asked here that is not answered; send it as a message"),
+        ("/answer", "BadInput", "/answer needs the answer after it, such as /answer yes"),
+        (
+            {"type": "answer", "text": "yes", "question_id": "q1"},
+            "BadInput",
+            "frame: value error, a question is named by its run_id and its question_id; give both, or neither",
+        ),
+        (
+            {"type": "answer", "text": "yes", "run_id": "r", "question_id": "q1"},
+            "Conflict",
+            "the run 'r' waits for no answer in this session",
+        ),
+    ],
+)
+async def test_an_answer_to_nothing_is_told(settings: Settings, frame: str, code: str, says: str) -> None:
+    async with serve(boss(), settings=settings) as served, chat(served) as client:
+        await client.send(frame)
+        error = await client.until("error")
+        assert (error["code"], error["message"]) == (code, says)
+
+
+async def test_where_to_sign_in_is_shown(settings: Settings) -> None:
+    asking = (AuthRequired("q1", "May I read your mail?", url="https://example.com/sign-in"),)
+    async with serve(boss({"ask": asking}), settings=settings) as served, chat(served) as client:
+        await client.send("ask")
+        assert (await client.until("question"))["url"] == "https://example.com/sign-in"
+
+
+class TwoAtOnce:
+    """Asks two questions, and asks again for the one that has no answer yet."""
+
+    name = "function"
+    capabilities = AdapterCapabilities(stream=True, human=True, cancel="certain", recover=False)
+
+    async def run(self, ctx: RunContext) -> AsyncIterator[Event]:
+        for question_id in ("first", "second"):
+            if question_id not in ctx.answers:
+                yield InputRequired(question_id, f"{question_id}?")
+        if len(ctx.answers) == 2:
+            yield TextDelta(f"{ctx.answers['first']}, {ctx.answers['second']}")
+
+
+async def test_questions_that_come_together_are_shown_one_after_the_other(settings: Settings) -> None:
+    async with serve(team("boss", TwoAtOnce()), settings=settings) as served, chat(served) as client:
+        await client.send("ask")
+        await client.until("question", prompt="first?")
+        await client.send("/answer one")
+        await client.until("question", prompt="second?")
+        await client.send("/answer two")
+        await client.until("message", done=True)
+    assert [frame["prompt"] for frame in client.seen if frame["type"] == "question"] == ["first?", "second?"]
+    assert "".join(frame["delta"] for frame in client.seen if frame["type"] == "message") == "one, two"
+
+
+class Rewinding:
+    """Says something, asks, and takes part of it back once it is answered."""
+
+    name = "function"
+    capabilities = AdapterCapabilities(stream=True, human=True, cancel="certain", recover=False)
+
+    async def run(self, ctx: RunContext) -> AsyncIterator[Event]:
+        if not ctx.answers:
+            yield TextDelta("It costs ")
+            yield Step("guess")
+            yield TextDelta("about nine.")
+            yield InputRequired("q1", "Exactly?")
+        else:
+            first = next(logged.seq for logged in ctx.before if isinstance(logged.event, TextDelta))
+            yield Rewound(first)
+            yield TextDelta("9.50.")
+
+
+async def test_what_became_void_is_replaced(settings: Settings) -> None:
+    async with serve(team("boss", Rewinding()), settings=settings) as served, chat(served) as client:
+        await client.send("price")
+        await client.until("question")
+        await client.send("/answer yes")
+        await client.until("message", done=True)
+    text = ""
+    for frame in client.seen:
+        if frame["type"] == "message":
+            text = frame["delta"] if frame.get("replaces") else text + frame["delta"]
+    assert text == "It costs 9.50."

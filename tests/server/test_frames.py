@@ -33,13 +33,13 @@ def test_a_frame_is_understood(raw: str, frame: object) -> None:
     [
         ("", "an empty frame says nothing; send text, or a JSON frame"),
         ("{", "the frame is not valid JSON"),
-        ('{"type": "shout"}', "the frame's type is unknown; send one of message, confirm, reject, stop, end"),
-        ("{}", "the frame's type is unknown; send one of message, confirm, reject, stop, end"),
+        ('{"type": "shout"}', "the frame's type is unknown; send one of message, answer, confirm, reject, stop, end"),
+        ("{}", "the frame's type is unknown; send one of message, answer, confirm, reject, stop, end"),
         ('{"type": "message"}', "text: field required"),
         ('{"type": "message", "text": "a", "admin": true}', "admin: extra inputs are not permitted"),
         ("/confirm", "/confirm needs the code that the preview showed, such as /confirm 0a1b2c3d"),
         ("/confirm yes", "/confirm needs the code that the preview showed, such as /confirm 0a1b2c3d"),
-        ("/launch", "there is no command /launch; there are /confirm CODE, /reject CODE, /stop and /end"),
+        ("/launch", "there is no command /launch; there are /answer TEXT, /confirm CODE, /reject CODE, /stop and /end"),
     ],
 )
 def test_what_cannot_be_understood_is_said_in_a_sentence(raw: str, sentence: str) -> None:

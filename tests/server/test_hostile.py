@@ -10,7 +10,7 @@ import pytest
 from websockets.exceptions import InvalidStatus
 
 from elf_sdk.errors import BadInput
-from elf_sdk.runs.events import TextDelta
+from elf_sdk.runs.events import InputRequired, TextDelta
 from elf_sdk.server.chat.session import ChatSession
 from elf_sdk.server.chat.terminal import Conversation
 from elf_sdk.server.loading import load_server
@@ -215,7 +215,11 @@ async def test_a_team_cannot_redraw_the_screen(settings: Settings) -> None:
     async def next_message() -> str | None:
         return next(messages)
 
-    manager = boss({"delegate": (TextDelta("\x1b[1A\x9b2Jhello\x07"), hidden)})
+    async def answer() -> str | None:
+        return "no"
+
+    asked = InputRequired("q1", "Send\x1b[1A it?")
+    manager = boss({"delegate": (TextDelta("\x1b[1A\x9b2Jhello\x07"), asked, hidden)})
     async with serve(manager, worker(), settings=settings) as served:
         conversation = Conversation(
             f"{served.url('boss').replace('http', 'ws', 1)}/chat",
@@ -223,10 +227,12 @@ async def test_a_team_cannot_redraw_the_screen(settings: Settings) -> None:
             write=screen.append,
             style=lambda text, role: text,
             decide=decide,
+            answer=answer,
         )
         await conversation.run(next_message)
     shown = "".join(screen)
     assert "hello" in shown
+    assert "? Send\N{REPLACEMENT CHARACTER}[1A it?" in shown
     assert "Write\N{REPLACEMENT CHARACTER}[2J it" in shown
     assert not set(shown) & set("\x1b\x9b\x07\u202e")
 

@@ -15,7 +15,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketDiscon
 
 from elf_sdk.errors import BadInput, ElfError, Forbidden, Retryable, Unauthenticated
 from elf_sdk.server.auth import LEEWAY, Principal, Verifier, bearer_token
-from elf_sdk.server.chat.frames import SUBPROTOCOL, End, Message, ServerFrame, parse
+from elf_sdk.server.chat.frames import SUBPROTOCOL, Answer, End, Message, ServerFrame, parse
 from elf_sdk.server.chat.session import ChatSession
 from elf_sdk.server.courier import Progress
 from elf_sdk.server.errors import CLOSE_CODES
@@ -220,7 +220,7 @@ class ChatEndpoint:
                 continue
             if isinstance(frame, End):
                 return "done", "ended by the user"
-            if isinstance(frame, Message):
+            if isinstance(frame, Message | Answer):
                 if session.messages >= self._limits.max_messages_per_session:
                     return "limit", f"a session has at most {self._limits.max_messages_per_session} messages"
                 now = time.monotonic()

@@ -1,16 +1,16 @@
 """The simple frames of the chat: one JSON object each way. Pure.
 
-What a person types into a plain WebSocket client works too: text that is no JSON object is a message, and `/confirm
-<code>`, `/reject <code>`, `/stop` and `/end` stand for the frames of those names. The code is the beginning of the
-preview's hash, so that also a typed confirmation names what was shown.
+What a person types into a plain WebSocket client works too: text that is no JSON object is a message, and `/answer
+<text>`, `/confirm <code>`, `/reject <code>`, `/stop` and `/end` stand for the frames of those names. The code is the
+beginning of the preview's hash, so that also a typed confirmation names what was shown.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Final, Literal, NotRequired
+from typing import Annotated, Any, Final, Literal, NotRequired, Self
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 from typing_extensions import TypedDict
 
 from elf_sdk.errors import BadInput
@@ -19,6 +19,7 @@ from elf_sdk.team.described import Described
 __all__ = [
     "CODE_LENGTH",
     "SUBPROTOCOL",
+    "Answer",
     "ClientFrame",
     "Confirm",
     "DelegationPreview",
@@ -28,6 +29,7 @@ __all__ = [
     "Greeting",
     "Message",
     "MessageDelta",
+    "Question",
     "Reject",
     "ServerFrame",
     "SessionEnded",
@@ -54,6 +56,22 @@ class Message(_Frame):
     text: Annotated[str, Field(min_length=1)]
     message_id: Annotated[str, Field(min_length=1, max_length=200)] | None = None
     """Sent again with the same id, the message is not run again."""
+
+
+class Answer(_Frame):
+    """Answer a question of the team; without an id the oldest one that is open."""
+
+    type: Literal["answer"] = "answer"
+    text: Annotated[str, Field(min_length=1)]
+    run_id: str | None = None
+    """Of the question; needed beside `question_id`."""
+    question_id: str | None = None
+
+    @model_validator(mode="after")
+    def _both_or_neither(self) -> Self:
+        if (self.run_id is None) != (self.question_id is None):
+            raise ValueError("a question is named by its run_id and its question_id; give both, or neither")
+        return self
 
 
 class Confirm(_Frame):
@@ -84,7 +102,7 @@ class End(_Frame):
     type: Literal["end"] = "end"
 
 
-ClientFrame = Message | Confirm | Reject | Stop | End
+ClientFrame = Message | Answer | Confirm | Reject | Stop | End
 _CLIENT: Final[TypeAdapter[ClientFrame]] = TypeAdapter(Annotated[ClientFrame, Field(discriminator="type")])
 
 
@@ -108,12 +126,27 @@ class Status(TypedDict):
 
 
 class MessageDelta(TypedDict):
-    """The next piece of an answer. `done` comes once, with an empty delta, when the answer is complete."""
+    """The next piece of an answer. `done` comes once, with an empty delta, when the answer is complete.
+
+    With `replaces` the delta stands in place of all that the run has said so far: some of that is void.
+    """
 
     type: Literal["message"]
     run_id: str
     delta: str
     done: bool
+    replaces: NotRequired[bool]
+
+
+class Question(TypedDict):
+    """The run waits for an answer. `url` is where a person gives the team what it lacks, and not in the answer."""
+
+    type: Literal["question"]
+    run_id: str
+    question_id: str
+    prompt: str
+    answer_with: str
+    url: NotRequired[str]
 
 
 class DelegationPreview(TypedDict):
@@ -166,7 +199,7 @@ class SessionEnded(TypedDict):
     reason: str
 
 
-ServerFrame = Greeting | Status | MessageDelta | DelegationPreview | DelegationUpdate | Error | SessionEnded
+ServerFrame = Greeting | Status | MessageDelta | Question | DelegationPreview | DelegationUpdate | Error | SessionEnded
 
 
 def parse(raw: str) -> ClientFrame:
@@ -193,6 +226,8 @@ def _typed(text: str) -> ClientFrame:
     code, _, reason = rest.strip().partition(" ")
     try:
         match command:
+            case "/answer":
+                return Answer(text=rest.strip())
             case "/confirm":
                 return Confirm(hash=code)
             case "/reject":
@@ -202,8 +237,12 @@ def _typed(text: str) -> ClientFrame:
             case "/end":
                 return End()
     except ValidationError:
+        if command == "/answer":
+            raise BadInput("/answer needs the answer after it, such as /answer yes") from None
         raise BadInput(f"{command} needs the code that the preview showed, such as {command} 0a1b2c3d") from None
-    raise BadInput(f"there is no command {command}; there are /confirm CODE, /reject CODE, /stop and /end")
+    raise BadInput(
+        f"there is no command {command}; there are /answer TEXT, /confirm CODE, /reject CODE, /stop and /end"
+    )
 
 
 def _explain(error: ValidationError) -> str:
@@ -211,7 +250,7 @@ def _explain(error: ValidationError) -> str:
     if first["type"] == "json_invalid":
         return "the frame is not valid JSON"
     if first["type"].startswith("union_tag"):
-        return "the frame's type is unknown; send one of message, confirm, reject, stop, end"
+        return "the frame's type is unknown; send one of message, answer, confirm, reject, stop, end"
     field = ".".join(str(part) for part in first["loc"][1:]) or "frame"
     return f"{field}: {first['msg'][:1].lower()}{first['msg'][1:]}"
 

@@ -15,16 +15,30 @@ from typing import Final
 
 from elf_sdk.errors import BadInput, Conflict, ElfError, Forbidden
 from elf_sdk.runs.engine import Engine
-from elf_sdk.runs.events import Cancelled, DelegationProposed, Failed, LoggedEvent, Step, TextDelta, ToolCall
+from elf_sdk.runs.events import (
+    Answered,
+    AuthRequired,
+    Cancelled,
+    DelegationProposed,
+    Failed,
+    InputRequired,
+    LoggedEvent,
+    Rewound,
+    Step,
+    TextDelta,
+    ToolCall,
+)
 from elf_sdk.runs.run import IdempotencyKey, Run, RunRequest
 from elf_sdk.server.auth import Principal
 from elf_sdk.server.chat.frames import (
     CODE_LENGTH,
+    Answer,
     ClientFrame,
     Confirm,
     DelegationPreview,
     DelegationUpdate,
     Message,
+    Question,
     Reject,
     ServerFrame,
     Stop,
@@ -90,6 +104,7 @@ class ChatSession:
         self._previews: dict[str, Preview] = {}
         self._decided: dict[str, str] = {}
         self._runs: dict[str, asyncio.Task[None]] = {}
+        self._questions: dict[str, str] = {}  # which question each run waits for, the oldest first
         self._results: list[_Result] = []
         self._closed = False
 
@@ -104,6 +119,8 @@ class ChatSession:
             match frame:
                 case Message():
                     await self._say(frame)
+                case Answer():
+                    await self._answer(frame)
                 case Confirm():
                     await self._confirm(self._find(frame.hash))
                 case Reject():
@@ -163,16 +180,35 @@ class ChatSession:
         request = RunRequest(self._engine.spec.name, self.principal.owner, self.id, message.text, metadata)
         key = IdempotencyKey("chat", "message", f"{self.id}:{message.message_id}") if message.message_id else None
         run = await self._engine.start(request, key)
-        if self._runs and run.id not in self._runs:
+        if run.id not in self._runs and self._runs.keys() - self._questions.keys():
             await self._status(run, "queued", "this waits until the answer before it is complete")
         if run.id not in self._runs:
             task = asyncio.create_task(self._follow(run), name=f"chat of run {run.id}")
             self._runs[run.id] = task
             task.add_done_callback(lambda _: self._runs.pop(run.id, None))
 
+    async def _answer(self, answer: Answer) -> None:
+        self.messages += 1
+        if answer.run_id is not None and answer.question_id is not None:
+            run_id, question_id = answer.run_id, answer.question_id
+        elif self._questions:
+            run_id, question_id = next(iter(self._questions.items()))
+        else:
+            raise Conflict("nothing was asked here that is not answered; send it as a message")
+        if run_id not in self._runs:
+            raise Conflict(f"the run {run_id!r} waits for no answer in this session")
+        await self._engine.answer(run_id, self.principal.owner, question_id, answer.text)
+
     async def _follow(self, run: Run) -> None:
+        said: list[tuple[int, str]] = []
         try:
             async for logged in self._engine.subscribe(run.id, self.principal.owner):
+                match logged.event:
+                    case TextDelta(text=text):
+                        said.append((logged.seq, text))
+                    case Rewound(to_seq=to_seq) if said and said[-1][0] > to_seq:
+                        said = [piece for piece in said if piece[0] <= to_seq]
+                        await self._replace(run, "".join(text for _, text in said))
                 await self._tell(run, logged)
         except ElfError as error:
             await self._fail(type(error).__name__, str(error))
@@ -180,6 +216,7 @@ class ChatSession:
             # The team's own hook, or a fault of ours; without this the client would wait for the end of the answer.
             log.exception("run %s could not be told of in %s", run.id, self.id)
             await self._fail("Failure", "the rest of the answer cannot be shown; the server's log says why")
+        self._questions.pop(run.id, None)
         await self.outbox.put({"type": "message", "run_id": run.id, "delta": "", "done": True})
 
     async def _tell(self, run: Run, logged: LoggedEvent) -> None:
@@ -190,12 +227,33 @@ class ChatSession:
                 await self._status(run, "step", f"{agent}: {name}" if agent else name)
             case ToolCall(name=name):
                 await self._status(run, "tool", name)
+            case InputRequired() as question:
+                # Of several one is shown: its answer makes the run go on, and the others are asked again then.
+                if self._questions.setdefault(run.id, question.question_id) == question.question_id:
+                    await self._ask(run, question)
+            case Answered():
+                self._questions.pop(run.id, None)
             case DelegationProposed() as proposed:
                 await self._propose(run, proposed)
             case Failed(code=code, message=text):
                 await self._fail(code, text)
             case Cancelled(reason=reason):
                 await self._status(run, "cancelled", reason)
+
+    async def _replace(self, run: Run, text: str) -> None:
+        await self.outbox.put({"type": "message", "run_id": run.id, "delta": text, "done": False, "replaces": True})
+
+    async def _ask(self, run: Run, question: InputRequired) -> None:
+        frame: Question = {
+            "type": "question",
+            "run_id": run.id,
+            "question_id": question.question_id,
+            "prompt": question.prompt,
+            "answer_with": "/answer TEXT",
+        }
+        if isinstance(question, AuthRequired) and question.url:
+            frame["url"] = question.url
+        await self.outbox.put(frame)
 
     async def _status(self, run: Run, state: str, detail: str) -> None:
         await self.outbox.put({"type": "status", "state": state, "run_id": run.id, "detail": detail})

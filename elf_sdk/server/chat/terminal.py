@@ -33,6 +33,7 @@ class Conversation:
         write: puts text on the screen, without a line's end of its own.
         style: colours it.
         decide: asked for each preview; True confirms.
+        answer: asked for each question of the team, which is on the screen; None leaves it open, and ends the session.
     """
 
     def __init__(
@@ -43,15 +44,18 @@ class Conversation:
         write: Callable[[str], None],
         style: Style,
         decide: Callable[[Mapping[str, Any]], Awaitable[bool]],
+        answer: Callable[[], Awaitable[str | None]],
     ) -> None:
         self._url = url
         self._token = token
         self._write = write
         self._style = style
         self._decide = decide
+        self._answer = answer
         self._width = min(WIDTH, shutil.get_terminal_size().columns)
         self._prose = Prose(write, style, self._width)
         self._proposed: list[Mapping[str, Any]] = []
+        self._questions: list[Mapping[str, Any]] = []
         self._open: set[str] = set()
         self._failed: list[str] = []
 
@@ -98,7 +102,8 @@ class Conversation:
         self._paragraph(greeting["message"])
         while (message := await self._asked(socket, next_message)) is not None:
             await socket.send(json.dumps({"type": "message", "text": message}))
-            await self._until_quiet(socket)
+            if not await self._until_quiet(socket):
+                break
         await socket.send(json.dumps({"type": "end"}))
         while (frame := self._next(await socket.recv()))["type"] != "session_ended":
             self._show(frame)
@@ -124,15 +129,37 @@ class Conversation:
             asked.cancel()
             gone.cancel()
 
-    async def _until_quiet(self, socket: ClientConnection) -> None:
-        """Show frames until the answer is complete, every proposal is decided, and what was confirmed has ended."""
+    async def _until_quiet(self, socket: ClientConnection) -> bool:
+        """Show frames until the answer is complete, every proposal is decided, and what was confirmed has ended.
+
+        Returns:
+            False where a question was left open, and the person wants to leave.
+        """
         answered = False
         while not answered or self._open:
             frame = self._next(await socket.recv())
             self._show(frame)
             answered = answered or _ends_turn(frame)
+            while self._questions:
+                if not await self._settle_question(socket, self._questions.pop(0)):
+                    return False
             while answered and self._proposed:
                 await self._settle(socket, self._proposed.pop(0))
+        return True
+
+    async def _settle_question(self, socket: ClientConnection, question: Mapping[str, Any]) -> bool:
+        """Show a question and send what the person says to it; False where that is nothing."""
+        self._prose.add(
+            "\n".join([question["prompt"], *([question["url"]] if "url" in question else [])]), prefix="  ? "
+        )
+        self._prose.end()
+        text = await self._asked(socket, self._answer)
+        if text is None:
+            self._line(self._style(f"  · the question stays open: run {question['run_id']}", "quiet"))
+            return False
+        named = {"run_id": question["run_id"], "question_id": question["question_id"]}
+        await socket.send(json.dumps({"type": "answer", "text": text, **named}))
+        return True
 
     async def _settle(self, socket: ClientConnection, preview: Mapping[str, Any]) -> None:
         """Show a proposal, and ask about it. Only now, so that the question does not fall into the answer."""
@@ -144,11 +171,16 @@ class Conversation:
     def _show(self, frame: Mapping[str, Any]) -> None:
         match frame["type"]:
             case "message":
+                if frame.get("replaces"):
+                    self._line(self._style("  · what was said so far is void; this is said instead:", "quiet"))
                 self._prose.add(frame["delta"])
                 if frame["done"]:
                     self._prose.end()
             case "status":
                 self._line(self._style(f"  · {frame['detail'] or frame['state']}", "quiet"))
+            case "question":
+                self._prose.end()
+                self._questions.append(frame)
             case "delegation_preview":
                 self._proposed.append(frame)
                 self._open.add(frame["delegation_id"])
