@@ -7,6 +7,7 @@ import contextvars
 import importlib
 import importlib.util
 import inspect
+import re
 import threading
 from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
 from contextlib import aclosing
@@ -227,8 +228,8 @@ def checked_name(name: str, example: str) -> str:
     Raises:
         BadInput: it cannot.
     """
-    module, _, attribute = name.partition(":")
-    if not all(part.isidentifier() for part in (*module.split("."), *attribute.split("."))):
+    # A directory may have a name that no import statement takes, such as `101`.
+    if not re.fullmatch(r"\w+(\.\w+)*:\w+(\.\w+)*", name):
         raise BadInput(f"{name!r} names nothing in a module; write the module, a colon and the name: {example!r}")
     return name
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, MutableMapping
 from typing import Final
 
-from elf_sdk.models.llm import Endpoint
+from elf_sdk.models.llm import BASE_URLS, Endpoint
 
 __all__ = ["Variables", "lend", "variables_of"]
 
@@ -27,22 +27,27 @@ def variables_of(endpoint: Endpoint) -> Variables:
     """What clients would have to find for a model and its fallbacks; the first of each API counts."""
     found: dict[str, Mapping[str, str]] = {}
     for model in endpoint.chain():
-        key = model.key()
         if model.provider != "anthropic":
-            found.setdefault(
-                "OPENAI",
-                {
-                    "OPENAI_API_KEY": key,
-                    "OPENAI_BASE_URL": model.base_url,
-                    "OPENAI_API_BASE": model.base_url,
-                    # CrewAI's own name for the model of agents that name none; it tells the API by the prefix.
-                    "OPENAI_MODEL_NAME": f"openai/{model.model}",
-                },
-            )
+            found.setdefault("OPENAI", _for_openai(model))
         if model.provider in ("anthropic", "offline"):
-            address = model.base_url.removesuffix("/v1")
-            found.setdefault("ANTHROPIC", {"ANTHROPIC_API_KEY": key, "ANTHROPIC_BASE_URL": address})
+            found.setdefault("ANTHROPIC", _for_anthropic(model))
     return found
+
+
+def _for_openai(model: Endpoint) -> Mapping[str, str]:
+    # CrewAI's own name for the model of agents that name none; the prefix tells it the API.
+    given = {"OPENAI_API_KEY": model.key(), "OPENAI_MODEL_NAME": f"openai/{model.model}"}
+    # LangChain asks for the usage of a stream only where it is told no address.
+    if model.base_url == BASE_URLS["openai"]:
+        return given
+    return given | {"OPENAI_BASE_URL": model.base_url, "OPENAI_API_BASE": model.base_url}
+
+
+def _for_anthropic(model: Endpoint) -> Mapping[str, str]:
+    given = {"ANTHROPIC_API_KEY": model.key()}
+    if model.base_url == BASE_URLS["anthropic"]:
+        return given
+    return given | {"ANTHROPIC_BASE_URL": model.base_url.removesuffix("/v1")}
 
 
 def lend(variables: Variables, environ: MutableMapping[str, str]) -> frozenset[str]:

@@ -34,6 +34,20 @@ def test_a_fallback_of_another_api_is_found_as_well() -> None:
     assert (environ["OPENAI_API_KEY"], environ["ANTHROPIC_API_KEY"]) == ("key-one", "key-two")
 
 
+def test_a_providers_own_address_is_known_to_its_clients() -> None:
+    environ: dict[str, str] = {}
+    lend(
+        variables_of(Endpoint("openai", "gpt-x", "https://api.openai.com/v1", "key-one", fallbacks=(CLAUDE,))), environ
+    )
+    assert environ == {
+        "OPENAI_API_KEY": "key-one",
+        "OPENAI_MODEL_NAME": "openai/gpt-x",
+        "ANTHROPIC_API_KEY": "key-two",
+    }
+    elsewhere = {"OPENAI_BASE_URL": "https://a.example/v1"}
+    assert lend(variables_of(Endpoint("openai", "gpt-x", "https://api.openai.com/v1", "key-one")), elsewhere) == set()
+
+
 def test_one_provider_has_nothing_for_the_clients_of_the_other() -> None:
     assert [*variables_of(GATEWAY), *variables_of(CLAUDE)] == ["OPENAI", "ANTHROPIC"]
 
