@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import importlib
 import importlib.util
 import inspect
+import re
 import threading
 from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
 from contextlib import aclosing
@@ -22,7 +24,9 @@ __all__ = [
     "bridged",
     "call_factory",
     "checked_factory",
+    "checked_name",
     "in_thread",
+    "named",
     "need",
     "run_sync",
     "transcript",
@@ -217,6 +221,43 @@ def call_factory(factory: Callable[..., Any], **offered: Any) -> Any:
     """Call `factory` with those of `offered` that it names among its parameters."""
     parameters = inspect.signature(factory).parameters
     return factory(**{name: value for name, value in offered.items() if name in parameters})
+
+
+def checked_name(name: str, example: str) -> str:
+    """`name`, once it is sure that it can name something in a module, such as `shop.graph:graph`.
+
+    Raises:
+        BadInput: it cannot.
+    """
+    # A directory may have a name that no import statement takes, such as `101`.
+    if not re.fullmatch(r"\w+(\.\w+)*:\w+(\.\w+)*", name):
+        raise BadInput(f"{name!r} names nothing in a module; write the module, a colon and the name: {example!r}")
+    return name
+
+
+def named(name: str) -> Any:
+    """What a name such as `shop.graph:graph` stands for; its module is imported now.
+
+    Raises:
+        RunError: there is no such module, or nothing of that name in it; the message says which.
+        Exception: what the module itself raises.
+    """
+    module, _, attribute = name.partition(":")
+    try:
+        found: Any = importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{module}.".startswith(f"{error.name}."):
+            raise
+        raise RunError(
+            f"{name!r} names the module {module}, and there is none on the path of the run's process: it is looked for "
+            "beside team.py and in src/ there, which needs runs.isolation: process"
+        ) from error
+    for part in attribute.split("."):
+        try:
+            found = getattr(found, part)
+        except AttributeError:
+            raise RunError(f"{name!r}: there is no {part!r} in {found.__name__}") from None
+    return found
 
 
 def need(package: str, install: str) -> None:

@@ -16,7 +16,7 @@ from elf_sdk.settings import Settings, key_variable
 from elf_sdk.team.kinds import duration_seconds
 from elf_sdk.team.work import LLM
 
-__all__ = ["KEYLESS", "NO_KEY", "Endpoint", "resolve"]
+__all__ = ["BASE_URLS", "KEYLESS", "NO_KEY", "Endpoint", "resolve"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,12 +62,13 @@ class Endpoint:
             yield from fallback.chain()
 
 
-_BASE_URLS: Final = {
+BASE_URLS: Final = {
     "openai": "https://api.openai.com/v1",
     "anthropic": "https://api.anthropic.com",
     "openrouter": "https://openrouter.ai/api/v1",
     "ollama": "http://127.0.0.1:11434/v1",
 }
+"""Where providers are, unless `base_url` says otherwise."""
 KEYLESS: Final = frozenset({"offline", "ollama"})
 """Providers that need no key."""
 NO_KEY: Final = "not-needed"
@@ -93,7 +94,7 @@ def resolve(llm: LLM, settings: Settings, *, offline_url: str | None = None) -> 
             )
         base_url = offline_url
     else:
-        base_url = str(llm.base_url or _BASE_URLS[llm.provider])
+        base_url = str(llm.base_url or BASE_URLS[llm.provider])
     key, variable = settings.model_keys.get(llm.provider, ""), key_variable(llm.provider)
     if key and not _fits_a_header(key):
         raise BadInput(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from elf_sdk.adapters.registry import adapter_for
 from elf_sdk.errors import BadInput
+from elf_sdk.models.llm import Endpoint
 from elf_sdk.runs.adapter import Adapter, AdapterCapabilities, RunContext
 from elf_sdk.runs.events import Event
 from elf_sdk.team.spec import TeamSpec
@@ -69,13 +70,14 @@ def chosen_adapter(name: str, spec: TeamSpec, adapter: Adapter | None, *, replac
     return adapter
 
 
-def isolated_adapter(cls: type, spec: TeamSpec, adapter: Adapter) -> Isolated | None:
+def isolated_adapter(cls: type, spec: TeamSpec, adapter: Adapter, model: Endpoint) -> Isolated | None:
     """The adapter in processes of its own, where its code would block and the team wants it so.
 
     Args:
         cls: names the adapter.
         spec: the team.
         adapter: what `chosen_adapter` gave.
+        model: of the team.
 
     Raises:
         BadInput: a process of its own could not find it.
@@ -86,7 +88,7 @@ def isolated_adapter(cls: type, spec: TeamSpec, adapter: Adapter) -> Isolated | 
     from elf_sdk.runs.worker import Isolated
     from elf_sdk.server.origin import origin_of
 
-    return Isolated(adapter.name, adapter.capabilities, origin_of(cls, adapter), spec.name)
+    return Isolated(adapter.name, adapter.capabilities, origin_of(cls, adapter), spec.name, model)
 
 
 def beside_the_loop(adapter: Adapter) -> Adapter:

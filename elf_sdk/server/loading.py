@@ -1,8 +1,10 @@
 """A team's `team.py` as a TeamServer, several of them in one process.
 
 Teams name their modules alike (`graph`, `crew`), so each is imported with its own directory first on the path, and
-what it brought along is filed under the team's name afterwards. A team imports its siblings at the top of a module,
-not later inside a function.
+what it brought along is filed under the team's name afterwards. So a team imports its siblings at the top of a module,
+not later inside a function; but in a worker process, which has one team alone, it may do that as well.
+
+A directory `src` beside `team.py` is on the path too, as it is where a program of that layout is installed.
 """
 
 from __future__ import annotations
@@ -99,7 +101,7 @@ def pickled_adapter(pickled: str, module: str = "", path: str = "", main: str = 
 
 def _found_module(module: str, path: str, main: str) -> ModuleType:
     if path:
-        _imported(Path(path))
+        _imported(Path(path), alone=True)
         return sys.modules[module]
     if not main:
         return importlib.import_module(module)
@@ -120,19 +122,24 @@ def _executed(name: str, path: Path) -> ModuleType:
     return module
 
 
-def _imported(path: Path) -> ModuleType:
+def _imported(path: Path, *, alone: bool = False) -> ModuleType:
     directory = path.parent.resolve()
     name = f"{TEAM_MODULE}{directory.name.replace('-', '_')}"
-    _refuse_hidden(directory)
+    source = directory / "src"
+    places = [directory, source] if source.is_dir() and not (source / "__init__.py").is_file() else [directory]
+    for place in places:
+        _refuse_hidden(place)
     present = frozenset(sys.modules)
-    sys.path.insert(0, str(directory))
+    sys.path[:0] = map(str, places)
     try:
         module = _executed(name, path)
     finally:
-        # The team's own code may have taken it away.
-        with suppress(ValueError):
-            sys.path.remove(str(directory))
-        _file_away(directory, name, present)
+        if not alone:
+            for place in places:
+                # The team's own code may have taken it away.
+                with suppress(ValueError):
+                    sys.path.remove(str(place))
+        _file_away(directory, name, present, alone=alone)
     return module
 
 
@@ -179,20 +186,38 @@ def _refuse_hidden(directory: Path) -> None:
             raise BadInput(f"{entry}: {whose} module has the name {plain!r} already; give this one another name")
 
 
-def _file_away(directory: Path, name: str, present: frozenset[str]) -> None:
-    """Free the plain names of a team's own modules for the next team; those that were `present` before are not its."""
-    for plain, module in list(sys.modules.items()):
-        file = getattr(module, "__file__", None)
-        if plain in present or plain.startswith(TEAM_MODULE) or not file:
-            continue
-        if Path(file).resolve().is_relative_to(directory):
+def _file_away(directory: Path, name: str, present: frozenset[str], *, alone: bool) -> None:
+    """Free the plain names of a team's own modules for the next team; those that were `present` before are not its.
+
+    Args:
+        directory: of the team.
+        name: of its module.
+        present: names that are somebody else's.
+        alone: there is no other team, and the plain names go on to serve.
+    """
+    # First all of them: a package without an __init__.py finds its place through the one around it.
+    places = {
+        plain: _standing(module)
+        for plain, module in list(sys.modules.items())
+        if plain not in present and not plain.startswith(TEAM_MODULE)
+    }
+    for plain, place in places.items():
+        if place and Path(place).resolve().is_relative_to(directory):
             filed = f"{name}.{plain}"
-            sys.modules[filed] = sys.modules.pop(plain)
+            sys.modules[filed] = module = sys.modules[plain]
+            if not alone:
+                del sys.modules[plain]
             # Whoever resolves the annotations of a class looks up its module by this name, and may do so much later.
             for value in list(vars(module).values()):
                 if isinstance(value, type) and value.__module__ == plain:
                     with suppress(AttributeError, TypeError):
                         value.__module__ = filed
+
+
+def _standing(module: ModuleType) -> str:
+    """The file of a module, or the directory of a package that has none; empty for what stands nowhere."""
+    file = getattr(module, "__file__", None)
+    return str(file or next(iter(getattr(module, "__path__", ())), ""))
 
 
 def _place(error: BaseException, path: Path) -> str:

@@ -25,6 +25,7 @@ from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.types import Receive, Scope, Send
 
 from elf_sdk.errors import BadInput, ElfError, NotFound, Unauthenticated
+from elf_sdk.models.llm import Endpoint
 from elf_sdk.runs.adapter import Adapter, RunContext
 from elf_sdk.runs.engine import Engine
 from elf_sdk.runs.events import Event
@@ -197,9 +198,10 @@ class TeamServer:
         """
         settings = services.settings
         self.spec = self._declared.for_environment(settings.environment)
-        isolated = isolated_adapter(type(self), self.spec, self._chosen)
+        model = services.endpoint(self.spec, self.directory)
+        isolated = isolated_adapter(type(self), self.spec, self._chosen, model)
         self._adapter = isolated or beside_the_loop(self._chosen)
-        self._running = running = self._assembled(services, isolated)
+        self._running = running = self._assembled(services, model, isolated)
         self._draining = False
         self._requests.metrics = services.metrics.team(self.spec.name)
         started = False
@@ -246,7 +248,7 @@ class TeamServer:
         async with open_services(load_settings()) as services, self.running(services):
             yield
 
-    def _assembled(self, services: Services, isolated: Isolated | None) -> _Running:
+    def _assembled(self, services: Services, model: Endpoint, isolated: Isolated | None) -> _Running:
         spec, settings = self.spec, services.settings
         adapter = self._adapter
         if self._replaced:
@@ -255,7 +257,7 @@ class TeamServer:
             spec,
             adapter,
             services.log,
-            services.endpoint(spec, self.directory),
+            model,
             services.delegates_of(spec),
             observer=services.metrics.team(spec.name),
         )

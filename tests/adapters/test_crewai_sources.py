@@ -171,7 +171,7 @@ def test_what_only_one_run_could_use_is_refused() -> None:
     with pytest.raises(BadInput, match=r"an instance of Shop, .*give the class, CrewAIAdapter\(Shop\)"):
         CrewAIAdapter(Shop())
     with pytest.raises(BadInput, match="takes a crew, a class decorated with @CrewBase"):
-        CrewAIAdapter("crew")
+        CrewAIAdapter(5)
 
 
 def test_a_class_that_asks_for_something_else_is_refused() -> None:

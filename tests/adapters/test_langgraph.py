@@ -102,4 +102,4 @@ async def test_a_factory_that_returns_something_else(model: OfflineModel) -> Non
 
 def test_what_is_no_graph_is_refused() -> None:
     with pytest.raises(BadInput, match="takes a graph or a function that builds one"):
-        LangGraphAdapter("graph")
+        LangGraphAdapter(5)

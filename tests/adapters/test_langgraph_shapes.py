@@ -483,3 +483,67 @@ async def test_cancelling_a_coroutine_stops_it(model: OfflineModel) -> None:
         first: Event = await anext(events)
     assert first == Step("waits")
     assert stopped
+
+
+@dataclass
+class Shop:
+    name: str = "bicycles"
+    hours: str = "nine to five"
+
+
+class Owner(BaseModel):
+    owner: str
+
+
+def _with_context(schema: Any, node: Any) -> Any:
+    from langgraph.graph import StateGraph
+
+    return StateGraph(Line, context_schema=schema).add_node("node", node).add_edge("__start__", "node").compile()
+
+
+class Line(TypedDict):
+    """One field in all: it is what was asked and then the answer."""
+
+    line: str
+
+
+async def test_a_context_is_made_of_its_defaults(model: OfflineModel) -> None:
+    async def node(state: Line, runtime: Any) -> Line:
+        return {"line": f"{state['line']}: {runtime.context.name}, {runtime.context.hours}"}
+
+    adapter = LangGraphAdapter(_with_context(Shop, node))
+    assert answer(await events_of(adapter, context(model, "Open?"))) == "Open?: bicycles, nine to five"
+
+
+async def test_a_context_is_made_of_the_run(model: OfflineModel) -> None:
+    async def node(state: Line, runtime: Any) -> Line:
+        return {"line": runtime.context.owner}
+
+    adapter = LangGraphAdapter(_with_context(Owner, node), context=lambda ctx: Owner(owner=ctx.owner.subject))
+    assert answer(await events_of(adapter, context(model, user="bob"))) == "bob"
+
+
+async def test_a_context_and_a_store_that_are_not_there_are_told(model: OfflineModel) -> None:
+    async def reads(state: Line, runtime: Any) -> Line:
+        return {"line": runtime.context.owner}
+
+    async def looks(state: Line, runtime: Any) -> Line:
+        return {"line": runtime.context.get("topic")}
+
+    async def keeps(state: Line, runtime: Any) -> Line:
+        await runtime.store.aput(("memories",), "1", {})
+        return state
+
+    place = r"\(test_langgraph_shapes\.py, line \d+\)"
+    for schema, node, sentence in (
+        (Owner, reads, f"looks into its context {place}, and was given none; give it: .*lambda ctx: Owner"),
+        (Topic, looks, f"looks into its context {place}, and was given none; give it: .*lambda ctx: Topic"),
+        (Owner, keeps, f"calls aput of its store {place}, and was compiled without one"),
+    ):
+        with pytest.raises(RunError, match=sentence):
+            await events_of(LangGraphAdapter(_with_context(schema, node)), context(model))
+
+
+def test_a_name_that_can_name_nothing_is_refused() -> None:
+    with pytest.raises(BadInput, match=r"'graph\.py' names nothing in a module; write the module, a colon"):
+        LangGraphAdapter("graph.py")

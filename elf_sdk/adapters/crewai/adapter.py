@@ -50,7 +50,9 @@ class CrewAIAdapter:
             class's `__init__`, names what it wants among its parameters: `llm` (CrewAI's own LLM for the team's
             `llm:`), `tools` (those of the team's MCP servers, and one for each team that work may be proposed to),
             `context` (the `RunContext`); or it names nothing. It may be async. What is built elsewhere in a run gets
-            the tools by `elf_sdk.team_tools()`; a crew that is given ready-made has its own alone.
+            the tools by `elf_sdk.team_tools()`; a crew that is given ready-made has its own alone. Or the name of one
+            of these, such as `"shop.crew:Support"`: it is then imported in the processes of runs alone, where clients
+            that it makes by itself find the team's model.
         inputs: what tasks get beside `{message}`, `{history}`, `{current_year}` and `{current_date}`: a mapping of
             names to values, or a function of the `RunContext` that returns one. A flow gets it as inputs to its state.
 
@@ -78,11 +80,15 @@ class CrewAIAdapter:
         return bridged(ctx, lambda bridge: self._work(ctx, bridge))
 
     def warm(self) -> None:
-        """Import CrewAI and what every run needs of it, which takes seconds; no thread is left behind by that."""
+        """Import CrewAI and what every run needs of it, which takes seconds; and the crew, where it is named.
+
+        No thread is left behind by that.
+        """
         for module in _WARM:
             if importlib.util.find_spec(module.partition(".")[0]) is not None:
                 importlib.import_module(module)
         install()
+        self._source.find()
 
     async def _work(self, ctx: RunContext, bridge: Bridge) -> None:
         history = transcript(await ctx.history())

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, Final
 
-from elf_sdk.adapters.base import call_factory, checked_factory
+from elf_sdk.adapters.base import call_factory, checked_factory, checked_name, named
 from elf_sdk.errors import BadInput
 from elf_sdk.runs.adapter import RunError
 
@@ -22,15 +22,29 @@ class Source:
 
     Args:
         given: a crew; a class decorated with `@CrewBase`, or of a flow; or a function that returns one of these, or an
-            instance of such a class. A class and a function get what they name among their parameters.
+            instance of such a class. A class and a function get what they name among their parameters. Or the name of
+            one of these, such as `"shop.crew:Support"`, which is imported when it is needed first.
 
     Raises:
         BadInput: it is none of these, or an object that only one run could use.
     """
 
     def __init__(self, given: Any) -> None:
+        self._crew: Any = None
+        self._factory: Callable[..., Any] | None = None
+        self._place = self._name = ""
+        if isinstance(given, str):
+            self._name = checked_name(given, "shop.crew:Support")
+        else:
+            self._take(given)
+
+    def find(self) -> None:
+        """Import the crew, where it is named and was not imported yet."""
+        if self._crew is None and self._factory is None:
+            self._take(named(self._name))
+
+    def _take(self, given: Any) -> None:
         self._crew = given if not inspect.isclass(given) and _is_crew(given) else None
-        self._factory: Callable[..., Any] = _unused
         if self._crew is not None:
             return
         if not inspect.isclass(given) and (hasattr(given, "kickoff") or callable(getattr(given, "crew", None))):
@@ -49,7 +63,7 @@ class Source:
         self.is_flow = inspect.isclass(given) and hasattr(given, "kickoff") and not hasattr(given, "crew")
 
     is_flow = False
-    """Whether it is a flow for sure; what a function returns is not known before."""
+    """Whether it is a flow for sure; what a function returns, or a name stands for, is not known before."""
 
     def build(self, **offered: Any) -> Any:
         """The crew or the flow of one run, in the run's thread.
@@ -58,8 +72,10 @@ class Source:
             RunError: it is no crew with tasks, and no flow; the message says where it comes from.
             Exception: what the author's own code raises.
         """
+        self.find()
         if self._crew is not None:
             return _with_tasks(self._crew.copy(), "")
+        assert self._factory is not None  # noqa: S101 - there is a crew or a factory
         built = call_factory(self._factory, **offered)
         if inspect.isawaitable(built):
             built = asyncio.run(_awaited(built))
@@ -112,6 +128,3 @@ def _place(given: Any) -> str:
         return f" ({Path(inspect.getfile(given)).name}, line {line})"
     except (OSError, TypeError):
         return ""
-
-
-def _unused() -> None: ...

@@ -14,7 +14,16 @@ from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, Final
 
-from elf_sdk.adapters.base import Bridge, bridged, call_factory, checked_factory, in_thread, need
+from elf_sdk.adapters.base import (
+    Bridge,
+    bridged,
+    call_factory,
+    checked_factory,
+    checked_name,
+    in_thread,
+    named,
+    need,
+)
 from elf_sdk.adapters.langgraph.journal import Journal, amends
 from elf_sdk.adapters.langgraph.model import chat_model, line_of, unusable
 from elf_sdk.adapters.langgraph.questions import prompt, resumed
@@ -39,6 +48,7 @@ _OFFERED: Final = ("model", "tools", "context")
 
 InputMapping = Callable[[RunContext, list[Any]], Any]
 OutputMapping = Callable[[Any], str]
+ContextMapping = Callable[[RunContext], Any]
 
 
 class LangGraphAdapter:
@@ -53,7 +63,8 @@ class LangGraphAdapter:
             team's MCP servers, and one for each team that work may be proposed to), `context` (the `RunContext`); or it
             names nothing. A graph that is not compiled yet is compiled. Agents of `langchain.agents.create_agent`, and
             functions with `@entrypoint`, are graphs too. A node of a compiled graph gets the tools by
-            `elf_sdk.team_tools()`.
+            `elf_sdk.team_tools()`. Or the name of one of these, such as `"shop.graph:graph"`: it is then imported in
+            the processes of runs alone, where clients that it makes by itself find the team's model.
         answer_node: the node whose tokens are the answer. By default every node with an edge to the end. The other
             nodes show as steps.
         input: the graph's input for a run and its messages (earlier ones, then what was asked). By default
@@ -62,6 +73,8 @@ class LangGraphAdapter:
         output: the answer in the graph's last state; by default the text of the last AI message, or a text field that
             is found like that of the input: `answer`, `output`, `result`, … Given without `answer_node`, the answer is
             this text alone, and no tokens are streamed.
+        context: the graph's runtime context for a run, where the graph has a `context_schema`. By default an instance
+            of it, where one can be made of its defaults.
 
     Raises:
         BadInput: this is no graph, the factory wants something that there is not, or what to give to the graph cannot
@@ -78,28 +91,23 @@ class LangGraphAdapter:
         answer_node: str | None = None,
         input: InputMapping | None = None,  # noqa: A002 - LangGraph's own word for it
         output: OutputMapping | None = None,
+        context: ContextMapping | None = None,
     ) -> None:
         need("langgraph", "elf-sdk[langgraph]")
         self._answer_node = answer_node
         self._input = input
         self._output = output
+        self._context = context
         self._streams = output is None or answer_node is not None
         self._factory: Callable[..., Any] | None = None
         self._wants: frozenset[str] = frozenset()
         self._graph: Any = None
         self._shape: Shape | None = None
         self._serializer: StrictSerializer | None = None
-        if hasattr(graph, "astream") or hasattr(graph, "compile"):
-            self._graph = _compiled(graph)
-            self._shape = self._shape_of(self._graph)
-            blocking = _is_blocking(self._graph)
-        elif callable(graph):
-            self._factory = checked_factory(graph, _OFFERED, self.name)
-            self._wants = frozenset(inspect.signature(graph).parameters)
-            # What it builds is seen when it is built.
-            blocking = True
-        else:
-            raise BadInput(f"LangGraphAdapter takes a graph or a function that builds one, not {graph!r}")
+        self._named = checked_name(graph, "shop.graph:graph") if isinstance(graph, str) else ""
+        if not self._named:
+            self._take(graph)
+        blocking = self._may_block()
         # A node that is no coroutine runs on in its thread until its present call is done.
         self.capabilities = AdapterCapabilities(
             stream=self._streams,
@@ -114,13 +122,36 @@ class LangGraphAdapter:
         return bridged(ctx, lambda bridge: self._work(ctx, bridge))
 
     def warm(self) -> None:
-        """Import LangGraph and what every run needs of it, which takes seconds."""
+        """Import LangGraph and what every run needs of it, which takes seconds; and the graph, where it is named."""
         _load()
+        self._find()
+
+    def _find(self) -> None:
+        """Import the graph, where it is named and was not imported yet."""
+        if self._named and self._graph is None and self._factory is None:
+            self._take(named(self._named))
+
+    def _may_block(self) -> bool:
+        # What is only named, or is built for a run, is seen then.
+        return self._graph is None or _is_blocking(self._graph)
+
+    def _take(self, graph: Any) -> None:
+        if hasattr(graph, "astream") or hasattr(graph, "compile"):
+            compiled = _compiled(graph)
+            self._shape = self._shape_of(compiled)
+            self._graph = compiled
+        elif callable(graph):
+            self._wants = frozenset(inspect.signature(graph).parameters)
+            self._factory = checked_factory(graph, _OFFERED, self.name)
+        else:
+            raise BadInput(f"LangGraphAdapter takes a graph or a function that builds one, not {graph!r}")
 
     async def _work(self, ctx: RunContext, bridge: Bridge) -> None:
         if not sys.modules.keys() >= _LOADED:
             # It takes seconds; the server's loop goes on meanwhile.
             await in_thread(_load)
+        if self._named:
+            await in_thread(self._find)
         from elf_sdk.adapters.langgraph.saver import RunSaver
         from elf_sdk.adapters.langgraph.serializer import StrictSerializer
 
@@ -150,7 +181,8 @@ class LangGraphAdapter:
         self, ctx: RunContext, journal: Journal, saver: RunSaver, graph: Any, shape: Shape, line: Line
     ) -> None:
         from elf_sdk.adapters.langgraph.custom import custom_event
-        from elf_sdk.adapters.langgraph.failure import explained
+        from elf_sdk.adapters.langgraph.failure import explained, lacking
+        from elf_sdk.adapters.langgraph.shape import default_context
         from elf_sdk.adapters.langgraph.watcher import Answer, Watcher
 
         nodes = None if not self._streams else shape.answering if self._answer_node is None else {self._answer_node}
@@ -168,13 +200,14 @@ class LangGraphAdapter:
         # Runs at the same time share the graph, but not this.
         own = copy.copy(graph)
         own.checkpointer = saver
-        state: Any = None
+        state = context = None
         try:
             given = await self._given(ctx, saver, shape)
             if ctx.answers and given is not None and saver.begun(_thread(ctx)):
                 await _refuse_changed(own, config, saver.pending(_thread(ctx)))
+            context = self._context(ctx) if self._context else default_context(graph)
             async with aclosing(
-                own.astream(given, config, stream_mode=modes, subgraphs=True, durability="sync")
+                own.astream(given, config, context=context, stream_mode=modes, subgraphs=True, durability="sync")
             ) as parts:
                 async for namespace, mode, data in parts:
                     if mode == "messages":
@@ -191,7 +224,7 @@ class LangGraphAdapter:
                             journal.say(event, task)
             watcher.end()
         except Exception as error:
-            known = explained(error, shape, watcher.circle)
+            known = explained(error, shape, watcher.circle) or lacking(error, graph, context)
             if known is None:
                 raise
             raise known from error

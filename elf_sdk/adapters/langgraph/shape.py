@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import functools
+import inspect
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import MISSING, dataclass, fields, is_dataclass
 from typing import Any, Final, get_type_hints
 
 import orjson
@@ -14,10 +15,11 @@ from langchain_core.runnables.config import run_in_executor
 from langchain_core.tools import BaseTool, StructuredTool
 from langgraph.prebuilt import ToolNode
 from langgraph.pregel import Pregel
+from pydantic import BaseModel
 
 from elf_sdk.runs.adapter import RunContext, RunError
 
-__all__ = ["Shape", "shape_of"]
+__all__ = ["Shape", "default_context", "shape_of"]
 
 _ASKED: Final = ("question", "input", "query", "topic", "prompt", "request", "message", "text", "task")
 _ANSWERED: Final = ("answer", "output", "result", "response", "final_answer", "report", "summary", "text")
@@ -105,13 +107,28 @@ def shape_of(graph: Any) -> Shape:
         kind = graph.get_input_jsonschema()
         takes = "messages" if kind.get("type") == "array" else "text"
         return Shape(frozenset(answering), None, takes, "")
-    fields = _fields(builder.input_schema)
-    return Shape(
-        frozenset(answering),
-        tuple(fields),
-        _guess(fields, _ASKED),
-        _guess(_fields(builder.output_schema), _ANSWERED, but=_guess(fields, _ASKED)),
-    )
+    inputs, outputs = _fields(builder.input_schema), _fields(builder.output_schema)
+    takes = _guess(inputs, _ASKED)
+    # Where there is one field in all, it is what was asked and then the answer.
+    gives = _guess(outputs, _ANSWERED, but="" if len(outputs) == 1 else takes)
+    return Shape(frozenset(answering), tuple(inputs), takes, gives)
+
+
+def default_context(graph: Any) -> object:
+    """The runtime context of a graph, made of its schema's defaults; None where it has none, or some are missing.
+
+    A `TypedDict` has none, and LangGraph takes an empty one for nothing.
+    """
+    schema = getattr(graph, "context_schema", None)
+    if not inspect.isclass(schema):
+        return None
+    if issubclass(schema, BaseModel):
+        bare = not any(field.is_required() for field in schema.model_fields.values())
+    else:
+        bare = is_dataclass(schema) and not any(
+            field.init and field.default is MISSING and field.default_factory is MISSING for field in fields(schema)
+        )
+    return schema() if bare else None
 
 
 def is_blocking(graph: Any) -> bool:

@@ -14,12 +14,13 @@ import pickle
 import signal
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import aclosing, suppress
 from typing import Any, Final
 
 from elf_sdk import errors
 from elf_sdk.errors import ElfError, Retryable
+from elf_sdk.models.variables import variables_of
 from elf_sdk.runs.adapter import Adapter, RunContext, RunError
 from elf_sdk.runs.current import current_run
 from elf_sdk.runs.events import Event, TextDelta, clean, encode, is_terminal, stored_kind
@@ -37,22 +38,30 @@ _MESSAGE: Final = 2000
 """Characters of a message."""
 
 
-def work(adapter: Adapter, sock: socket.socket) -> None:
+def work(adapter: Adapter, sock: socket.socket, lent: Collection[str] = ()) -> None:
     """Do the run that the server sends over `sock`; returns when the server knows how it went.
+
+    Args:
+        adapter: the team's.
+        sock: the run's channel.
+        lent: environment variables that were set for clients of the team's own code when it was loaded.
 
     Raises:
         SystemExit: the team's code wants to end the process.
     """
-    asyncio.run(_work(adapter, sock))
+    asyncio.run(_work(adapter, sock, lent))
 
 
-async def _work(adapter: Adapter, sock: socket.socket) -> None:
+async def _work(adapter: Adapter, sock: socket.socket, lent: Collection[str]) -> None:
     channel = _Channel(*await asyncio.open_unix_connection(sock=sock, limit=BUFFER))
     first = await read_frame(channel.reader, limit=MAX_TOLD)
     if first is None or "cancel" in first[0]:
         return
     ctx = unpack(first[1], channel.ask)
     current_run.set(ctx.run_id)
+    for values in variables_of(ctx.endpoint).values():
+        # A key may have been changed since.
+        os.environ.update({name: value for name, value in values.items() if name in lent})
     os.register_at_fork(after_in_child=_leave_later(asyncio.get_running_loop(), sock))
     doing = asyncio.create_task(_stream(adapter, ctx, channel))
     listening = asyncio.create_task(channel.listen(doing))

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from elf_sdk import errors
 from elf_sdk.errors import ElfError
+from elf_sdk.models.llm import Endpoint
 from elf_sdk.runs.adapter import AdapterCapabilities, RunContext, RunError
 from elf_sdk.runs.events import MAX_EVENT_BYTES, Event, decode
 from elf_sdk.runs.worker.context import Calls, calls_of, pack
@@ -37,12 +38,20 @@ class Isolated:
         capabilities: of the other adapter.
         origin: how a clean interpreter finds it.
         team: whose adapter it is, for logs.
+        model: of the team; clients that its code makes by itself find it in the environment of the processes.
     """
 
-    def __init__(self, name: str, capabilities: AdapterCapabilities, origin: Origin, team: str = "") -> None:
+    def __init__(
+        self,
+        name: str,
+        capabilities: AdapterCapabilities,
+        origin: Origin,
+        team: str = "",
+        model: Endpoint | None = None,
+    ) -> None:
         self.name = name
         self.capabilities = replace(capabilities, cancel="certain", blocking=False)
-        self._workers = Workers(origin, team or name)
+        self._workers = Workers(origin, team or name, model)
 
     def open(self) -> None:
         """Begin to load the team's code, in the background; otherwise the first run does it."""

@@ -34,6 +34,7 @@ from typing import Any, Final, NoReturn
 
 from typing_extensions import override
 
+from elf_sdk.models.variables import lend
 from elf_sdk.runs.adapter import Adapter
 from elf_sdk.runs.places import frame_place, raised_place
 from elf_sdk.runs.worker.capture import capture
@@ -86,8 +87,9 @@ def main(descriptor: int, mode: str = "fork", told: str = "") -> None:
     with suppress(OSError):
         os.chdir(hello["cwd"])
     capture(1, hello["levels"])
+    lent = lend(hello["variables"], os.environ)
     if mode == "fresh":
-        _fresh(server, hello)
+        _fresh(server, hello, lent)
     trace = int(told)
     os.set_inheritable(trace, False)
     faulthandler.register(SAMPLE, file=trace, all_threads=False)
@@ -100,11 +102,14 @@ def main(descriptor: int, mode: str = "fork", told: str = "") -> None:
     server.tell(loading=False)
     why = _unsound(descriptor)
     if why:
+        for name in lent:
+            # Each process is lent them anew.
+            os.environ.pop(name, None)
         server.tell(spawns=why)
         _start_anew(descriptor, hello)
     # From here on the end of the socket says it, and what is below is ended first.
     _die_with(parent, 0)
-    _Forking(server, adapter).serve()
+    _Forking(server, adapter, lent).serve()
 
 
 def _loaded(hello: Mapping[str, Any]) -> Adapter:
@@ -304,9 +309,10 @@ class _Nursery(ABC):
 class _Forking(_Nursery):
     """Forks this process, which has the team loaded, for each run."""
 
-    def __init__(self, server: _Lines, adapter: Adapter) -> None:
+    def __init__(self, server: _Lines, adapter: Adapter, lent: frozenset[str]) -> None:
         super().__init__(server)
         self._adapter = adapter
+        self._lent = lent
         # What is there now is left alone by the collector, and so stays shared between the processes.
         gc.collect()
         gc.freeze()
@@ -330,7 +336,7 @@ class _Forking(_Nursery):
             for descriptor in self._wake:
                 os.close(descriptor)
             _die_with(parent, signal.SIGKILL)
-            _run(self._adapter, descriptors)
+            _run(self._adapter, descriptors, self._lent)
         finally:
             # Whatever it was: this process has no business in the loop below.
             os._exit(1)
@@ -386,7 +392,7 @@ class _Spawning(_Nursery):
         return pid, process
 
 
-def _fresh(server: _Lines, hello: Mapping[str, Any]) -> NoReturn:
+def _fresh(server: _Lines, hello: Mapping[str, Any], lent: frozenset[str]) -> NoReturn:
     adapter: Adapter | BaseException
     try:
         adapter = _loaded(hello)
@@ -396,10 +402,10 @@ def _fresh(server: _Lines, hello: Mapping[str, Any]) -> NoReturn:
     if received is None:
         os._exit(0)
     server.sock.close()
-    _run(adapter, received[1])
+    _run(adapter, received[1], lent)
 
 
-def _run(adapter: Adapter | BaseException, descriptors: list[int]) -> NoReturn:
+def _run(adapter: Adapter | BaseException, descriptors: list[int], lent: frozenset[str]) -> NoReturn:
     """Do one run in this process, and end it."""
     leave = os._exit
     channel, output, trace = descriptors
@@ -415,7 +421,7 @@ def _run(adapter: Adapter | BaseException, descriptors: list[int]) -> NoReturn:
         if isinstance(adapter, BaseException):
             sock.sendall(frame({"failed": failure(adapter)}))
         else:
-            work(adapter, sock)
+            work(adapter, sock, lent)
     except (SystemExit, KeyboardInterrupt) as error:
         _write_exit(trace, raised_place(error))
         code = getattr(error, "code", _INTERRUPTED)

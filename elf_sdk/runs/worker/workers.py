@@ -20,6 +20,8 @@ from contextlib import ExitStack, suppress
 from contextvars import Context
 from typing import Any, Final
 
+from elf_sdk.models.llm import Endpoint
+from elf_sdk.models.variables import variables_of
 from elf_sdk.runs.adapter import RunError, Whereabouts
 from elf_sdk.runs.places import dumped_place
 from elf_sdk.runs.worker.capture import levels
@@ -56,11 +58,13 @@ class Workers:
     Args:
         origin: how a clean interpreter finds the team's adapter.
         name: of the team, for logs.
+        model: of the team.
     """
 
-    def __init__(self, origin: Origin, name: str) -> None:
+    def __init__(self, origin: Origin, name: str, model: Endpoint | None = None) -> None:
         self._origin = origin
         self._name = name
+        self._model = model
         self._numbers = itertools.count(1)
         self._server: _ForkServer | None = None
         self._ended: set[asyncio.Task[None]] = set()
@@ -115,7 +119,7 @@ class Workers:
             return self._server
         if self._server is not None:
             self._later(self._server.close())
-        self._server = _ForkServer(self._origin, self._name)
+        self._server = _ForkServer(self._origin, self._name, self._model)
         return self._server
 
     def _later(self, work: Coroutine[Any, Any, None]) -> None:
@@ -131,7 +135,7 @@ def _refused(why: str) -> RunError:
 class _ForkServer:
     """One life of the program in `program`, as its server sees it."""
 
-    def __init__(self, origin: Origin, name: str) -> None:
+    def __init__(self, origin: Origin, name: str, model: Endpoint | None) -> None:
         self._name = name
         self._loop = asyncio.get_running_loop()
         self._begun = time.monotonic()
@@ -177,6 +181,8 @@ class _ForkServer:
             "loader": origin.loader,
             "arguments": dict(origin.arguments),
             "levels": levels(),
+            # Over the socket, and not in the environment that it is started with, which others on the machine may see.
+            "variables": {} if model is None else variables_of(model),
         }
         self._telling = self._loop.create_task(self._tell_all(json.dumps(hello).encode() + b"\n"))
 
