@@ -225,6 +225,8 @@ def _joined(said: Sequence[_Said]) -> Iterator[_Said]:
 
 
 def _whole(text: Sequence[_Said]) -> _Said:
+    if len(text) == 1:
+        return text[0]
     return replace(
         text[0], event=TextDelta("".join(one.event.text for one in text if isinstance(one.event, TextDelta)))
     )
@@ -235,5 +237,5 @@ def _row(said: _Said) -> tuple[int, str, object]:
     if isinstance(event, str):
         return said.number, _MESSAGE, event
     # Joined text may be larger than an event.
-    data = {"text": clean(event.text)} if isinstance(event, TextDelta) else orjson.loads(encode(event))
+    data = {"text": clean(event.text)} if isinstance(event, TextDelta) else orjson.Fragment(encode(event))
     return said.number, stored_kind(event), data

@@ -1,0 +1,1 @@
+"""Teams of each framework, as processes, and what is looked at beside them."""
