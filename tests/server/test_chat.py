@@ -2,7 +2,7 @@
 
 import asyncio
 import base64
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import replace
 
 import httpx
@@ -424,7 +424,7 @@ async def test_the_hooks_of_a_chat(settings: Settings) -> None:
         assert (await client.until("session_ended"))["summary"] == "Thank you (ended by the user)."
 
 
-async def book(ctx: FunctionContext) -> AsyncIterator[str]:
+async def book(ctx: FunctionContext) -> AsyncGenerator[str | Event, None]:
     yield "Let me see. "
     city = await ctx.ask("Which city?")
     if await ctx.ask(f"Book a room in {city}?") == "yes":
@@ -499,7 +499,7 @@ class TwoAtOnce:
     name = "function"
     capabilities = AdapterCapabilities(stream=True, human=True, cancel="certain", recover=False)
 
-    async def run(self, ctx: RunContext) -> AsyncIterator[Event]:
+    async def run(self, ctx: RunContext) -> AsyncGenerator[Event, None]:
         for question_id in ("first", "second"):
             if question_id not in ctx.answers:
                 yield InputRequired(question_id, f"{question_id}?")
@@ -525,7 +525,7 @@ class Rewinding:
     name = "function"
     capabilities = AdapterCapabilities(stream=True, human=True, cancel="certain", recover=False)
 
-    async def run(self, ctx: RunContext) -> AsyncIterator[Event]:
+    async def run(self, ctx: RunContext) -> AsyncGenerator[Event, None]:
         if not ctx.answers:
             yield TextDelta("It costs ")
             yield Step("guess")
