@@ -126,7 +126,7 @@ class RunContext:
 
 @dataclass(frozen=True, slots=True)
 class AdapterCapabilities:
-    """What the adapter really does; shown in the card and in /capabilities.
+    """What the adapter really does; shown in /capabilities and in the extended card.
 
     Attributes:
         stream: text arrives while the model still writes.

@@ -217,7 +217,7 @@ class Usage(Event):
 
 @dataclass(frozen=True, slots=True)
 class Rewound(Event):
-    """A takeover repeats work: everything after `to_seq` is superseded by what follows."""
+    """Work is repeated, after a takeover or an answer: all that came after `to_seq` is superseded by what follows."""
 
     kind: ClassVar[str] = "rewound"
     to_seq: int

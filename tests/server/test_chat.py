@@ -424,7 +424,7 @@ async def test_the_hooks_of_a_chat(settings: Settings) -> None:
         assert (await client.until("session_ended"))["summary"] == "Thank you (ended by the user)."
 
 
-async def book(ctx: FunctionContext) -> AsyncGenerator[str, None]:
+async def book(ctx: FunctionContext) -> AsyncGenerator[str | Event, None]:
     yield "Let me see. "
     city = await ctx.ask("Which city?")
     if await ctx.ask(f"Book a room in {city}?") == "yes":
