@@ -34,14 +34,10 @@ def end_without_threads(code: int = 0) -> threading.Timer:
 
 
 def _end(code: int) -> None:
-    frames = sys._current_frames()
-    waited_for = [
-        thread.ident for thread in threading.enumerate() if not thread.daemon and thread is not threading.main_thread()
-    ]
-    places = {frame_place(frames.get(ident)) for ident in waited_for if ident is not None} - {""}
+    own = {threading.get_ident(), threading.main_thread().ident}
+    places = {frame_place(frame) for ident, frame in sys._current_frames().items() if ident not in own} - {""}
     log.warning(
-        "the process ends without waiting for its threads, of which the team's code has left %d at work%s",
-        len(waited_for),
+        "the process ends without waiting for its threads, which the team's code has left at work%s",
         f" (at {', '.join(sorted(places))})" if places else "",
     )
     for stream in (sys.stdout, sys.stderr):
