@@ -21,6 +21,7 @@ from elf_sdk.models.answer import ModelFailed
 from elf_sdk.models.call import Setback, Verdict
 from elf_sdk.models.line import LONGEST_ANSWER, EndlessAnswer
 from elf_sdk.models.llm import NO_KEY, Endpoint
+from elf_sdk.models.variables import NAME_IT, found_no_key
 from elf_sdk.runs.adapter import RunContext, RunError
 from elf_sdk.runs.places import raised_place
 
@@ -42,6 +43,8 @@ def said(error: BaseException, ctx: RunContext) -> ElfError:
         if (found := _model_error(link, ctx.endpoint)) is not None:
             return found
     where = f" ({place})" if (place := raised_place(error)) else ""
+    if any(found_no_key(link) for link in _chain(error)):
+        return RunError(f"{NAME_IT}{where}", code="model")
     text = _without_key(" ".join(str(error).split())[:500], ctx.endpoint)
     return RunError(f"{type(error).__name__}: {text}{where}" if text else f"{type(error).__name__}{where}")
 
