@@ -20,6 +20,7 @@ from elf_sdk.models.answer import ModelFailed
 from elf_sdk.models.call import Setback, Verdict
 from elf_sdk.models.line import LONGEST_ANSWER, EndlessAnswer
 from elf_sdk.models.llm import NO_KEY, Endpoint
+from elf_sdk.models.variables import NAME_IT, found_no_key
 from elf_sdk.runs.adapter import RunContext, RunError
 from elf_sdk.runs.places import chain, raised_place
 
@@ -41,6 +42,8 @@ def said(error: BaseException, ctx: RunContext) -> ElfError:
         if (found := _model_error(link, ctx.endpoint)) is not None:
             return found
     where = f" ({place})" if (place := raised_place(error)) else ""
+    if any(found_no_key(link) for link in chain(error)):
+        return RunError(f"{NAME_IT}{where}", code="model")
     # A group says how many there are; what went wrong is said by the first of them.
     link = next(link for link in chain(error) if not isinstance(link, BaseExceptionGroup))
     text = _without_key(" ".join(str(link).split())[:500], ctx.endpoint)

@@ -6,12 +6,13 @@ runs they are lent what `llm:` says, where nobody has set them.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, MutableMapping
 from typing import Final
 
 from elf_sdk.models.llm import BASE_URLS, Endpoint
 
-__all__ = ["Variables", "lend", "variables_of"]
+__all__ = ["NAME_IT", "Variables", "found_no_key", "lend", "variables_of"]
 
 Variables = Mapping[str, Mapping[str, str]]
 """Names and values, by the API whose clients read them: `OPENAI` or `ANTHROPIC`."""
@@ -21,6 +22,19 @@ _DECIDING: Final = {
     "ANTHROPIC": ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "ANTHROPIC_BASE_URL", "ANTHROPIC_API_URL"),
 }
 """Keys and addresses. They go together: a key must reach no other address than the one that it is for."""
+
+
+NAME_IT: Final = (
+    "a client that the code makes by itself found no key; set the variable that it reads, or name the crew or graph "
+    'for the adapter instead of importing it ("shop.graph:graph"), and it finds the team\'s model'
+)
+"""What to do where `found_no_key`."""
+_NO_KEY: Final = re.compile("Could not resolve authentication method|Missing credentials|API_KEY is required")
+
+
+def found_no_key(error: BaseException) -> bool:
+    """Whether it is what OpenAI's, Anthropic's or CrewAI's clients raise that find no key."""
+    return _NO_KEY.search(str(error)) is not None
 
 
 def variables_of(endpoint: Endpoint) -> Variables:

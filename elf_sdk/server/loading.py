@@ -23,6 +23,7 @@ from types import ModuleType
 from typing import Final
 
 from elf_sdk.errors import BadInput, ElfError, Missing
+from elf_sdk.models.variables import NAME_IT, found_no_key
 from elf_sdk.server.origin import TEAM_MODULE
 from elf_sdk.server.team_server import TeamServer
 
@@ -166,6 +167,8 @@ def _telling(path: Path, doing: str) -> Iterator[None]:
             "a team.py defines a team, and what it does belongs below `if __name__ == '__main__':`"
         ) from error
     except BaseException as error:  # the command line knows no other kind of error
+        if found_no_key(error):
+            raise Missing(f"{_place(error, path)}: {NAME_IT}") from error
         raise BadInput(f"{_place(error, path)}: {doing} raised {type(error).__name__}: {error}") from error
 
 
