@@ -306,6 +306,10 @@ def _load() -> None:
         importlib.import_module(name)
     if importlib.util.find_spec("langchain_openai") is not None:
         importlib.import_module("langchain_openai")
+        # What OpenAI's client and the connection leave to the first question, which each forked process asks anew: half
+        # a thousand modules, and a second.
+        for name in ("openai.resources.chat.completions", "httpcore", "anyio._backends._asyncio"):
+            importlib.import_module(name)
 
 
 def _compiled(graph: Any) -> Any:
