@@ -102,6 +102,18 @@ async def test_what_was_put_is_read_by_another(checkpoints: Checkpoints) -> None
         assert reader.get_tuple(place(namespace="inner:1")) is None
 
 
+async def test_the_latest_is_told_by_its_step_because_the_next_machine_may_have_another_time(
+    checkpoints: Checkpoints,
+) -> None:
+    saver = RunSaver(checkpoints)
+    first = await put(saver, "2", {"n": 1}, step=1)
+    second = await put(saver, "1", {"n": 2}, after=first, step=2)
+    for reader in (saver, await again(checkpoints)):
+        latest = await reader.aget_tuple(place())
+        assert latest is not None
+        assert latest.config == second
+
+
 async def test_a_write_counts_once_and_of_langgraphs_own_the_latest(checkpoints: Checkpoints) -> None:
     saver = RunSaver(checkpoints)
     at = await put(saver, "1", {})

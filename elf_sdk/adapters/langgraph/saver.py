@@ -51,13 +51,22 @@ Finished = Callable[[str, str | None], Mapping[str, bytes]]
 
 @dataclass(slots=True)
 class _Kept:
-    """One checkpoint; the values of its channels are beside it, because most are those of the one before."""
+    """One checkpoint; the values of its channels are beside it, because most are those of the one before.
 
+    Attributes:
+        step: how many-th of its graph's, from one life of the run to the next. Its id holds the time, which is another
+            one on another machine.
+        checkpoint: all but the values.
+        metadata: as LangGraph gives it.
+        parent: id of the one before.
+        blobs: new values by channel, each with its version.
+    """
+
+    step: int
     checkpoint: Typed
     metadata: Typed
     parent: str | None
     blobs: dict[str, tuple[str, Typed]] = field(default_factory=dict)
-    """New values by channel, each with its version."""
 
 
 @dataclass(slots=True)
@@ -132,6 +141,7 @@ class RunSaver(BaseCheckpointSaver[str]):
                     (thread, namespace),
                     checkpoint_id,
                     _Kept(
+                        self.serde.loads_typed(_typed(metadata))["step"],
                         _typed(checkpoint),
                         _typed(metadata),
                         parent,
@@ -159,7 +169,7 @@ class RunSaver(BaseCheckpointSaver[str]):
         answered = {
             interrupt_id
             for place, kept in self._kept.items()
-            for writes in (self._writes.get((*place, max(kept)), {}) if asked and place[1] else {}).values()
+            for writes in (self._writes.get((*place, _latest(kept)), {}) if asked and place[1] else {}).values()
             for interrupt_id in writes.asked
             if writes.finished or interrupt_id not in writes.waits
         }
@@ -169,7 +179,7 @@ class RunSaver(BaseCheckpointSaver[str]):
         """What tasks of a graph wait for that are not done."""
         kept = self._kept.get(place)
         found: dict[str, Interrupt] = {}
-        for writes in self._writes.get((*place, max(kept)), {}).values() if kept else ():
+        for writes in self._writes.get((*place, _latest(kept)), {}).values() if kept else ():
             value = writes.rows.get(WRITES_IDX_MAP[INTERRUPT])
             if value is not None and not writes.finished:
                 found |= {interrupt.id: interrupt for interrupt in _interrupts(self.serde.loads_typed(value[1]))}
@@ -241,7 +251,7 @@ class RunSaver(BaseCheckpointSaver[str]):
             checkpoints = self._kept.get((thread, namespace))
             if not checkpoints:
                 return None
-            checkpoint_id = checkpoint_id or max(checkpoints)
+            checkpoint_id = checkpoint_id or _latest(checkpoints)
             kept = checkpoints.get(checkpoint_id)
             if kept is None:
                 return None
@@ -350,6 +360,7 @@ class RunSaver(BaseCheckpointSaver[str]):
         }
         bare = {key: value for key, value in checkpoint.items() if key != "channel_values"}
         kept = _Kept(
+            metadata["step"],
             self.serde.dumps_typed(bare),
             self.serde.dumps_typed(get_checkpoint_metadata(config, metadata)),
             get_checkpoint_id(config),
@@ -455,6 +466,11 @@ class RunSaver(BaseCheckpointSaver[str]):
 
 # LangGraph asks in each run what it takes, and to find that out costs more than all else that it asks.
 vars(RunSaver)["aput_writes"].__signature__ = inspect.signature(RunSaver.aput_writes)
+
+
+def _latest(kept: Mapping[str, _Kept]) -> str:
+    """The id of a graph's latest checkpoint."""
+    return max(kept, key=lambda checkpoint_id: (kept[checkpoint_id].step, checkpoint_id))
 
 
 def _ends(channels: Set[str]) -> bool:
