@@ -149,9 +149,19 @@ def _no_tasks() -> Any:
     return _crew().__class__(agents=_crew().agents, tasks=[])
 
 
+def _no_start() -> Any:
+    from crewai.flow import Flow
+
+    class Idle(Flow):  # type: ignore[type-arg]
+        pass
+
+    return Idle()
+
+
 @pytest.mark.parametrize(
     ("build", "sentence"),
     [
+        (_no_start, r"the flow Idle has no method to begin with; decorate one with @start\(\)$"),
         (_boom, r"RuntimeError: no such shop \(test_crewai_sources.py, line \d+\)$"),
         (_no_tasks, r"the crew has no tasks; give it at least one, .* \(test_crewai_sources.py, line \d+\)$"),
         (_no_agents, r"Agent is missing in the task .* \(test_crewai_sources.py, line \d+\)$"),

@@ -39,6 +39,8 @@ def run_flow(
         Exception: whatever went wrong in the flow.
     """
     _refuse_console(flow)
+    if not any(method.is_start for method in flow._definition.methods.values()):
+        raise RunError(f"the flow {type(flow).__name__} has no method to begin with; decorate one with @start()")
     flow.stream = False  # it gives back a stream instead of a result
     pending = kept.get("flow/pending")
     if pending is not None and pending["question_id"] not in ctx.answers:
