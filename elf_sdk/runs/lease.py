@@ -155,10 +155,11 @@ class Lease:
                 self._spent = self._spent or late
                 holder = self.holder
             if late:
-                self._stop_outside()
                 reason = f"the lease could not be renewed for {age:.0f} s; all runs of this process are stopped"
+                # First, so that the loop knows of each run why its worker is gone.
                 with suppress(RuntimeError):  # the loop was closed
                     loop.call_soon_threadsafe(self._sound, reason, holder)
+                self._stop_outside()
 
     def _sound(self, reason: str, holder: str) -> None:
         log.error("%s", reason)

@@ -13,10 +13,13 @@ import pytest
 
 from elf_sdk.runs import lease as lease_module
 from elf_sdk.runs.durable import DurableLog
+from elf_sdk.runs.engine import Engine
+from elf_sdk.runs.events import Failed
 from elf_sdk.runs.worker import Isolated, Origin
 from elf_sdk.store import store_at
 from tests.runs.blocking_team import BLOCKING
 from tests.runs.processes import alive, asked, began, said
+from tests.runs.support import ENDPOINT, ask, ended, team
 
 
 @pytest.fixture
@@ -89,3 +92,32 @@ async def test_a_lease_that_was_renewed_too_late_is_given_back_at_once(
         async with asyncio.timeout(10):
             while log.holder == holder:  # noqa: ASYNC110 - nobody tells
                 await asyncio.sleep(0.01)
+
+
+async def test_a_run_whose_worker_the_watchdog_ends_is_left_to_others_and_not_failed(
+    log: DurableLog, database: str, tmp_path: Path
+) -> None:
+    adapter = Isolated("function", BLOCKING, Origin.at("tests.runs.blocking_team", "SLEEPS"))
+    stop = log.guard(adapter.end_all)
+    # Another team's workers take longer.
+    log.guard(lambda: time.sleep(0.5))
+    engine = Engine(team(), adapter, log, ENDPOINT)
+    await engine.open()
+    lost = asyncio.Event()
+    log.watch(lost.set)
+    run = await engine.start(ask(str(tmp_path / "pids")))
+    pids = await began(tmp_path / "pids")
+    with psycopg.connect(database) as other:
+        # The lease cannot be renewed, and all else goes on.
+        other.execute("SELECT * FROM leases FOR UPDATE")
+        async with asyncio.timeout(10):
+            await lost.wait()
+            while any(alive(pid) for pid in pids):  # noqa: ASYNC110 - nobody tells
+                await asyncio.sleep(0.01)
+        other.rollback()
+    end = await ended(engine, run.id)
+    assert isinstance(end, Failed)
+    assert end.message == "the server stopped while this ran; send it again"
+    await engine.close()
+    stop()
+    await adapter.close()
