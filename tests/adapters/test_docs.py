@@ -34,7 +34,7 @@ async def test_each_way_of_the_how_to_is_a_team(framework: str, tmp_path: Path, 
     spec = _blocks("how-to/write-a-team.md", "yaml")[0]
     (directory / "team.yaml").write_text(spec.replace("framework: function", f"framework: {framework}"))
     ways = _blocks("how-to/write-a-team.md", "python")
-    [way] = [way for way in ways if f"{framework}adapter(" in way.lower()]
+    way = next(way for way in ways if f"{framework}adapter(" in way.lower())
     (directory / "team.py").write_text(way)
     scripted(model, {"say": "We open at nine."})
     adapter = load_server(directory).adapter

@@ -1,7 +1,7 @@
 """What the team of the fault tests does: it works in steps, has effects, asks, floods, and can be told to be poison.
 
-The text of a message says what: `steps COUNT SECONDS`, `ask`, `flood COUNT CHARACTERS`, `poison`. Each step has one
-effect, a line in a file that the replicas share: run, step, attempt, process. Nothing keeps an effect from being had
+The text of a message says what: `steps COUNT SECONDS`, `ask`, `flood COUNT CHARACTERS [PAUSE]`, `poison`. Each step has
+one effect, a line in a file that the replicas share: run, step, attempt, process. Nothing keeps an effect from being had
 twice but the runtime.
 """
 
@@ -73,8 +73,8 @@ class Work:
                 work = _steps(ctx, int(count), float(seconds))
             case ["ask"]:
                 work = _ask(ctx)
-            case ["flood", count, characters]:
-                work = _flood(int(count), int(characters))
+            case ["flood", count, characters, *pause]:
+                work = _flood(int(count), int(characters), float(pause[0]) if pause else 0)
             case _:
                 work = _say(ctx.text)
         async for event in work:
@@ -103,7 +103,8 @@ async def _ask(ctx: RunContext) -> AsyncGenerator[Event, None]:
     yield TextDelta(ctx.answers["q"])
 
 
-async def _flood(count: int, characters: int) -> AsyncGenerator[Event, None]:
+async def _flood(count: int, characters: int, pause: float) -> AsyncGenerator[Event, None]:
+    await asyncio.sleep(pause)
     for number in range(count):
         yield TextDelta("x" * characters)
         # Between two of them nothing is joined.
