@@ -1,8 +1,8 @@
 """What the team of the fault tests does: it works in steps, has effects, asks, floods, and can be told to be poison.
 
 The text of a message says what: `steps COUNT SECONDS`, `ask`, `flood COUNT CHARACTERS [PAUSE]`, `poison`. Each step has
-one effect, a line in a file that the replicas share: run, step, attempt, process. Nothing keeps an effect from being had
-twice but the runtime.
+one effect, a line in a file that the replicas share: run, step, attempt, process. Nothing keeps an effect from being
+had twice but the runtime.
 """
 
 from __future__ import annotations
