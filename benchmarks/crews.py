@@ -45,9 +45,11 @@ WORDS: Final = 100
 """Of an answer: two seconds at least."""
 DELAY: Final = "20ms"
 LONG: Final = "Say it at length."
-"""Asks for five times as many words."""
-LOOK: Final = 8.0
-"""Seconds after which the memory of such runs is looked at: all have begun, and none has ended."""
+"""Asks for twenty times as many words: 40 seconds, in which memory is looked at."""
+BEGUN: Final = 35.0
+"""Seconds within which all runs have to have begun to look at their memory."""
+SPOKEN: Final = 4.0
+"""Seconds after which the memory of a run is looked at that has begun."""
 TEAMS: Final[Mapping[str, tuple[type[TeamServer], str]]] = {
     "CrewAI": (CrewTeam, "process"),
     "LangGraph": (GraphTeam, "process"),
@@ -76,7 +78,7 @@ class Load:
 def model(directory: Path) -> Iterator[str]:
     """The offline model as a process; its address."""
     script = directory / "offline.yaml"
-    rules = [{"when": {"user": "at length"}, "say": "word " * 5 * WORDS}, {"say": "word " * WORDS}]
+    rules = [{"when": {"user": "at length"}, "say": "word " * 20 * WORDS}, {"say": "word " * WORDS}]
     script.write_text(yaml.safe_dump({"delay": DELAY, "rules": rules}), encoding="utf-8")
     command = [sys.executable, "-u", "-m", "elf_sdk", "model", "serve", "--script", str(script), "--port", "0"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
@@ -148,21 +150,30 @@ async def watched(port: int, work: Callable[[], Awaitable[list[float]]]) -> Load
     return Load(seconds, first, json.loads(printed))
 
 
-async def served(process: TeamProcess, crews: int, *, look: bool) -> tuple[Load, dict[str, Any]]:
-    """All crews of a team at once; and its memory before, and when all have begun, where one looks: it takes time."""
-    idle = memory(process.pid)
-    busy: dict[str, Any] = {}
+async def served(process: TeamProcess, crews: int) -> Load:
+    """All crews of a team at once."""
 
     async def work() -> list[float]:
         async with calling(process) as client:
-            runs = [asyncio.create_task(run(client, LONG if look else "Hello")) for _ in range(crews)]
-            if look:
-                await asyncio.wait(runs, timeout=LOOK)
-                busy.update(await asyncio.to_thread(memory, process.pid))
-            return [first for first, _ in await asyncio.gather(*runs)]
+            return [first for first, _ in await asyncio.gather(*(run(client) for _ in range(crews)))]
 
-    port = int(process.url.rpartition(":")[2])
-    return await watched(port, work), {"idle": idle, "busy": busy}
+    return await watched(int(process.url.rpartition(":")[2]), work)
+
+
+async def held_by(process: TeamProcess, crews: int) -> dict[str, Any]:
+    """The memory of a team before, and while all crews speak. Their runs end with the process."""
+    idle = memory(process.pid)
+    async with calling(process) as client:
+        runs = [asyncio.create_task(run(client, LONG)) for _ in range(crews)]
+        until = time.perf_counter() + BEGUN
+        while len(processes(process.pid)[1]) < crews and time.perf_counter() < until:  # noqa: ASYNC110 - nobody tells
+            await asyncio.sleep(0.2)
+        await asyncio.wait(runs, timeout=SPOKEN)
+        busy = await asyncio.to_thread(memory, process.pid)
+        for task in runs:
+            task.cancel()
+        await asyncio.wait(runs)
+    return {"idle": idle, "busy": busy}
 
 
 @contextmanager
@@ -250,7 +261,7 @@ async def measure_start(name: str, url: str, directory: Path, runs: int) -> dict
             if program is not PlainTeam:
                 # It ends with the process.
                 task = asyncio.create_task(run(client, LONG))
-                await asyncio.wait({task}, timeout=LOOK / 2)
+                await asyncio.wait({task}, timeout=SPOKEN)
                 row["busy"] = memory(process.pid)
                 task.cancel()
                 await asyncio.wait({task})
@@ -260,7 +271,7 @@ async def measure_start(name: str, url: str, directory: Path, runs: int) -> dict
 
 
 async def measure_load(url: str, directory: Path, crews: int, rounds: int) -> tuple[dict[str, Load], dict[str, Any]]:
-    """Both servers in turn; all rounds of each as one. The last round of a team shows its memory."""
+    """Both servers in turn; all rounds of each as one. And what a team holds."""
     process = team(CrewTeam, "process", url, directory)
     found: dict[str, list[Load]] = {"elf serve": [], "kickoff_async": []}
     process.start()
@@ -272,10 +283,9 @@ async def measure_load(url: str, directory: Path, crews: int, rounds: int) -> tu
             await kicked_off(port, 1)
             for number in range(rounds):
                 print(f"round {number + 1}/{rounds} …", file=sys.stderr)
-                load, _ = await served(process, crews, look=False)
-                found["elf serve"].append(load)
+                found["elf serve"].append(await served(process, crews))
                 found["kickoff_async"].append(await kicked_off(port, crews))
-        _, held = await served(process, crews, look=True)
+        held = await held_by(process, crews)
     finally:
         process.close()
     joined = {
