@@ -139,12 +139,11 @@ class Lease:
         next_holder = str(uuid.uuid4())
         await self._leases(next_holder).enlist()
         with self._deciding:
-            last_holder, self.holder = self.holder, next_holder
+            self.holder = next_holder
             self._renewed = begun
             self._spent = False
-        # With what was begun meanwhile, in the name of the life before; the others need not find that out.
+        # With what was begun meanwhile, in the name of the life before.
         self._tell()
-        await self._leases(last_holder).retire()
 
     def _watchdog(self, loop: asyncio.AbstractEventLoop) -> None:
         # A thread, because the loop may be what stands still.
