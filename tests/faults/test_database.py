@@ -75,7 +75,7 @@ async def test_a_database_that_is_away_for_20_s_makes_nobody_take_over(tmp_path:
             back = time.time()
             await asyncio.sleep(8)
         for site, url, before in zip(sites, databases, lives, strict=True):
-            # Each replica gave its own work up and began another life, so there was nobody's left to be taken away.
+            # Each replica gave its own work up and began another life, whoever clears the old lease away.
             now = own_postgres.execute("SELECT holder FROM leases", _name(url))
             assert len(now) == len(before) == 2
             assert not set(now) & set(before)
