@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -168,12 +167,9 @@ class DurableLog(RunLog):
         self._recent.send(run_id)
         try:
             outcome = await self._store.join(_APPEND, item, self._stored)
-        except asyncio.CancelledError:
-            # It is stored all the same, and nobody waits to hear when.
-            self._recent.forget(run_id)
-            raise
         except BaseException:
-            self._recent.fail(run_id)
+            # Refused, the run is somebody else's; cancelled, it is stored all the same, and nobody waits to hear when.
+            self._recent.forget(run_id)
             raise
         return outcome.logged
 

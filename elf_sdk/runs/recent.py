@@ -47,15 +47,10 @@ class Recent:
     def send(self, run_id: str) -> None:
         """Events of the run are on their way to the database, which may know them before this process hears of it.
 
-        Until `extend` or `fail` the database is asked, so that nobody is told less here than elsewhere.
+        Until `extend` or `forget` the database is asked, so that nobody is told less here than elsewhere.
         """
         if kept := self._held.get(run_id):
             kept.under_way += 1
-
-    def fail(self, run_id: str) -> None:
-        """They were not stored."""
-        if kept := self._held.get(run_id):
-            kept.under_way -= 1
 
     def extend(self, run_id: str, logged: Sequence[LoggedEvent], *, let_go: bool) -> None:
         """Events that were just stored; with `let_go` this process holds the run no more."""
