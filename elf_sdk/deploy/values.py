@@ -11,28 +11,18 @@ from typing import Any, Final, Literal
 
 from pydantic import ValidationError
 
-from elf_sdk.deploy.values_model import Peer, Values
+from elf_sdk.deploy.egress import egress_of
+from elf_sdk.deploy.network import network_values
+from elf_sdk.deploy.values_model import Values
 from elf_sdk.errors import BadInput
 from elf_sdk.models.llm import KEYLESS
 from elf_sdk.settings import key_variable
+from elf_sdk.team.edges import PORT, Edges
 from elf_sdk.team.kinds import duration_seconds
 from elf_sdk.team.organisation import Environment, Organisation
 from elf_sdk.team.spec import TeamSpec
 
-__all__ = ["Edges", "layered", "shortcomings", "team_values"]
-
-
-@dataclass(frozen=True, slots=True)
-class Edges:
-    """A team's neighbours in one environment; whole edges only.
-
-    Attributes:
-        callers: who may call the team.
-        callees: whom the team may call.
-    """
-
-    callers: tuple[Peer, ...] = ()
-    callees: tuple[Peer, ...] = ()
+__all__ = ["layered", "shortcomings", "team_values"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,23 +31,40 @@ class _Defaults:
 
     replicas: int
     log_level: Literal["debug", "info"]
-    egress: Literal["open", "proxy"]
     cpu: tuple[str, str]
     memory: tuple[str, str]
     ephemeral: tuple[str, str]
     drain_cap: int
 
 
-_DEV: Final = _Defaults(1, "debug", "open", ("25m", "1"), ("256Mi", "768Mi"), ("64Mi", "1Gi"), 30)
-_STAGING: Final = _Defaults(1, "info", "open", ("50m", "1"), ("256Mi", "768Mi"), ("64Mi", "1Gi"), 300)
-_PROD: Final = _Defaults(2, "info", "proxy", ("250m", "1"), ("512Mi", "1Gi"), ("256Mi", "2Gi"), 300)
+_DEV: Final = _Defaults(1, "debug", ("25m", "1"), ("256Mi", "768Mi"), ("64Mi", "1Gi"), 30)
+_STAGING: Final = _Defaults(1, "info", ("50m", "1"), ("256Mi", "768Mi"), ("64Mi", "1Gi"), 300)
+_PROD: Final = _Defaults(2, "info", ("250m", "1"), ("512Mi", "1Gi"), ("256Mi", "2Gi"), 300)
 
 _PRE_STOP_SECONDS: Final = 5
 _CLOSE_SECONDS: Final = 10
 """What a process needs to end after its last run."""
 
 _RESERVED: Final = frozenset(
-    f"ELF_{name}" for name in ("ENVIRONMENT", "HOST", "LOG_LEVEL", "ORGANISATION", "PORT", "STORE", "TEAM_URL")
+    f"ELF_{name}"
+    for name in (
+        "EDGES_FILE",
+        "ENVIRONMENT",
+        "HOST",
+        "LOG_LEVEL",
+        "NAMESPACE",
+        "ORGANISATION",
+        "PORT",
+        "STORE",
+        "TEAM_TOKENS",
+        "TEAM_URL",
+        "WORKLOAD_ISSUER",
+        "WORKLOAD_JWKS_ALGORITHM",
+        "WORKLOAD_JWKS_CA_FILE",
+        "WORKLOAD_JWKS_FILE",
+        "WORKLOAD_JWKS_TOKEN_FILE",
+        "WORKLOAD_JWKS_URL",
+    )
 ) | {"HOME"}
 """Variables that the chart writes."""
 
@@ -106,7 +113,7 @@ def team_values(
         "settings": {
             "logLevel": defaults.log_level,
             "store": "/data/elf.db",
-            "teamUrl": f"http://{{team}}.{environment.namespace_name}.svc:8000",
+            "teamUrl": f"http://{{team}}.{namespace}.svc:{PORT}",
         },
         "env": [{"name": variable.name, "value": variable.value} for variable in here.env],
         "secrets": list(_secrets(here, environment)),
@@ -123,11 +130,7 @@ def team_values(
         "service": {"appProtocol": ""},
         "priorityClassName": "",
         "podDisruptionBudget": {"enabled": True, "maxUnavailable": 1},
-        "networkPolicy": {
-            "enabled": True,
-            "ingress": {"teams": _peers(edges.callers), "gateways": _gateways(organisation)},
-            "egress": _egress(here, organisation, defaults, edges, ephemeral=ephemeral),
-        },
+        **network_values(spec, organisation, environment, edges, () if ephemeral else (organisation.database.port,)),
     }
     _refuse_reserved(here, environment)
     try:
@@ -155,33 +158,18 @@ def layered(by_environment: Mapping[str, Mapping[str, Any]]) -> tuple[dict[str, 
     }
 
 
-def shortcomings(spec: TeamSpec, environment: Environment, values: Mapping[str, Any]) -> Iterator[str]:
-    """What will not work in `environment` although the chart is right, one sentence each."""
-    here = spec.for_environment(environment.name)
-    rules = values["networkPolicy"]["egress"]
-    needs = sorted(
-        {f"the model of {llm.provider}" for llm in here.llm.chain() if llm.provider != "offline"}
-        | {f"the MCP server {server.name!r}" for server in here.mcp if server.url}
-    )
+def shortcomings(spec: TeamSpec, organisation: Organisation, environment: Environment, edges: Edges) -> Iterator[str]:
+    """What will not work in `environment` although the chart is right, one sentence each; arguments as above."""
     where = f"{spec.name} in {environment.name}"
-    if needs and (closed := _closed(rules)):
-        yield f"{where}: nothing outside the organisation is reached, {' and '.join(needs)} neither: {closed}"
-    for peer in rules["teams"]:
-        if peer["namespace"] != environment.namespace_name:
-            yield (
-                f"{where}: {peer['team']} runs in the namespace {peer['namespace']}, which ELF_TEAM_URL does not "
-                f"reach; keep teams that call each other in {environment.namespace_name}"
-            )
-
-
-def _closed(rules: Mapping[str, Any]) -> str:
-    if rules["mode"] == "proxy" and not (rules["proxy"]["namespace"] or rules["proxy"]["cidr"]):
-        return "egress.mode is proxy, and egress.proxy names none; name it, or choose another mode"
-    if rules["mode"] == "cidr" and not rules["cidrs"]:
-        return "egress.mode is cidr, and egress.cidrs is empty; add the networks"
-    if rules["mode"] == "cilium-fqdn":
-        return "egress.mode cilium-fqdn writes no policy for Cilium yet; choose proxy or cidr"
-    return ""
+    egress = egress_of(spec, organisation, environment, edges)
+    unreached: dict[str, list[str]] = {}
+    for dependency in egress.table:
+        if dependency.needed and (reason := egress.closed(dependency)):
+            unreached.setdefault(reason, []).append(dependency.what)
+    for reason, what in unreached.items():
+        yield f"{where}: {' and '.join(dict.fromkeys(what))} cannot be reached: {reason}"
+    for absent in edges.absent:
+        yield f"{where}: {absent.team} {absent.reason}, so neither can call the other there"
 
 
 def _differing(values: Mapping[str, Any], others: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -271,40 +259,6 @@ def _amount(quantity: str) -> float:
 def _grace(spec: TeamSpec, defaults: _Defaults) -> int:
     run = min(int(duration_seconds(spec.runs.deadline)) or 1, defaults.drain_cap)
     return _PRE_STOP_SECONDS + run + _CLOSE_SECONDS
-
-
-def _peers(peers: tuple[Peer, ...]) -> list[dict[str, Any]]:
-    return [{"team": peer.team, "namespace": peer.namespace} for peer in sorted(peers, key=lambda peer: peer.team)]
-
-
-def _gateways(organisation: Organisation) -> list[dict[str, Any]]:
-    gateway = organisation.agent_gateway
-    return [{"namespace": gateway.namespace, "labels": dict(sorted(gateway.labels.items()))}] if gateway else []
-
-
-def _egress(
-    spec: TeamSpec, organisation: Organisation, defaults: _Defaults, edges: Edges, *, ephemeral: bool
-) -> dict[str, Any]:
-    given, database = spec.egress, organisation.database
-    proxy = given.proxy
-    return {
-        "mode": given.mode or defaults.egress,
-        "teams": _peers(edges.callees),
-        "store": {
-            "enabled": not ephemeral,
-            "port": database.port,
-            "namespace": database.namespace or "",
-            "cidrs": list(database.cidrs),
-        },
-        "proxy": {
-            "host": proxy.host if proxy else "",
-            "port": proxy.port if proxy else 443,
-            "namespace": (proxy and proxy.namespace) or "",
-            "cidr": (proxy and proxy.cidr) or "",
-        },
-        "hosts": list(given.hosts),
-        "cidrs": list(given.cidrs),
-    }
 
 
 def _refuse_reserved(spec: TeamSpec, environment: Environment) -> None:

@@ -13,12 +13,12 @@ from typing import Annotated, Any, Final, Literal, Self, get_args
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 from pydantic.alias_generators import to_camel
 
-__all__ = ["Peer", "Values", "describe_values", "values_schema"]
+from elf_sdk.deploy.network_model import EdgesValues, NetworkPolicyValues, WorkloadTokens
+
+__all__ = ["Values", "describe_values", "values_schema"]
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z]([-a-z0-9]*[a-z0-9])?$", max_length=63)]
 Quantity = Annotated[str, StringConstraints(pattern=r"^[0-9]+(\.[0-9]+)?(m|k|M|G|T|Ki|Mi|Gi|Ti)?$")]
-Cidr = Annotated[str, StringConstraints(pattern=r"^[0-9a-fA-F.:]+/[0-9]{1,3}$")]
-Port = Annotated[int, Field(ge=1, le=65535)]
 Seconds = Annotated[int, Field(ge=1, le=86_400)]
 SecretName = Annotated[
     str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$", max_length=253)
@@ -163,69 +163,6 @@ class DisruptionBudget(_Values):
     max_unavailable: Annotated[int, Field(ge=1)]
 
 
-class Peer(_Values):
-    """Another team, and the namespace in which it runs."""
-
-    team: Name
-    namespace: Name
-
-
-class Gateway(_Values):
-    """A gateway in front of all teams."""
-
-    namespace: Name
-    labels: dict[str, str]
-
-
-class IngressRules(_Values):
-    """Who may call the team."""
-
-    teams: tuple[Peer, ...]
-    """The organisation's edges that end here."""
-    gateways: tuple[Gateway, ...]
-
-
-class Proxy(_Values):
-    """The one way out in mode `proxy`; without namespace and CIDR nothing leaves."""
-
-    host: str
-    """Its name, for the team's process; a policy knows no names."""
-    port: Port
-    namespace: Name | Literal[""]
-    cidr: Cidr | Literal[""]
-
-
-class StoreEgress(_Values):
-    """The way to the database."""
-
-    enabled: bool
-    port: Port
-    namespace: Name | Literal[""]
-    cidrs: tuple[Cidr, ...]
-    """Without these and a namespace the port is open to any address, because the database's own stands in a Secret."""
-
-
-class EgressRules(_Values):
-    """What the team may reach."""
-
-    mode: Literal["proxy", "cidr", "cilium-fqdn", "open"]
-    """`open` is port 443 of public addresses; `cilium-fqdn` lets nothing out yet."""
-    teams: tuple[Peer, ...]
-    """The organisation's edges that begin here."""
-    store: StoreEgress
-    proxy: Proxy
-    hosts: tuple[str, ...]
-    cidrs: tuple[Cidr, ...]
-
-
-class NetworkPolicyValues(_Values):
-    """The NetworkPolicy: what it does not name is refused."""
-
-    enabled: bool
-    ingress: IngressRules
-    egress: EgressRules
-
-
 class Values(_Values):
     """All values of a team's chart."""
 
@@ -248,6 +185,8 @@ class Values(_Values):
     service: ServiceValues
     priority_class_name: SecretName | Literal[""]
     pod_disruption_budget: DisruptionBudget
+    edges: EdgesValues
+    workload_tokens: WorkloadTokens
     network_policy: NetworkPolicyValues
 
     @model_validator(mode="after")

@@ -19,6 +19,10 @@ ELF_ORGANISATION: {{ .Values.organisation | quote }}
 ELF_PORT: "8000"
 ELF_STORE: {{ .Values.settings.store | quote }}
 ELF_TEAM_URL: {{ .Values.settings.teamUrl | quote }}
+{{ include "elf-team.workloadData" . }}
+{{- with include "elf-team.proxyData" . }}
+{{ trim . }}
+{{- end }}
 {{- range .Values.env }}
 {{ .name }}: {{ .value | quote }}
 {{- end }}

@@ -30,6 +30,7 @@ spec:
         {{- include "elf-team.labels" . | nindent 8 }}
       annotations:
         checksum/config: {{ include "elf-team.configData" . | sha256sum }}
+        checksum/edges: {{ include "elf-team.edgesData" . | sha256sum }}
     spec:
       {{- include "elf-team.pod" . | nindent 6 }}
 {{- end -}}
