@@ -13,9 +13,11 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeAlias
 from urllib.parse import urlsplit
 
+from elf_sdk.deploy.defaults import defaults_of
 from elf_sdk.models.llm import BASE_URLS
+from elf_sdk.team.clashes import MAIN_PORT
 from elf_sdk.team.deployment import EgressProxy
-from elf_sdk.team.edges import PORT, Edges
+from elf_sdk.team.edges import Edges
 from elf_sdk.team.organisation import Environment, Organisation
 from elf_sdk.team.spec import TeamSpec
 
@@ -124,10 +126,15 @@ class Egress:
     told: bool
     silent: bool
 
+    @property
+    def dns(self) -> Place:
+        """Where names are resolved."""
+        return next(each.place for each in self.table if each.kind == "dns" and each.place is not None)
+
     def rules(self) -> Iterator[dict[str, Any]]:
-        """The rules of the policy in a chart's values. Teams are not among them: theirs are written from the edges."""
+        """The rules of the policy in a chart's values, but for names and teams: theirs are written from the edges."""
         for each in self.table:
-            if each.kind != "team" and each.place is not None:
+            if each.kind not in ("dns", "team") and each.place is not None:
                 yield each.place.values(each.what)
         if (outside := self._outside()) is not None:
             yield outside.values(_OUTSIDE[self.mode])
@@ -223,7 +230,7 @@ def egress_of(
     table = tuple(dependencies(spec, organisation, environment, edges, store))
     variables = {variable.name for variable in here.env}
     return Egress(
-        here.egress.mode or ("proxy" if environment.name == "prod" else "open"),
+        here.egress.mode or defaults_of(environment.name).egress,
         table,
         here.egress.proxy,
         here.egress.hosts,
@@ -251,7 +258,7 @@ def dependencies(
         ),
     )
     for callee in edges.callees:
-        place = Place(((callee.namespace, {"app": callee.team}),), ports=((PORT, "TCP"),))
+        place = Place(((callee.namespace, {"app": callee.team}),), ports=((MAIN_PORT, "TCP"),))
         yield Dependency("team", f"the team {callee.team}", place)
     if ports := tuple((port, "TCP") for port in dict.fromkeys(store)):
         # Its address stands in a Secret, so without a word in elf.yaml the port is open to any address.

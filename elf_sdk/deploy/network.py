@@ -42,15 +42,15 @@ def network_values(
         "workloadTokens": _tokens(issuer),
         "networkPolicy": {
             "enabled": True,
-            "ingress": {"clients": list(_clients(spec, organisation, environment))},
+            "ingress": {"clients": list(_clients(organisation))},
             "egress": {
+                "dns": egress.dns.values("names"),
                 "rules": list(egress.rules()),
                 "proxy": egress.proxy_values(),
                 "cilium": {
                     "enabled": egress.mode == "cilium-fqdn",
                     "hosts": egress.named_hosts(),
                     "apiServer": issuer is not None and issuer.keys == "api-server",
-                    "dns": {"namespace": cluster.dns.namespace, "labels": dict(sorted(cluster.dns.labels.items()))},
                 },
             },
         },
@@ -70,15 +70,13 @@ def _tokens(issuer: WorkloadIssuer | None) -> dict[str, Any]:
     }
 
 
-def _clients(spec: TeamSpec, organisation: Organisation, environment: Environment) -> Iterator[dict[str, Any]]:
-    """Who connects although it is no team: in the name of people, whose tokens it brings along, or to look."""
+def _clients(organisation: Organisation) -> Iterator[dict[str, Any]]:
+    """Who connects although it is no team: in the name of people, whose tokens it brings along."""
     if organisation.agent_gateway is not None:
         gateway = organisation.agent_gateway
         yield _client("the agent gateway", Pods(namespace=gateway.namespace, labels=gateway.labels))
     yield _client("the Control Center", organisation.control_center)
-    test = Pods(namespace=spec.namespace_in(environment), labels={"app": f"{spec.name}-test"})
-    yield _client("helm test", test)
 
 
-def _client(what: str, pods: Pods, port: str = "http") -> dict[str, Any]:
-    return {"what": what, "namespace": pods.namespace, "labels": dict(sorted(pods.labels.items())), "port": port}
+def _client(what: str, pods: Pods) -> dict[str, Any]:
+    return {"what": what, "namespace": pods.namespace, "labels": dict(sorted(pods.labels.items()))}

@@ -4,35 +4,18 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
-from pydantic.alias_generators import to_camel
+from pydantic import ConfigDict, Field, StringConstraints
+
+from elf_sdk.deploy.values_kinds import Cidr, Labels, Name, Port, SecretKey, SecretName, ValuesModel
 
 __all__ = ["EdgesValues", "NetworkPolicyValues", "WorkloadTokens"]
 
-Name = Annotated[str, StringConstraints(pattern=r"^[a-z]([-a-z0-9]*[a-z0-9])?$", max_length=63)]
-Cidr = Annotated[str, StringConstraints(pattern=r"^[0-9a-fA-F.:]+/[0-9]{1,3}$")]
-Port = Annotated[int, Field(ge=1, le=65535)]
 TokenSeconds = Annotated[int, Field(ge=600, le=86_400)]
-ObjectName = Annotated[
-    str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$", max_length=253)
-]
-DataKey = Annotated[str, StringConstraints(pattern=r"^[-._a-zA-Z0-9]+$", max_length=253)]
 HttpUrl = Annotated[str, StringConstraints(pattern=r"^https?://[^/?#@]+")]
 Host = Annotated[str, StringConstraints(pattern=r"^(\*\.)?[a-z0-9]([-a-z0-9.]*[a-z0-9])?$", max_length=253)]
 
 
-class _Values(BaseModel):
-    model_config = ConfigDict(
-        frozen=True,
-        extra="forbid",
-        alias_generator=to_camel,
-        validate_by_name=True,
-        validate_by_alias=True,
-        use_attribute_docstrings=True,
-    )
-
-
-class CallerValues(_Values):
+class CallerValues(ValuesModel):
     """A team that may call."""
 
     team: Name
@@ -42,7 +25,7 @@ class CallerValues(_Values):
     """Whether it is the team above, or one beside."""
 
 
-class CalleeValues(_Values):
+class CalleeValues(ValuesModel):
     """A team that may be called."""
 
     team: Name
@@ -58,21 +41,21 @@ class CalleeValues(_Values):
     purpose: str
 
 
-class EdgesValues(_Values):
+class EdgesValues(ValuesModel):
     """The organisation's edges in this environment, which policy, tokens, allow-list and addresses are written from."""
 
     callers: tuple[CallerValues, ...]
     callees: tuple[CalleeValues, ...]
 
 
-class KeysConfigMap(_Values):
+class KeysConfigMap(ValuesModel):
     """The ConfigMap with the keys, for `config-map`."""
 
-    name: ObjectName
-    key: DataKey
+    name: SecretName
+    key: SecretKey
 
 
-class WorkloadTokens(_Values):
+class WorkloadTokens(ValuesModel):
     """The tokens with which teams call each other, one for each callee, and how those of callers are checked."""
 
     enabled: bool
@@ -88,46 +71,45 @@ class WorkloadTokens(_Values):
     """Of a token; the kubelet renews it when four fifths are over."""
 
 
-class Pods(_Values):
+class Pods(ValuesModel):
     """Pods of a namespace."""
 
     namespace: Name
-    labels: dict[str, str]
+    labels: Labels
     """None: every pod of the namespace."""
 
 
-class Client(_Values):
+class Client(ValuesModel):
     """Pods that may connect although they are no team."""
 
     what: str
     """For people; not used."""
     namespace: Name
-    labels: dict[str, str]
+    labels: Labels
     """None: every pod of the namespace."""
-    port: Literal["http", "metrics"]
 
 
-class IngressRules(_Values):
-    """Who may connect beside `edges.callers`."""
+class IngressRules(ValuesModel):
+    """Who may connect beside `edges.callers`, and what `ingress`, `httpRoute`, `monitoring` and `test` let in."""
 
     clients: tuple[Client, ...]
 
 
-class Network(_Values):
+class Network(ValuesModel):
     """A network, and what in it does not count."""
 
     cidr: Cidr
     excluded: Annotated[tuple[Cidr, ...], Field(alias="except")]
 
 
-class PortRule(_Values):
+class PortRule(ValuesModel):
     """A port behind a Service, not of the Service."""
 
     port: Port
     protocol: Literal["TCP", "UDP"]
 
 
-class EgressRule(_Values):
+class EgressRule(ValuesModel):
     """One way out. Without pods and networks it leads to any address, without ports to any port; never both."""
 
     model_config = ConfigDict(
@@ -143,7 +125,7 @@ class EgressRule(_Values):
     ports: tuple[PortRule, ...]
 
 
-class Proxy(_Values):
+class Proxy(ValuesModel):
     """The HTTP proxy, as the process is told of it; empty where there is none, or the team sets these itself."""
 
     url: HttpUrl | Literal[""]
@@ -152,7 +134,7 @@ class Proxy(_Values):
     """NO_PROXY: hosts with commas between, a dot before one that stands for all below it."""
 
 
-class NamedHost(_Values):
+class NamedHost(ValuesModel):
     """A host that is reached by its name."""
 
     host: Host
@@ -160,26 +142,26 @@ class NamedHost(_Values):
     port: Port
 
 
-class Cilium(_Values):
+class Cilium(ValuesModel):
     """A CiliumNetworkPolicy beside the NetworkPolicy, for what only Cilium can tell."""
 
     enabled: bool
     hosts: tuple[NamedHost, ...]
     api_server: bool
     """Whether the API server is reached, which Cilium does not know by its address."""
-    dns: Pods
-    """Whose answers say where a host is."""
 
 
-class EgressRules(_Values):
+class EgressRules(ValuesModel):
     """What the team may reach beside `edges.callees`: each of its dependencies once."""
 
+    dns: EgressRule
+    """Where names are resolved, for the test too."""
     rules: tuple[EgressRule, ...]
     proxy: Proxy
     cilium: Cilium
 
 
-class NetworkPolicyValues(_Values):
+class NetworkPolicyValues(ValuesModel):
     """The NetworkPolicy: what it does not name is refused, in and out."""
 
     enabled: bool

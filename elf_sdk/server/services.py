@@ -125,13 +125,13 @@ class Services:
         return tuple(Delegate(child.name, child.title, child.purpose) for child in children)
 
     def callers_of(self, spec: TeamSpec) -> frozenset[str]:
-        """The teams that may call this one."""
+        """The teams that may call this one: its edges, and itself, as the test of its deployment does."""
         compiled = self._edges_of(spec.name)
         if compiled is not None:
-            return frozenset(caller.team for caller in compiled.callers)
+            return frozenset({spec.name, *(caller.team for caller in compiled.callers)})
         if self.org is None:
-            return frozenset({*spec.peers, *([spec.reports_to] if spec.reports_to else [])})
-        return frozenset(self.org.callers(spec.name))
+            return frozenset({spec.name, *spec.peers, *([spec.reports_to] if spec.reports_to else [])})
+        return frozenset({spec.name, *self.org.callers(spec.name)})
 
     def _edges_of(self, team: str) -> Edges | None:
         """What the chart compiled for a team; None where there is no chart.

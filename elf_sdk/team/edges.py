@@ -14,16 +14,15 @@ from typing import Any, Final, Literal, TypeAlias, cast
 
 from elf_sdk.errors import BadInput
 from elf_sdk.settings import audience
+from elf_sdk.team.clashes import MAIN_PORT
 from elf_sdk.team.org import Org
 from elf_sdk.team.organisation import Environment, Organisation
 
-__all__ = ["PORT", "Absent", "Callee", "Caller", "Edges", "Relation", "compile_edges", "read_edges"]
+__all__ = ["Absent", "Callee", "Caller", "Edges", "Relation", "compile_edges", "read_edges"]
 
 Relation: TypeAlias = Literal["manages", "peers"]
 """`manages`: the caller is the team above. `peers`: both work side by side."""
 
-PORT: Final = 8000
-"""On which every team answers in a cluster."""
 _LARGEST: Final = 8 * 1024 * 1024
 """Bytes of a file; a ConfigMap has at most one million."""
 
@@ -132,7 +131,7 @@ def compile_edges(
             name,
             namespace := org.teams[name].namespace_in(environment),
             _relation(upper=name in children),
-            f"http://{name}.{namespace}.svc:{PORT}",
+            f"http://{name}.{namespace}.svc:{MAIN_PORT}",
             audience(organisation.name, environment.name, name),
             *((org.teams[name].title, org.teams[name].purpose) if name in children else ("", "")),
         )

@@ -58,7 +58,7 @@ def values_of(team: TeamSpec, name: str = "prod", edges: Edges | None = None, di
 def render(
     directory: Path, team: TeamSpec, values: Mapping[str, Any], helm: Helm | None = None, name: str = "prod"
 ) -> dict[str, Object]:
-    """The objects of a chart with these values, by kind; a second one of a kind by kind and name."""
+    """The objects of a chart with these values, by kind; those of `helm test` by kind and name, as are further ones."""
     chart = directory / "chart"
     write_tree(chart, chart_tree(team, {name: values}, load_templates()))
     text = (helm or EmbeddedHelm()).render(
@@ -66,8 +66,8 @@ def render(
     )
     found: dict[str, Object] = {}
     for each in parse_manifests(text):
-        kind = str(each["kind"])
-        found[kind if kind not in found else f"{kind}/{each['metadata']['name']}"] = each
+        kind, named = str(each["kind"]), str(each["metadata"]["name"])
+        found[f"{kind}/{named}" if kind in found or named.endswith("-test") else kind] = each
     return found
 
 

@@ -95,6 +95,7 @@ class Pod:
         }
         settings |= {
             "ELF_HOST": "127.0.0.1",
+            "ELF_METRICS_PORT": "0",
             "ELF_STORE": str(place / "elf.db"),
             "PYTHONPATH": os.pathsep.join(sys.path),
         }

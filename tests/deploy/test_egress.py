@@ -69,7 +69,7 @@ def test_each_dependency_stands_in_the_table_once() -> None:
 def test_the_policy_has_a_rule_for_each_known_place_and_one_for_the_rest(tmp_path: Path) -> None:
     found = policy(tmp_path, **EVERYTHING)
     assert found["policyTypes"] == ["Ingress", "Egress"]
-    teams, dns, api_server, service, address, near, collector, rest = found["egress"]
+    dns, teams, api_server, service, address, near, collector, rest = found["egress"]
     assert teams == {"to": [pods("vip", app="data-team")], "ports": tcp(8000)}
     assert dns["to"] == [pods("kube-system", **{"k8s-app": "kube-dns"}), {"ipBlock": {"cidr": "169.254.20.10/32"}}]
     assert {(port["port"], port["protocol"]) for port in dns["ports"]} == {(53, "UDP"), (53, "TCP")}
@@ -86,7 +86,7 @@ def test_who_may_connect_is_a_caller_or_named(tmp_path: Path) -> None:
     callers, control_center, test = policy(tmp_path)["ingress"]
     assert callers == {"from": [pods("elf-teams-dev", app="chief-team")], "ports": tcp("http")}
     assert control_center == {"from": [pods("elf-control-center", app="control-center")], "ports": tcp("http")}
-    assert test == {"from": [pods("elf-teams-dev", app="brand-team-test")], "ports": tcp("http")}
+    assert test == {"from": [{"podSelector": {"matchLabels": {"app": "brand-team-test"}}}], "ports": tcp("http")}
 
 
 def test_the_database_is_where_elf_yaml_says_or_else_its_port_alone(tmp_path: Path) -> None:

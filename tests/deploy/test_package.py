@@ -210,7 +210,7 @@ def test_the_report_as_json(project_dir: Path) -> None:
     body = json.loads(elf("package", "--json", cwd=project_dir).stdout)
     assert body["ok"] is True
     assert body["environments"] == ["dev", "staging", "prod"]
-    assert body["teams"][0]["objects"] == {"dev": 6, "staging": 6, "prod": 7}
+    assert body["teams"][0]["objects"] == {"dev": 8, "staging": 8, "prod": 10}
 
 
 @pytest.mark.parametrize("content", ["notes.txt", "brand-team/Chart.yaml"])

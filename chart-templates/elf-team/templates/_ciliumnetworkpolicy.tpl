@@ -12,20 +12,24 @@ spec:
     matchLabels:
       {{- include "elf-team.selectorLabels" . | nindent 6 }}
   egress:
-    {{- with .Values.networkPolicy.egress.cilium }}
+    {{- range .Values.networkPolicy.egress.dns.pods }}
     - toEndpoints:
         - matchLabels:
-            k8s:io.kubernetes.pod.namespace: {{ .dns.namespace | quote }}
-            {{- range $key, $value := .dns.labels }}
+            k8s:io.kubernetes.pod.namespace: {{ .namespace | quote }}
+            {{- range $key, $value := .labels }}
             {{ printf "k8s:%s" $key | quote }}: {{ $value | quote }}
             {{- end }}
       toPorts:
         - ports:
-            - port: "53"
-              protocol: ANY
+            {{- range $.Values.networkPolicy.egress.dns.ports }}
+            - port: {{ .port | quote }}
+              protocol: {{ .protocol }}
+            {{- end }}
           rules:
             dns:
               - matchPattern: "*"
+    {{- end }}
+    {{- with .Values.networkPolicy.egress.cilium }}
     {{- if .apiServer }}
     - toEntities:
         - kube-apiserver

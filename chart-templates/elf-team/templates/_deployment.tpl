@@ -9,7 +9,9 @@ metadata:
     elf-sdk/placement: {{ .Values.team.placement | quote }}
     elf-sdk/framework: {{ .Values.team.framework | quote }}
 spec:
+  {{- if not .Values.autoscaling.enabled }}
   replicas: {{ .Values.replicas | int }}
+  {{- end }}
   revisionHistoryLimit: 3
   selector:
     matchLabels:
@@ -31,6 +33,9 @@ spec:
       annotations:
         checksum/config: {{ include "elf-team.configData" . | sha256sum }}
         checksum/edges: {{ include "elf-team.edgesData" . | sha256sum }}
+        {{- range $key, $value := .Values.extra.annotations }}
+        {{ $key | quote }}: {{ $value | quote }}
+        {{- end }}
     spec:
       {{- include "elf-team.pod" . | nindent 6 }}
 {{- end -}}

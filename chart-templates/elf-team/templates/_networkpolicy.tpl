@@ -14,7 +14,8 @@ spec:
   policyTypes:
     - Ingress
     - Egress
-  {{- if or .Values.edges.callers .Values.networkPolicy.ingress.clients }}
+  {{- $around := include "elf-team.ingressRules" . | trim }}
+  {{- if or .Values.edges.callers .Values.networkPolicy.ingress.clients $around }}
   ingress:
     {{- if .Values.edges.callers }}
     - from:
@@ -29,14 +30,21 @@ spec:
     - from:
         {{- include "elf-team.policyPods" . | nindent 8 }}
       ports:
-        - port: {{ .port }}
+        - port: http
           protocol: TCP
+        {{- if int $.Values.ports.grpc }}
+        - port: grpc
+          protocol: TCP
+        {{- end }}
+    {{- end }}
+    {{- with $around }}
+    {{- . | nindent 4 }}
     {{- end }}
   {{- else }}
   ingress: []
   {{- end }}
-  {{- if or .Values.edges.callees .Values.networkPolicy.egress.rules }}
   egress:
+    {{- include "elf-team.policyRule" .Values.networkPolicy.egress.dns | nindent 4 }}
     {{- if .Values.edges.callees }}
     - to:
         {{- range .Values.edges.callees }}
@@ -49,9 +57,6 @@ spec:
     {{- range .Values.networkPolicy.egress.rules }}
     {{- include "elf-team.policyRule" . | nindent 4 }}
     {{- end }}
-  {{- else }}
-  egress: []
-  {{- end }}
 {{- end -}}
 
 {{/* Pods of a namespace, by their labels; without labels all of them. */}}

@@ -57,7 +57,6 @@ the keys of the cluster, by which callers' tokens are checked; and the edges. On
 {{/* What the process is told of it. */}}
 {{- define "elf-team.workloadData" -}}
 ELF_EDGES_FILE: /run/elf/edges.json
-ELF_NAMESPACE: {{ .Values.namespace | quote }}
 {{- with .Values.workloadTokens }}
 {{- if .enabled }}
 ELF_TEAM_TOKENS: /run/elf/tokens
