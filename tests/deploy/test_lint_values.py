@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from elf_sdk.deploy.chart import chart_tree, load_templates, templates_directory
+from elf_sdk.deploy.helm import Helm
 from elf_sdk.deploy.kubernetes import ObjectSchemas, parse_manifests
 from elf_sdk.deploy.values_model import Values, describe_values, unset_values, values_schema
 from elf_sdk.files import write_tree
@@ -86,6 +87,19 @@ def test_the_file_is_valid_and_renders_every_kind(tmp_path: Path) -> None:
     # Those of operators are checked by the schemas of their own.
     ObjectSchemas().check([each for each in objects.values() if not _of_an_operator(each)])
     assert {each["metadata"]["namespace"] for each in objects.values()} == {"elf-teams-lint"}
+
+
+@pytest.mark.parametrize("engine", ["embedded", "command_line"])
+def test_every_engine_renders_the_same_of_every_option(
+    engine: str, request: pytest.FixtureRequest, chart: helm_python.Chart, tmp_path: Path
+) -> None:
+    helm: Helm = request.getfixturevalue(engine)
+    rendered = chart.render(lint_values(), name="lint-team", namespace="elf-teams-lint")
+    objects = parse_manifests("\n---\n".join(rendered.values()))
+    named = {(each["kind"], each["metadata"]["name"]): each for each in objects}
+    for each in render(tmp_path, spec(name="lint-team"), lint_values(), helm, name="staging").values():
+        assert each == named.pop((each["kind"], each["metadata"]["name"]))
+    assert named == {}
 
 
 def _of_an_operator(each: dict[str, Any]) -> bool:
