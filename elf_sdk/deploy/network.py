@@ -5,13 +5,13 @@ Pure, like `values`, of which this is a part.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import asdict
 from typing import Any, Final
 
 from elf_sdk.deploy.egress import egress_of
 from elf_sdk.team.edges import Edges
-from elf_sdk.team.organisation import Environment, Organisation, Pods, WorkloadIssuer
+from elf_sdk.team.organisation import Environment, Organisation, WorkloadIssuer
 from elf_sdk.team.spec import TeamSpec
 
 __all__ = ["network_values"]
@@ -42,7 +42,12 @@ def network_values(
         "workloadTokens": _tokens(issuer),
         "networkPolicy": {
             "enabled": True,
-            "ingress": {"clients": list(_clients(organisation))},
+            "ingress": {
+                "clients": [
+                    {"what": what, "namespace": pods.namespace, "labels": dict(sorted(pods.labels.items()))}
+                    for what, pods in organisation.clients
+                ]
+            },
             "egress": {
                 "dns": egress.dns.values("names"),
                 "rules": list(egress.rules()),
@@ -68,15 +73,3 @@ def _tokens(issuer: WorkloadIssuer | None) -> dict[str, Any]:
         "configMap": {"name": about.config_map.name, "key": about.config_map.key},
         "expirationSeconds": _TOKEN_SECONDS,
     }
-
-
-def _clients(organisation: Organisation) -> Iterator[dict[str, Any]]:
-    """Who connects although it is no team: in the name of people, whose tokens it brings along."""
-    if organisation.agent_gateway is not None:
-        gateway = organisation.agent_gateway
-        yield _client("the agent gateway", Pods(namespace=gateway.namespace, labels=gateway.labels))
-    yield _client("the Control Center", organisation.control_center)
-
-
-def _client(what: str, pods: Pods) -> dict[str, Any]:
-    return {"what": what, "namespace": pods.namespace, "labels": dict(sorted(pods.labels.items()))}

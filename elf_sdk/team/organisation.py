@@ -269,6 +269,18 @@ class Organisation(FileModel):
         """The name to show to people."""
         return self.display_name or self.name
 
+    @property
+    def clients(self) -> tuple[tuple[str, Pods], ...]:
+        """Pods that every team lets in although they are no team, by what they are.
+
+        They connect in the name of people, whose tokens they bring along.
+        """
+        found = [("the Control Center", self.control_center)]
+        if self.agent_gateway is not None:
+            gateway = Pods(namespace=self.agent_gateway.namespace, labels=self.agent_gateway.labels)
+            found.insert(0, ("the agent gateway", gateway))
+        return tuple(found)
+
     def cluster(self, name: str) -> Cluster:
         """The cluster of that name, which has to be one of `clusters`."""
         return next(cluster for cluster in self.clusters if cluster.name == name)
