@@ -113,6 +113,8 @@ class Settings:
             not public, with commas between; `http://` before one where it has no HTTPS; default none.
         log_level: `ELF_LOG_LEVEL`, one of debug, info, warning and error; default `info`.
         log_format: `ELF_LOG_FORMAT`, `json` or `text`; default: text for a terminal, JSON for everything else.
+        gitops_repo_url: `GITOPS_REPO_URL`, the git repository that Argo CD watches, for `elf gitops`; goes before
+            `gitops.url` of elf.yaml; default none.
         metrics_port: `ELF_METRICS_PORT`, a port of its own for `/metrics`, which then asks nobody who they are; default
             0: on the main port, for callers on this machine or with a token.
     """
@@ -144,6 +146,7 @@ class Settings:
     push_allow: tuple[str, ...] = ()
     log_level: str = "info"
     log_format: str = ""
+    gitops_repo_url: str = field(default="", repr=False)
     metrics_port: int = 0
 
     @property
@@ -257,6 +260,7 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
         push_allow=tuple(entry.strip() for entry in source.get("ELF_PUSH_ALLOW", "").split(",") if entry.strip()),
         log_level=log_level,
         log_format=log_format,
+        gitops_repo_url=source.get("GITOPS_REPO_URL", "").strip(),
         metrics_port=_port(source, "ELF_METRICS_PORT", defaults.metrics_port),
     )
 
