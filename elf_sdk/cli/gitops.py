@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import click
 
 from elf_sdk.cli.output import counted, print_json, print_warning
 from elf_sdk.cli.progress import Progress
 from elf_sdk.cli.words import split_words
-from elf_sdk.deploy import helm
 from elf_sdk.deploy.gitops.clone import open_repository
 from elf_sdk.deploy.gitops.plan import Asked
 from elf_sdk.deploy.gitops.repository import Repository
 from elf_sdk.deploy.gitops.write import Written
 from elf_sdk.deploy.gitops.write import push as push_commits
 from elf_sdk.deploy.gitops.write import write as write_places
+from elf_sdk.deploy.helm import Choice
 from elf_sdk.errors import Failure
 from elf_sdk.settings import load_settings
 from elf_sdk.team.project import Project, find_project
@@ -71,7 +70,7 @@ def write(
     allow_remove: int,
     check: bool,
     clone: Path | None,
-    choice: Literal["auto", "embedded", "cli"],
+    choice: Choice,
     as_json: bool,
 ) -> None:
     """Write the teams into the first environment, proven before anything is replaced.
@@ -86,7 +85,7 @@ def write(
     repository = _open(project, clone)
     asked = Asked(tuple(names), all_environments, allow_remove)
     with Progress("proving charts") as progress:
-        done = write_places(project, repository, asked, helm=_chosen(choice), check=check, progress=progress)
+        done = write_places(project, repository, asked, helm=choice, check=check, progress=progress)
     if as_json:
         print_json(_as_data(done, repository, check))
     else:
@@ -129,7 +128,7 @@ def push(
     path: Path,
     branch: str | None,
     clone: Path | None,
-    choice: Literal["auto", "embedded", "cli"],
+    choice: Choice,
     as_json: bool,
 ) -> None:
     """Push what was committed. Where others were faster it is made anew on theirs, and never forced.
@@ -138,7 +137,7 @@ def push(
     """
     project = find_project(path)
     repository = _open(project, clone)
-    done = push_commits(project, repository, branch, helm=_chosen(choice))
+    done = push_commits(project, repository, branch, helm=choice)
     if as_json:
         print_json(
             {"branch": done.branch, "commits": list(done.commits), "attempts": done.attempts, "behind": done.behind}
@@ -158,10 +157,6 @@ def push(
 
 def _open(project: Project, clone: Path | None) -> Repository:
     return open_repository(project, load_settings().gitops_repo_url, clone)
-
-
-def _chosen(choice: Literal["auto", "embedded", "cli"]) -> Callable[[], helm.Helm]:
-    return lambda: helm.choose_helm(choice)
 
 
 def _tell(done: Written, repository: Repository, check: bool) -> None:

@@ -11,7 +11,8 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from elf_sdk.deploy.chart import LIBRARY, Templates, archive, chart_tree
+from elf_sdk.deploy.archive import archive
+from elf_sdk.deploy.chart import LIBRARY, Templates, chart_tree
 from elf_sdk.deploy.encode import to_yaml
 from elf_sdk.deploy.gitops.app import App
 from elf_sdk.deploy.gitops.layout import APP_FILE, GENERATED, Tree

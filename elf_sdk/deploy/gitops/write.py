@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from elf_sdk.deploy.gitops.change import Change, Step, steps
 from elf_sdk.deploy.gitops.layout import environment_of
 from elf_sdk.deploy.gitops.plan import Asked, Plan, plan
-from elf_sdk.deploy.gitops.proof import Chart, Progress, render
+from elf_sdk.deploy.gitops.proof import Chart, Progress, prove
 from elf_sdk.deploy.gitops.repository import Pushed, Repository
 from elf_sdk.deploy.gitops.snapshot import Snapshot
-from elf_sdk.deploy.helm import Helm, choose_helm
+from elf_sdk.deploy.helm import Choice, Helm
 from elf_sdk.team.project import Project
 
-__all__ = ["Written", "push", "write"]
+__all__ = ["Written", "charts_of", "push", "write"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ def write(
     repository: Repository,
     asked: Asked | None = None,
     *,
-    helm: Callable[[], Helm] = choose_helm,
+    helm: Choice | Callable[[], Helm] = "auto",
     check: bool = False,
     progress: Progress = lambda done, total, about: None,
 ) -> Written:
@@ -49,7 +49,7 @@ def write(
         project: the organisation and its teams.
         repository: from `open_repository`.
         asked: what is to be written; default: all teams in the first environment.
-        helm: gives the Helm that proves charts; called only when there is something to prove.
+        helm: which Helm proves charts, or what gives it; asked for only when there is something to prove.
         check: change nothing.
         progress: told about every chart.
 
@@ -73,7 +73,7 @@ def push(
     repository: Repository,
     branch: str | None = None,
     *,
-    helm: Callable[[], Helm] = choose_helm,
+    helm: Choice | Callable[[], Helm] = "auto",
 ) -> Pushed:
     """Push what was committed. Where the remote has moved, what `write` wrote is written anew for what is there now.
 
@@ -81,7 +81,7 @@ def push(
         project: the organisation and its teams.
         repository: from `open_repository`.
         branch: of the clone, to be pushed under the same name; default: the one that it is on.
-        helm: gives the Helm that proves charts.
+        helm: as of `write`.
 
     Raises:
         ElfError: as `Repository.push` and `write`.
@@ -89,23 +89,26 @@ def push(
 
     def again(scope: str, base: Snapshot) -> Change:
         planned = plan(project, Asked.from_scope(scope), base, repository.source)
-        _prove(planned, base, repository, helm, lambda done, total, about: None)
+        _prove(planned, base, repository, helm)
         return planned.change
 
     with repository.lock():
         return repository.push(again, branch)
 
 
-def _prove(planned: Plan, base: Snapshot, repository: Repository, helm: Callable[[], Helm], progress: Progress) -> str:
-    engine, _ = render(
-        _charts(planned.change.against(base, repository.algorithm), planned.namespaces), helm=helm, progress=progress
-    )
-    return engine
+def _prove(
+    planned: Plan,
+    base: Snapshot,
+    repository: Repository,
+    helm: Choice | Callable[[], Helm],
+    progress: Progress = lambda done, total, about: None,
+) -> str:
+    different = planned.change.against(base, repository.algorithm)
+    return prove(charts_of(different, planned.namespaces), helm, progress=progress).helm
 
 
-def _charts(change: Change, namespaces: Mapping[tuple[str, str], str]) -> list[Chart]:
-    return [
-        Chart(*where, namespaces[where], tree)
-        for place, tree in change.places.items()
-        if tree is not None and (where := environment_of(place))
-    ]
+def charts_of(change: Change, namespaces: Mapping[tuple[str, str], str]) -> Iterator[Chart]:
+    """The teams' directories among the places of a change."""
+    for place, tree in change.places.items():
+        if tree is not None and (where := environment_of(place)):
+            yield Chart(*where, namespaces[where], tree)
