@@ -212,8 +212,8 @@ def test_the_test_shows_who_it_is_with_what_the_environment_has(tmp_path: Path) 
     assert "ELF_TOKEN_FILE" in variables
     assert own["serviceAccountToken"]["audience"] == "elf:elf:prod:brand-team"
     variables, _ = shown("b", "dev")
-    assert "JWT_SECRET_KEY" in variables
+    assert "JWT_SECRET_KEY_FILE" in variables
     assert "ELF_TOKEN_FILE" not in variables
     variables, ((given),) = shown("c", "dev", secret="test-user", key="token")
-    assert "JWT_SECRET_KEY" not in variables
+    assert "JWT_SECRET_KEY_FILE" not in variables
     assert given["secret"]["name"] == "test-user"
