@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from elf_sdk.deploy.egress import egress_of
 from elf_sdk.team.edges import Edges
-from elf_sdk.team.organisation import Environment, Organisation, WorkloadIssuer
+from elf_sdk.team.organisation import Environment, Issuer, Organisation, WorkloadIssuer
 from elf_sdk.team.spec import TeamSpec
 
 __all__ = ["network_values"]
@@ -22,7 +22,7 @@ _TOKEN_SECONDS: Final = 3600
 def network_values(
     spec: TeamSpec, organisation: Organisation, environment: Environment, edges: Edges, store: Iterable[int]
 ) -> dict[str, Any]:
-    """`edges`, `workloadTokens` and `networkPolicy` of the values.
+    """`edges`, `workloadTokens`, `issuer` and `networkPolicy` of the values.
 
     Args:
         spec: the team, with all of its environments.
@@ -40,6 +40,7 @@ def network_values(
             "callees": [asdict(callee) for callee in edges.callees],
         },
         "workloadTokens": _tokens(issuer),
+        "issuer": _issuer(organisation.issuer),
         "networkPolicy": {
             "enabled": True,
             "ingress": {
@@ -72,4 +73,17 @@ def _tokens(issuer: WorkloadIssuer | None) -> dict[str, Any]:
         "jwksUrl": (about.keys == "issuer" and about.jwks_url) or "",
         "configMap": {"name": about.config_map.name, "key": about.config_map.key},
         "expirationSeconds": _TOKEN_SECONDS,
+    }
+
+
+def _issuer(issuer: Issuer | None) -> dict[str, Any]:
+    config_map = issuer.config_map if issuer else None
+    return {
+        "url": issuer.url if issuer else "",
+        "algorithm": issuer.algorithm if issuer else "EdDSA",
+        "jwksUrl": (issuer and issuer.jwks_url) or "",
+        "configMap": {
+            "name": config_map.name if config_map else "",
+            "key": config_map.key if config_map else "",
+        },
     }
