@@ -22,6 +22,7 @@ __all__ = [
     "Settings",
     "TrustedIssuer",
     "audience",
+    "cache_directory",
     "default_namespace",
     "is_safe_url",
     "key_variable",
@@ -77,9 +78,9 @@ class Settings:
         store: `ELF_STORE`, a SQLite file, or `:memory:` for the volatile log; default `.elf/elf.db`.
         database_url: `ELF_DATABASE_URL`, else `SUPABASE_DB_URL`: a PostgreSQL that goes before `store`; default none.
         jwt_secret: `JWT_SECRET_KEY`, shared secret of at least 32 bytes for HS256; empty means none.
-        elf_issuer: trusted to say who people and teams are, by public keys: `ELF_JWKS_FILE` or `ELF_JWKS_URL`,
-            `ELF_ISSUER`, default `elf:<organisation>:<environment>`, and `ELF_JWKS_ALGORITHM`, default EdDSA. Default:
-            none.
+        elf_issuer: trusted to say who people and teams are, by public keys: `ELF_JWKS_FILE` or `ELF_JWKS_URL`, default
+            by the issuer's OpenID configuration where it is an https address, `ELF_ISSUER`, default
+            `elf:<organisation>:<environment>`, and `ELF_JWKS_ALGORITHM`, default EdDSA. Default: none.
         workload_issuer: the Kubernetes cluster, trusted to say which team a service account is: `ELF_WORKLOAD_ISSUER`,
             `ELF_WORKLOAD_JWKS_FILE` or `ELF_WORKLOAD_JWKS_URL`, default by the issuer's OpenID configuration,
             `ELF_WORKLOAD_JWKS_TOKEN_FILE`, `ELF_WORKLOAD_JWKS_CA_FILE`, and `ELF_WORKLOAD_JWKS_ALGORITHM`, default
@@ -116,6 +117,8 @@ class Settings:
             not public, with commas between; `http://` before one where it has no HTTPS; default none.
         log_level: `ELF_LOG_LEVEL`, one of debug, info, warning and error; default `info`.
         log_format: `ELF_LOG_FORMAT`, `json` or `text`; default: text for a terminal, JSON for everything else.
+        gitops_repo_url: `GITOPS_REPO_URL`, the git repository that Argo CD watches, for `elf gitops`; goes before
+            `gitops.url` of elf.yaml; default none.
         metrics_port: `ELF_METRICS_PORT`, a port of its own for `/metrics`, which then asks nobody who they are; default
             0: on the main port, for callers on this machine or with a token.
     """
@@ -148,6 +151,7 @@ class Settings:
     push_allow: tuple[str, ...] = ()
     log_level: str = "info"
     log_format: str = ""
+    gitops_repo_url: str = field(default="", repr=False)
     metrics_port: int = 0
 
     @property
@@ -267,6 +271,7 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
         push_allow=tuple(entry.strip() for entry in source.get("ELF_PUSH_ALLOW", "").split(",") if entry.strip()),
         log_level=log_level,
         log_format=log_format,
+        gitops_repo_url=source.get("GITOPS_REPO_URL", "").strip(),
         metrics_port=_port(source, "ELF_METRICS_PORT", defaults.metrics_port),
     )
 
@@ -296,7 +301,7 @@ def _trusted(source: Mapping[str, str], prefix: str, default_issuer: str, algori
         return None
     if path and url:
         raise BadInput(f"{jwks}_FILE and {jwks}_URL are both set; keep one of them")
-    if default_issuer and not (path or url):
+    if default_issuer and not (path or url or is_safe_url(issuer)):
         raise BadInput(f"{prefix}_ISSUER is set without its keys; set {jwks}_FILE or {jwks}_URL too")
     issuer = issuer or default_issuer
     if not issuer:
@@ -360,3 +365,17 @@ def variable(name: str, environ: Mapping[str, str] | None = None) -> str:
         BadInput: the file cannot be read.
     """
     return _secret(os.environ if environ is None else environ, name)
+
+
+def cache_directory(environ: Mapping[str, str] | None = None) -> Path | None:
+    """Where commands may keep what they can compute again; None for nowhere.
+
+    `ELF_CACHE_DIR`, where `off` means nowhere; else `elf` in `XDG_CACHE_HOME`, else `~/.cache/elf`.
+    """
+    source = os.environ if environ is None else environ
+    given = source.get("ELF_CACHE_DIR", "")
+    if not given:
+        base = source.get("XDG_CACHE_HOME", "")
+        # XDG Base Directory Specification: a path that is not absolute is ignored.
+        given = f"{base if base.startswith('/') else source.get('HOME', '') + '/.cache'}/elf"
+    return Path(given) if given.startswith("/") else None
