@@ -144,6 +144,12 @@ async def test_while_keys_cannot_be_read_the_answer_is_to_come_again(
         assert (await http.get(f"{served.url('head')}/readyz")).status_code == 200
 
 
+async def test_a_team_may_ask_itself_as_the_test_of_its_deployment_does(settings: Settings, call: Call) -> None:
+    async with serve(team("head", ScriptedAdapter()), team("hand", ScriptedAdapter()), settings=settings) as served:
+        assert (await call(served, "head", served.issuer.team_token("head", "head"))).status_code == 200
+        assert (await call(served, "head", served.issuer.team_token("hand", "head"))).status_code == 403
+
+
 async def test_a_refusal_says_why_as_rfc_6750_has_it(settings: Settings, call: Call, http: httpx.AsyncClient) -> None:
     async with serve(team("head", ScriptedAdapter()), settings=settings) as served:
         nothing = await http.post(f"{served.url('head')}/a2a/v1/message:send", json=SEND)
