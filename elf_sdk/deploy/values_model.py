@@ -10,39 +10,39 @@ import json
 from collections.abc import Iterator
 from typing import Annotated, Any, Final, Literal, Self, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
-from pydantic.alias_generators import to_camel
+from pydantic import BaseModel, Field, StringConstraints, model_validator
+
+from elf_sdk.deploy.values_access import ExternalSecrets, HttpRoute, Ingress, Monitoring, ServiceValues, Test
+from elf_sdk.deploy.values_kinds import (
+    Cidr,
+    Digest,
+    Labels,
+    Name,
+    Port,
+    Repository,
+    SecretKey,
+    SecretName,
+    Tag,
+    ValuesModel,
+    VariableName,
+)
+from elf_sdk.deploy.values_pod import (
+    Drain,
+    Extra,
+    Migration,
+    Ports,
+    Probes,
+    ResourceRequirements,
+    Scheduling,
+    Store,
+    Volumes,
+)
+from elf_sdk.deploy.values_scaling import Autoscaling, DisruptionBudget
 
 __all__ = ["Peer", "Values", "describe_values", "values_schema"]
 
-Name = Annotated[str, StringConstraints(pattern=r"^[a-z]([-a-z0-9]*[a-z0-9])?$", max_length=63)]
-Quantity = Annotated[str, StringConstraints(pattern=r"^[0-9]+(\.[0-9]+)?(m|k|M|G|T|Ki|Mi|Gi|Ti)?$")]
-Cidr = Annotated[str, StringConstraints(pattern=r"^[0-9a-fA-F.:]+/[0-9]{1,3}$")]
-Port = Annotated[int, Field(ge=1, le=65535)]
-Seconds = Annotated[int, Field(ge=1, le=86_400)]
-SecretName = Annotated[
-    str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$", max_length=253)
-]
-SecretKey = Annotated[str, StringConstraints(pattern=r"^[-._a-zA-Z0-9]+$", max_length=253)]
-VariableName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", max_length=253)]
-Repository = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9._/:]*[a-z0-9])?$", max_length=255)]
-# Lengths stand beside the patterns: Helm compiles them for every render, and unrolls a counted repetition.
-Tag = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][-A-Za-z0-9_.]*$", max_length=128)]
-Digest = Annotated[str, StringConstraints(pattern=r"^(sha256:[0-9a-f]+)?$", max_length=71)]
 
-
-class _Values(BaseModel):
-    model_config = ConfigDict(
-        frozen=True,
-        extra="forbid",
-        alias_generator=to_camel,
-        validate_by_name=True,
-        validate_by_alias=True,
-        use_attribute_docstrings=True,
-    )
-
-
-class Team(_Values):
+class Team(ValuesModel):
     """What the team is; from team.yaml."""
 
     name: Annotated[Name, Field(max_length=45)]
@@ -56,7 +56,7 @@ class Team(_Values):
     framework: str
 
 
-class ContainerImage(_Values):
+class ContainerImage(ValuesModel):
     """The container image."""
 
     repository: Repository
@@ -69,7 +69,7 @@ class ContainerImage(_Values):
     pull_secrets: tuple[SecretName, ...]
 
 
-class ProcessSettings(_Values):
+class ProcessSettings(ValuesModel):
     """Settings of the team's process, in its ConfigMap as `ELF_…`."""
 
     log_level: Literal["debug", "info", "warning", "error"]
@@ -77,16 +77,22 @@ class ProcessSettings(_Values):
     """The SQLite file."""
     team_url: str
     """How other teams are reached, with `{team}` in it."""
+    public_url: str
+    """The team's address as others see it; empty: as the request says."""
+    trusted_proxies: tuple[Cidr, ...]
+    """Networks whose forwarding headers are believed."""
+    push_allow: tuple[str, ...]
+    """What push notifications may go to although it is not public."""
 
 
-class Variable(_Values):
+class Variable(ValuesModel):
     """A variable of the team's process, in its ConfigMap."""
 
     name: VariableName
     value: Annotated[str, StringConstraints(pattern=r"^[^\x00]*$")]
 
 
-class SecretValue(_Values):
+class SecretValue(ValuesModel):
     """A value from a Secret; the Secret is named here, and never its value."""
 
     name: VariableName
@@ -98,86 +104,21 @@ class SecretValue(_Values):
     """Whether the pod starts without it."""
 
 
-class Store(_Values):
-    """Where runs are kept."""
-
-    kind: Literal["postgres", "ephemeral"]
-    """`ephemeral` is the pod's own disk: one replica, lost with the pod."""
-
-
-Quantities = dict[Literal["cpu", "memory", "ephemeral-storage"], Quantity]
-
-
-class ResourceRequirements(_Values):
-    """Resources of one replica, as Kubernetes writes them: cpu, memory, ephemeral-storage."""
-
-    requests: Quantities
-    limits: Quantities
-
-
-class Probe(_Values):
-    """The timing of a probe."""
-
-    period_seconds: Seconds
-    timeout_seconds: Seconds
-    failure_threshold: Annotated[int, Field(ge=1)]
-
-
-class Probes(_Values):
-    """`/startupz`, `/livez` and `/readyz`: started once, alive, ready for requests."""
-
-    startup: Probe
-    liveness: Probe
-    readiness: Probe
-
-
-class Drain(_Values):
-    """How a pod ends."""
-
-    pre_stop_seconds: Seconds
-    """It still answers for this long, until all endpoints have forgotten it."""
-    grace_period_seconds: Seconds
-    """For all of it: preStop, and the runs that have to finish."""
-
-
-class Volumes(_Values):
-    """The two places that can be written; both are lost with the pod."""
-
-    data_size: Quantity
-    """/data, which is also HOME."""
-    tmp_size: Quantity
-    """/tmp."""  # noqa: S108 - the mount path in the pod
-
-
-class ServiceValues(_Values):
-    """The Service."""
-
-    app_protocol: str
-    """A hint for gateways, such as `kubernetes.io/ws`; empty for none."""
-
-
-class DisruptionBudget(_Values):
-    """The PodDisruptionBudget, which exists only with two replicas or more."""
-
-    enabled: bool
-    max_unavailable: Annotated[int, Field(ge=1)]
-
-
-class Peer(_Values):
+class Peer(ValuesModel):
     """Another team, and the namespace in which it runs."""
 
     team: Name
     namespace: Name
 
 
-class Gateway(_Values):
+class Gateway(ValuesModel):
     """A gateway in front of all teams."""
 
     namespace: Name
-    labels: dict[str, str]
+    labels: Labels
 
 
-class IngressRules(_Values):
+class IngressRules(ValuesModel):
     """Who may call the team."""
 
     teams: tuple[Peer, ...]
@@ -185,7 +126,7 @@ class IngressRules(_Values):
     gateways: tuple[Gateway, ...]
 
 
-class Proxy(_Values):
+class Proxy(ValuesModel):
     """The one way out in mode `proxy`; without namespace and CIDR nothing leaves."""
 
     host: str
@@ -195,7 +136,7 @@ class Proxy(_Values):
     cidr: Cidr | Literal[""]
 
 
-class StoreEgress(_Values):
+class StoreEgress(ValuesModel):
     """The way to the database."""
 
     enabled: bool
@@ -205,7 +146,7 @@ class StoreEgress(_Values):
     """Without these and a namespace the port is open to any address, because the database's own stands in a Secret."""
 
 
-class EgressRules(_Values):
+class EgressRules(ValuesModel):
     """What the team may reach."""
 
     mode: Literal["proxy", "cidr", "cilium-fqdn", "open"]
@@ -218,7 +159,7 @@ class EgressRules(_Values):
     cidrs: tuple[Cidr, ...]
 
 
-class NetworkPolicyValues(_Values):
+class NetworkPolicyValues(ValuesModel):
     """The NetworkPolicy: what it does not name is refused."""
 
     enabled: bool
@@ -226,7 +167,7 @@ class NetworkPolicyValues(_Values):
     egress: EgressRules
 
 
-class Values(_Values):
+class Values(ValuesModel):
     """All values of a team's chart."""
 
     team: Team
@@ -238,31 +179,46 @@ class Values(_Values):
     replicas: Annotated[int, Field(ge=0, le=1000)]
     settings: ProcessSettings
     env: tuple[Variable, ...]
-    """The team's own variables; a list is replaced whole by another values file."""
+    """A list is replaced whole by another values file."""
     secrets: tuple[SecretValue, ...]
     store: Store
+    migration: Migration
+    ports: Ports
     resources: ResourceRequirements
     probes: Probes
     drain: Drain
     volumes: Volumes
-    service: ServiceValues
-    priority_class_name: SecretName | Literal[""]
+    scheduling: Scheduling
+    extra: Extra
+    autoscaling: Autoscaling
     pod_disruption_budget: DisruptionBudget
+    service: ServiceValues
+    ingress: Ingress
+    http_route: HttpRoute
+    monitoring: Monitoring
+    external_secrets: ExternalSecrets
+    test: Test
     network_policy: NetworkPolicyValues
 
     @model_validator(mode="after")
     def _one_replica(self) -> Self:
-        if self.store.kind == "ephemeral" and self.replicas > 1:
+        if self.store.kind == "ephemeral" and (self.replicas > 1 or self.autoscaling.enabled):
+            what = "autoscaling is on" if self.autoscaling.enabled else f"replicas is {self.replicas}"
             raise ValueError(
-                f"replicas is {self.replicas}, but an ephemeral store is the pod's own disk; "
-                "write replicas: 1, or runs: {store: default}"
+                f"{what}, but an ephemeral store is the pod's own disk; "
+                "write replicas: 1 and no autoscaling, or runs: {store: default}"
             )
         return self
 
 
 _EPHEMERAL_IS_ONE: Final[dict[str, Any]] = {
     "if": {"properties": {"store": {"properties": {"kind": {"const": "ephemeral"}}}}},
-    "then": {"properties": {"replicas": {"maximum": 1}}},
+    "then": {
+        "properties": {
+            "replicas": {"maximum": 1},
+            "autoscaling": {"properties": {"enabled": {"const": False}}},
+        }
+    },
 }
 
 

@@ -116,10 +116,10 @@ class Services:
         return tuple(Delegate(child.name, child.title, child.purpose) for child in children)
 
     def callers_of(self, spec: TeamSpec) -> frozenset[str]:
-        """The teams that may call this one."""
+        """The teams that may call this one: its edges, and itself, as the test of its deployment does."""
         if self.org is None:
-            return frozenset({*spec.peers, *([spec.reports_to] if spec.reports_to else [])})
-        return frozenset(self.org.callers(spec.name))
+            return frozenset({spec.name, *spec.peers, *([spec.reports_to] if spec.reports_to else [])})
+        return frozenset({spec.name, *self.org.callers(spec.name)})
 
     def endpoint(self, spec: TeamSpec, directory: Path | None) -> Endpoint:
         """The model of a team, with its fallbacks. Starts the offline model where one of them is that.

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Annotated, Final, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from elf_sdk.settings import default_namespace
-from elf_sdk.team.base import FORMAT, FORMAT_TYPE, FileModel, Frozen, Location
+from elf_sdk.team.base import FORMAT, FORMAT_TYPE, FileModel, Frozen, Location, shown
+from elf_sdk.team.deployment import MigrationRef
 from elf_sdk.team.kinds import (
     Cidr,
     Currency,
+    Duration,
     Identifier,
     ImageName,
     Label,
@@ -34,7 +37,24 @@ __all__ = [
     "GitOpsRepository",
     "Issuer",
     "Organisation",
+    "SecretStore",
 ]
+
+_PLACEHOLDERS: Final = frozenset({"organisation", "environment", "team", "secret"})
+
+
+def _store_path(path: str) -> str:
+    known = ", ".join(f"{{{each}}}" for each in sorted(_PLACEHOLDERS))
+    for name in re.findall(r"\{([^{}]*)\}", path):
+        if name not in _PLACEHOLDERS:
+            raise ValueError(f"{{{name}}} is not known; write one of: {known}")
+    if re.search(r"[{}]", re.sub(r"\{[^{}]*\}", "", path)):
+        raise ValueError(f"{shown(path)} has a brace that belongs to none of: {known}; remove it")
+    return path
+
+
+StorePath = Annotated[Line, AfterValidator(_store_path)]
+"""A path with placeholders."""
 
 DEFAULT_ENVIRONMENTS: Final = ("dev", "staging", "prod")
 
@@ -110,6 +130,23 @@ class DatabaseRef(Frozen):
     """The namespace of its pods, where it runs in the cluster."""
     cidrs: tuple[Cidr, ...] = ()
     """Its networks, where it runs outside. Without these and `namespace` the port is open to any address."""
+    migrate: MigrationRef | None = None
+    """The URL at which `elf db migrate` changes the schema: the server's own address, not a pooler's. Default: the same
+    Secret and key."""
+
+
+class SecretStore(Frozen):
+    """The store of the External Secrets Operator from which charts fill their Secrets."""
+
+    name: ResourceName
+    """Name of the store."""
+    kind: Literal["SecretStore", "ClusterSecretStore"] = "ClusterSecretStore"
+    """Whether it is in each namespace, or of the whole cluster."""
+    path: StorePath = "{organisation}/{environment}/{secret}"
+    """Where a Secret's keys are in the store; `{organisation}`, `{environment}`, `{team}` and `{secret}` are filled in,
+    and the key is the property there."""
+    refresh: Duration = "1h"
+    """How often a Secret is read again."""
 
 
 class Organisation(FileModel):
@@ -139,6 +176,8 @@ class Organisation(FileModel):
     """Of every budget and cost: three letters of ISO 4217."""
     database: DatabaseRef = DatabaseRef()
     """Where the database's URL is kept."""
+    secret_store: SecretStore | None = None
+    """Fills the Secrets that teams name. Default: they are made by somebody else."""
 
     @property
     def title(self) -> str:

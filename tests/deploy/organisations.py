@@ -57,13 +57,17 @@ def values_of(team: TeamSpec, name: str = "prod", edges: Edges | None = None, di
 def render(
     directory: Path, team: TeamSpec, values: Mapping[str, Any], helm: Helm | None = None, name: str = "prod"
 ) -> dict[str, Object]:
-    """The objects of a chart with these values, by kind."""
+    """The objects of a chart with these values, by kind; those of `helm test` by kind and name, as are further ones."""
     chart = directory / "chart"
     write_tree(chart, chart_tree(team, {name: values}, load_templates()))
     text = (helm or EmbeddedHelm()).render(
         chart, chart / f"values-{name}.yaml", release=team.name, namespace="elf-teams"
     )
-    return {str(each["kind"]): each for each in parse_manifests(text)}
+    found: dict[str, Object] = {}
+    for each in parse_manifests(text):
+        kind, named = str(each["kind"]), str(each["metadata"]["name"])
+        found[f"{kind}/{named}" if kind in found or named.endswith("-test") else kind] = each
+    return found
 
 
 def elf(*arguments: str, cwd: Path, **environ: str) -> subprocess.CompletedProcess[str]:

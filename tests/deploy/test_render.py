@@ -45,18 +45,22 @@ def container(objects: dict[str, Object]) -> Object:
 
 
 def test_every_kind_is_there_once_in_its_namespace_with_its_labels(prod: dict[str, Object]) -> None:
-    assert set(prod) == {
+    own = {
         "ConfigMap",
         "Deployment",
+        "HorizontalPodAutoscaler",
         "NetworkPolicy",
         "PodDisruptionBudget",
         "Service",
         "ServiceAccount",
     }
-    for each in prod.values():
+    assert set(prod) == own | {"Pod/brand-team-test", "NetworkPolicy/brand-team-test"}
+    for kind, each in prod.items():
         assert each["metadata"]["namespace"] == "elf-teams"
         labels = each["metadata"]["labels"]
-        assert labels["app"] == labels["app.kubernetes.io/name"] == labels["app.kubernetes.io/instance"] == "brand-team"
+        # A test that looked like the team's pods would be led to by its Service.
+        assert labels["app"] == labels["app.kubernetes.io/name"] == ("brand-team" if kind in own else "brand-team-test")
+        assert labels["app.kubernetes.io/instance"] == "brand-team"
         assert labels["app.kubernetes.io/part-of"] == "elf"
         assert labels["app.kubernetes.io/managed-by"] == "Helm"
         assert labels["app.kubernetes.io/version"] == "0.1.0"
@@ -75,7 +79,9 @@ def test_the_pod_keeps_to_the_restricted_pod_security_standard(prod: dict[str, O
         "runAsNonRoot": True,
         "seccompProfile": {"type": "RuntimeDefault"},
     }
-    assert not {"hostNetwork", "hostPID", "hostIPC", "initContainers"} & set(pod(prod))
+    (migrate,) = pod(prod)["initContainers"]
+    assert migrate["securityContext"] == container(prod)["securityContext"]
+    assert not {"hostNetwork", "hostPID", "hostIPC"} & set(pod(prod))
     assert {next(iter(set(volume) - {"name"})) for volume in pod(prod)["volumes"]} == {"emptyDir", "projected"}
 
 
@@ -106,7 +112,7 @@ def test_the_three_probes_differ(prod: dict[str, Object]) -> None:
     assert [probe["httpGet"] for probe in probes] == [
         {"path": path, "port": "http"} for path in ("/startupz", "/livez", "/readyz")
     ]
-    assert container(prod)["ports"] == [{"name": "http", "containerPort": 8000, "protocol": "TCP"}]
+    assert container(prod)["ports"][0] == {"name": "http", "containerPort": 8000, "protocol": "TCP"}
     assert len({str(probe) for probe in probes}) == 3
     assert probes[0]["periodSeconds"] * probes[0]["failureThreshold"] >= 60
 
@@ -123,10 +129,12 @@ def test_a_pod_ends_only_after_endpoints_forgot_it_and_runs_are_done(prod: dict[
 
 
 def test_replicas_are_spread(prod: dict[str, Object]) -> None:
-    (constraint,) = pod(prod)["topologySpreadConstraints"]
-    assert constraint["topologyKey"] == "kubernetes.io/hostname"
+    constraints = pod(prod)["topologySpreadConstraints"]
+    assert [each["topologyKey"] for each in constraints] == ["kubernetes.io/hostname", "topology.kubernetes.io/zone"]
+    (preferred,) = pod(prod)["affinity"]["podAntiAffinity"]["preferredDuringSchedulingIgnoredDuringExecution"]
     labels = prod["Deployment"]["spec"]["template"]["metadata"]["labels"].items()
-    assert constraint["labelSelector"]["matchLabels"].items() <= labels
+    for each in (*constraints, preferred["podAffinityTerm"]):
+        assert each["labelSelector"]["matchLabels"].items() <= labels
 
 
 def test_the_image_goes_by_digest_where_there_is_one(prod: dict[str, Object], tmp_path: Path) -> None:
@@ -142,18 +150,21 @@ def test_secrets_are_references_as_files_or_variables(prod: dict[str, Object]) -
     assert env["OPENAI_API_KEY_FILE"]["value"] == "/run/secrets/elf/OPENAI_API_KEY"
     assert env["CMS_KEY"]["valueFrom"]["secretKeyRef"] == {"name": "cms", "key": "token", "optional": False}
     assert env["COMPATIBLE_API_KEY"]["valueFrom"]["secretKeyRef"]["optional"] is True
-    (projected,) = [each["projected"] for each in pod(prod)["volumes"] if "projected" in each]
+    (projected,) = [each["projected"] for each in pod(prod)["volumes"] if each["name"] == "secrets"]
     assert projected["defaultMode"] == 0o440
     files = {item["path"]: each["secret"]["name"] for each in projected["sources"] for item in each["secret"]["items"]}
-    assert files == {"CRM_KEY": "crm", "OPENAI_API_KEY": "llm-api-keys"}
+    assert files == {"CRM_KEY": "crm", "OPENAI_API_KEY": "llm-api-keys", "ELF_DATABASE_URL": "supabase-credentials"}
 
 
 def test_settings_come_from_the_config_map_where_nothing_expands_them(prod: dict[str, Object]) -> None:
     assert container(prod)["envFrom"] == [{"configMapRef": {"name": "brand-team-config"}}]
     assert prod["ConfigMap"]["data"] == {
+        "ELF_DRAIN_SECONDS": "300",
         "ELF_ENVIRONMENT": "prod",
         "ELF_HOST": "0.0.0.0",  # noqa: S104 - in the pod
         "ELF_LOG_LEVEL": "info",
+        "ELF_METRICS_PORT": "9464",
+        "ELF_NAMESPACE": "elf-teams",
         "ELF_ORGANISATION": "elf",
         "ELF_PORT": "8000",
         "ELF_STORE": "/data/elf.db",
@@ -188,7 +199,8 @@ def test_selectors_find_the_pods_and_name_nothing_that_changes(prod: dict[str, O
 
 def test_the_service_is_where_elf_team_url_says(prod: dict[str, Object]) -> None:
     assert prod["Service"]["metadata"]["name"] == "brand-team"
-    assert prod["Service"]["spec"]["ports"] == [{"name": "http", "port": 8000, "targetPort": "http", "protocol": "TCP"}]
+    main = prod["Service"]["spec"]["ports"][0]
+    assert main == {"name": "http", "port": 8000, "targetPort": "http", "protocol": "TCP"}
 
 
 def test_the_disruption_budget_needs_two_replicas_and_lets_sick_pods_go(
@@ -210,12 +222,19 @@ def test_the_policy_lets_in_callers_and_out_to_callees_only(prod: dict[str, Obje
     policy = prod["NetworkPolicy"]["spec"]
     assert policy["policyTypes"] == ["Ingress", "Egress"]
     assert policy["ingress"] == [
-        {"from": [_peer("chief-team", "elf-teams")], "ports": [{"port": "http", "protocol": "TCP"}]}
+        {"from": [_peer("chief-team", "elf-teams")], "ports": [{"port": "http", "protocol": "TCP"}]},
+        _FROM_THE_TEST,
     ]
     dns, teams, store = policy["egress"]
     assert {port["port"] for port in dns["ports"]} == {53}
     assert teams == {"to": [_peer("data-team", "other")], "ports": [{"port": 8000, "protocol": "TCP"}]}
     assert store == {"ports": [{"port": 5432, "protocol": "TCP"}]}
+
+
+_FROM_THE_TEST = {
+    "from": [{"podSelector": {"matchLabels": {"app": "brand-team-test"}}}],
+    "ports": [{"port": "http", "protocol": "TCP"}],
+}
 
 
 def _peer(team: str, namespace: str) -> dict[str, Any]:
@@ -225,9 +244,12 @@ def _peer(team: str, namespace: str) -> dict[str, Any]:
     }
 
 
-def test_a_team_without_edges_lets_nobody_in(tmp_path: Path) -> None:
+def test_a_team_without_edges_lets_only_its_test_in(tmp_path: Path) -> None:
     team = spec()
-    assert render(tmp_path, team, values_of(team))["NetworkPolicy"]["spec"]["ingress"] == []
+    values = values_of(team)
+    assert render(tmp_path / "a", team, values)["NetworkPolicy"]["spec"]["ingress"] == [_FROM_THE_TEST]
+    untested = {**values, "test": {**values["test"], "enabled": False}}
+    assert render(tmp_path / "b", team, untested)["NetworkPolicy"]["spec"]["ingress"] == []
 
 
 def _outside(tmp_path: Path, egress: dict[str, Any]) -> Iterator[dict[str, Any]]:

@@ -14,9 +14,11 @@ spec:
   policyTypes:
     - Ingress
     - Egress
+  {{- $around := include "elf-team.ingressRules" . | trim }}
   {{- with .Values.networkPolicy }}
-  {{- if or .ingress.teams .ingress.gateways }}
+  {{- if or .ingress.teams .ingress.gateways $around }}
   ingress:
+    {{- if or .ingress.teams .ingress.gateways }}
     - from:
         {{- range .ingress.teams }}
         {{- include "elf-team.policyPeer" . | nindent 8 }}
@@ -34,6 +36,14 @@ spec:
       ports:
         - port: http
           protocol: TCP
+        {{- if int $.Values.ports.grpc }}
+        - port: grpc
+          protocol: TCP
+        {{- end }}
+    {{- end }}
+    {{- with $around }}
+    {{- . | nindent 4 }}
+    {{- end }}
   {{- else }}
   ingress: []
   {{- end }}
