@@ -10,14 +10,16 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 import elf_sdk
+from elf_sdk.deploy.helm import Helm, Release
 from elf_sdk.deploy.manifest import MANIFEST
 from elf_sdk.deploy.package import package
-from elf_sdk.errors import BadInput
+from elf_sdk.errors import BadInput, Failure
 from elf_sdk.files import compare, list_tree, tree_lock
 from elf_sdk.team.project import find_project
 from tests.deploy.organisations import TEAMS, elf, write_project
@@ -325,18 +327,17 @@ def test_a_chart_that_kubernetes_refuses_replaces_nothing(project_dir: Path) -> 
     assert tree(project_dir / "charts") == before
 
 
-class SpoiltHelm:
+class SpoiltHelm(Helm):
     """Helm that renders a field which Kubernetes does not know."""
 
     name = "spoilt"
 
-    def render(self, chart: Path, values: Path, *, release: str, namespace: str) -> str:
-        return f"apiVersion: v1\nkind: Service\nmetadata:\n  name: {release}\nspec:\n  port: 1\n"
+    def render_each(self, chart: Path, releases: Sequence[Release]) -> list[str | Failure]:
+        service = "apiVersion: v1\nkind: Service\nmetadata:\n  name: {}\nspec:\n  port: 1\n"
+        return [service.format(release.name) for release in releases]
 
 
 def test_a_wrong_object_is_named_by_team_environment_kind_and_path(project_dir: Path) -> None:
-    from elf_sdk.errors import Failure
-
     with pytest.raises(Failure) as caught:
         package(find_project(project_dir), helm=SpoiltHelm)
     assert "brand-team in dev: Service/brand-team: spec: " in str(caught.value)
