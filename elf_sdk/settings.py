@@ -25,7 +25,9 @@ __all__ = [
     "default_namespace",
     "is_safe_url",
     "key_variable",
+    "kubeconfig_files",
     "load_settings",
+    "service_account_server",
     "variable",
 ]
 
@@ -365,3 +367,17 @@ def cache_directory(environ: Mapping[str, str] | None = None) -> Path | None:
         # XDG Base Directory Specification: a path that is not absolute is ignored.
         given = f"{base if base.startswith('/') else source.get('HOME', '') + '/.cache'}/elf"
     return Path(given) if given.startswith("/") else None
+
+
+def kubeconfig_files(environ: Mapping[str, str] | None = None) -> tuple[Path, ...]:
+    """The files that `KUBECONFIG` names, as kubectl reads it; by default `~/.kube/config`."""
+    source = os.environ if environ is None else environ
+    named = tuple(Path(file) for file in source.get("KUBECONFIG", "").split(os.pathsep) if file)
+    return named or (Path("~/.kube/config").expanduser(),)
+
+
+def service_account_server(environ: Mapping[str, str] | None = None) -> str:
+    """The address of the API server as a pod finds it (`KUBERNETES_SERVICE_HOST`); empty elsewhere."""
+    source = os.environ if environ is None else environ
+    host, port = source.get("KUBERNETES_SERVICE_HOST", ""), source.get("KUBERNETES_SERVICE_PORT", "443")
+    return f"https://{f'[{host}]' if ':' in host else host}:{port}" if host else ""

@@ -40,7 +40,9 @@ _COMMANDS: Final = {
     "org": _Command("org", "Show the organisation: who reports to whom."),
     "package": _Command("package", "Write a Helm chart for each team, proven for every environment."),
     "schema": _Command("schema", "Print the JSON Schema of team.yaml or elf.yaml."),
+    "secrets": _Command("secrets", "Write skeletons of the Secrets that charts name, and look for them in a cluster."),
     "serve": _Command("serve", "Serve one team, as its container does."),
+    "status": _Command("status", "Show what runs: sync, health, replicas, version and digest."),
     "talk": _Command("talk", "Talk to a team in the terminal."),
     "token": _Command("token", "Print a token for a team served by `elf dev`."),
 }
