@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -39,6 +40,7 @@ _SWITCH: Final[Mapping[str, bool | None]] = {"": None, "on": True, "off": False}
 _IDEMPOTENCY: Final = ("always", "extension")
 _PROVIDERS: Final = ("openai", "anthropic", "openrouter", "ollama", "compatible")
 _ALGORITHMS: Final = ("EdDSA", "ES256", "RS256")
+_DIGEST: Final = re.compile("sha256:[0-9a-f]{64}")
 _LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
@@ -116,6 +118,8 @@ class Settings:
             not public, with commas between; `http://` before one where it has no HTTPS; default none.
         log_level: `ELF_LOG_LEVEL`, one of debug, info, warning and error; default `info`.
         log_format: `ELF_LOG_FORMAT`, `json` or `text`; default: text for a terminal, JSON for everything else.
+        image_digest: `ELF_IMAGE_DIGEST`, `sha256:…` of the container image that this process runs in, which the chat's
+            greeting and `/health` show; set by the chart. Default: none.
         metrics_port: `ELF_METRICS_PORT`, a port of its own for `/metrics`, which then asks nobody who they are; default
             0: on the main port, for callers on this machine or with a token.
     """
@@ -147,6 +151,7 @@ class Settings:
     push_allow: tuple[str, ...] = ()
     log_level: str = "info"
     log_format: str = ""
+    image_digest: str = ""
     metrics_port: int = 0
 
     @property
@@ -211,6 +216,9 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
     a2a_idempotency = source.get("ELF_A2A_IDEMPOTENCY", defaults.a2a_idempotency).lower()
     if a2a_idempotency not in _IDEMPOTENCY:
         raise BadInput(f"ELF_A2A_IDEMPOTENCY is {a2a_idempotency!r}; set it to {' or '.join(_IDEMPOTENCY)}")
+    image_digest = source.get("ELF_IMAGE_DIGEST", "")
+    if image_digest and not _DIGEST.fullmatch(image_digest):
+        raise BadInput(f"ELF_IMAGE_DIGEST is {image_digest!r}; set it to sha256: and 64 hexadecimal digits")
     secret = _secret(source, "JWT_SECRET_KEY")
     if secret and len(secret.encode()) < 32:
         raise BadInput(f"JWT_SECRET_KEY has {len(secret.encode())} bytes; HS256 needs at least 32")
@@ -260,6 +268,7 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
         push_allow=tuple(entry.strip() for entry in source.get("ELF_PUSH_ALLOW", "").split(",") if entry.strip()),
         log_level=log_level,
         log_format=log_format,
+        image_digest=image_digest,
         metrics_port=_port(source, "ELF_METRICS_PORT", defaults.metrics_port),
     )
 
