@@ -1,0 +1,1 @@
+"""Programs that run in a pod of the cluster, with what a team's image has in it; each prints JSON."""
