@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import subprocess
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from tests.e2e.cluster import Cluster, until
 
-__all__ = ["Client"]
+__all__ = ["Client", "Running"]
 
 _PROGRAMS = Path(__file__).parent / "programs"
 
@@ -40,6 +43,41 @@ class Client:
         command = ["exec", "-i", "-n", self._namespace, self._name, "--", "python", f"/programs/{program}.py"]
         given = None if stdin is None else json.dumps(stdin)
         return json.loads(self._cluster.run(*command, *arguments, stdin=given, timeout=timeout).stdout)
+
+    @contextmanager
+    def running(self, program: str, *arguments: str) -> Generator[Running, None, None]:
+        """A program that goes on until it is told to finish, or the block ends."""
+        command = [
+            "kubectl",
+            "exec",
+            "-i",
+            "-n",
+            self._namespace,
+            self._name,
+            "--",
+            "python",
+            f"/programs/{program}.py",
+        ]
+        with subprocess.Popen(
+            [*command, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        ) as process:
+            try:
+                yield Running(process)
+            finally:
+                process.kill()
+
+
+class Running:
+    """A program at work."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self._process = process
+
+    def finish(self, timeout: float = 120) -> Any:
+        """Close its standard input; what it prints then, as JSON."""
+        printed, said = self._process.communicate(timeout=timeout)
+        assert self._process.returncode == 0, said
+        return json.loads(printed)
 
 
 def _pod(name: str, image: str) -> dict[str, object]:

@@ -57,6 +57,10 @@ class Cluster:
         """Create or change objects."""
         self.run("apply", "--server-side", "--force-conflicts", "-f", "-", stdin=_stream(objects))
 
+    def try_apply(self, thing: Json) -> str:
+        """Why the API server refuses an object."""
+        return self.run("apply", "--server-side", "-f", "-", stdin=json.dumps(thing), fine=(1,)).stderr
+
     def delete(self, *arguments: str, timeout: float = 120) -> None:
         """Delete what is there, and wait until it is gone."""
         self.run("delete", "--ignore-not-found", *arguments, timeout=timeout)

@@ -16,7 +16,19 @@ from elf_sdk.team.org import Org
 from elf_sdk.team.project import find_project
 from tests.e2e.cluster import Cluster
 
-__all__ = ["CLIENT", "DEPLOY", "ENVIRONMENTS", "KEYS", "NAME", "SANDBOX", "SUPPORT", "TEAMS", "Company", "namespace_of"]
+__all__ = [
+    "CLIENT",
+    "DEPLOY",
+    "ENVIRONMENTS",
+    "KEYS",
+    "NAME",
+    "SANDBOX",
+    "SLOW_ANSWER",
+    "SUPPORT",
+    "TEAMS",
+    "Company",
+    "namespace_of",
+]
 
 ROOT = Path(__file__).parents[2]
 TEAMS = ("engineering-team", "executive-team", "marketing-brand-team", "marketing-team")
@@ -70,6 +82,21 @@ environments:
 """What each team says beside what it says in the examples."""
 
 
+SLOW_ANSWER = " ".join(f"word-{number}" for number in range(1, 41))
+_RULES = f"""
+rules:
+  - when: {{system: You are the Tester, user: '(?i)^answer (slowly|at once)'}}
+    say: Fine.
+    delay: 0ms
+  - when: {{user: '(?i)^answer at once'}}
+    say: Here it is.
+    delay: 0ms
+  - when: {{user: '(?i)^answer slowly'}}
+    say: {SLOW_ANSWER}
+    delay: 250ms
+"""
+
+
 def namespace_of(environment: str) -> str:
     """Where the teams of an environment are."""
     return f"elf-e2e-{environment}"
@@ -111,6 +138,9 @@ class Company:
         for team in TEAMS:
             with (project / "teams" / team / "team.yaml").open("a", encoding="utf-8") as file:
                 file.write(_MORE.format(team=team, keys=KEYS))
+        script = project / "teams/engineering-team/offline.yaml"
+        script.write_text(script.read_text(encoding="utf-8").replace("\nrules:\n", _RULES, 1), encoding="utf-8")
+        (project / ".gitignore").write_text("/gitops/\n", encoding="utf-8")
         company = cls(project, remote, registry)
         company.git("init", "-q", "-b", "main")
         company.git("config", "user.name", "Platform Engineer")
