@@ -25,9 +25,11 @@ from tests.e2e.organisation import (
     SUPPORT,
     TEAMS,
     Company,
+    host_of,
     namespace_of,
 )
 from tests.e2e.signing import Signer
+from tests.e2e.ways import Ways
 
 _ORDER = (
     "images",
@@ -104,9 +106,15 @@ def _clear(cluster: Cluster, *, argo: bool) -> None:
 
 
 @pytest.fixture(scope="session")
-def company(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory, registry: str) -> Company:
+def ways(cluster: Cluster) -> Ways:
+    """The ways into the cluster."""
+    return Ways.found(cluster, {team: host_of(team) for team in TEAMS})
+
+
+@pytest.fixture(scope="session")
+def company(cluster: Cluster, ways: Ways, tmp_path_factory: pytest.TempPathFactory, registry: str) -> Company:
     """The example organisation in files."""
-    return Company.founded(tmp_path_factory.mktemp("e2e"), registry, cluster)
+    return Company.founded(tmp_path_factory.mktemp("e2e"), registry, cluster, ways.settings)
 
 
 @pytest.fixture(scope="session")

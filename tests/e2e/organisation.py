@@ -7,7 +7,8 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterable
+import time
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,6 +28,7 @@ __all__ = [
     "SUPPORT",
     "TEAMS",
     "Company",
+    "host_of",
     "namespace_of",
 ]
 
@@ -49,7 +51,7 @@ _ELF_YAML = """\
 format: elf/v1
 name: lumen-works
 display_name: Lumen Works
-registry: {registry}/lumen-works
+registry: {registry}
 environments:
   - {{name: dev, namespace: elf-e2e-dev, sync: auto}}
   - {{name: staging, namespace: elf-e2e-staging, sync: auto}}
@@ -77,7 +79,14 @@ pod:
   volume_mounts:
     - {{name: company, mountPath: /run/company, readOnly: true}}
 environments:
-  prod: {{egress: {{mode: cidr, cidrs: [192.0.2.0/24]}}}}
+  prod:
+    # Of 25m an autoscaler would always find too much in use.
+    autoscaling: {{enabled: false}}
+    # Nothing outside the cluster is called.
+    egress: {{mode: cidr, cidrs: [192.0.2.0/24]}}
+  dev:
+    runs: {{drain: 30s}}
+    {dev}
 """
 """What each team says beside what it says in the examples."""
 
@@ -95,6 +104,11 @@ rules:
     say: {SLOW_ANSWER}
     delay: 250ms
 """
+
+
+def host_of(team: str) -> str:
+    """The name by which a team of dev is known outside the cluster."""
+    return f"{team}.dev.example"
 
 
 def namespace_of(environment: str) -> str:
@@ -117,14 +131,23 @@ class Company:
     registry: str
 
     @classmethod
-    def founded(cls, place: Path, registry: str, cluster: Cluster) -> Company:
-        """A copy of the example teams, in git, with an elf.yaml for this cluster."""
+    def founded(cls, place: Path, registry: str, cluster: Cluster, dev: Mapping[str, str]) -> Company:
+        """A copy of the example teams, in git, with an elf.yaml for this cluster.
+
+        Args:
+            place: a new directory, which Argo CD can read.
+            registry: for the images.
+            cluster: what elf.yaml has to know of it is asked there.
+            dev: by team, what it says of the environment dev.
+        """
+        # A registry keeps what earlier runs pushed, and a version is pushed once.
+        prefix = f"{registry}/elf-e2e-{int(time.time())}"
         project, remote = place / "company", place / "deployments.git"
         shutil.copytree(ROOT / "teams", project / "teams", ignore=shutil.ignore_patterns("__pycache__"))
         subprocess.run(["git", "init", "-q", "--bare", "-b", "main", remote], check=True)
         addresses, port = cluster.api_server()
         text = _ELF_YAML.format(
-            registry=registry,
+            registry=prefix,
             remote=f"file://{remote}",
             support=SUPPORT,
             client=CLIENT,
@@ -137,11 +160,11 @@ class Company:
         (project / "elf.yaml").write_text(text, encoding="utf-8")
         for team in TEAMS:
             with (project / "teams" / team / "team.yaml").open("a", encoding="utf-8") as file:
-                file.write(_MORE.format(team=team, keys=KEYS))
+                file.write(_MORE.format(team=team, keys=KEYS, dev=dev.get(team, "")))
         script = project / "teams/engineering-team/offline.yaml"
         script.write_text(script.read_text(encoding="utf-8").replace("\nrules:\n", _RULES, 1), encoding="utf-8")
         (project / ".gitignore").write_text("/gitops/\n", encoding="utf-8")
-        company = cls(project, remote, registry)
+        company = cls(project, remote, prefix)
         company.git("init", "-q", "-b", "main")
         company.git("config", "user.name", "Platform Engineer")
         company.git("config", "user.email", "platform@lumen.example")
@@ -150,10 +173,14 @@ class Company:
 
     def elf(self, *arguments: str, timeout: float = 300, fine: Iterable[int] = (0,)) -> str:
         """What a command of ELF prints in the project."""
+        return self.elf_in(self.project, *arguments, timeout=timeout, fine=fine)
+
+    def elf_in(self, place: Path, *arguments: str, timeout: float = 300, fine: Iterable[int] = (0,)) -> str:
+        """The same in another directory."""
         environment = {"BUILDAH_ISOLATION": "chroot", **os.environ}
         done = subprocess.run(
             [sys.executable, "-m", "elf_sdk", *arguments],
-            cwd=self.project,
+            cwd=place,
             env=environment,
             check=False,
             capture_output=True,
@@ -165,7 +192,15 @@ class Company:
 
     def git(self, *arguments: str) -> str:
         """What git prints in the project."""
-        return _git(self.project, *arguments)
+        return self.git_in(self.project, *arguments)
+
+    def git_in(self, place: Path, *arguments: str) -> str:
+        """The same in another directory."""
+        return _git(place, *arguments)
+
+    def head(self) -> str:
+        """The last commit of the deployments."""
+        return _git(self.remote, "rev-parse", "main")
 
     def committed(self, message: str) -> None:
         """Commit all that changed in the project."""
@@ -187,7 +222,7 @@ class Company:
 
     def image(self, team: str, digest: str) -> str:
         """A team's image by its digest."""
-        return f"{self.registry}/lumen-works/{team}@{digest}"
+        return f"{self.registry}/{team}@{digest}"
 
     def clone(self, place: Path) -> Path:
         """A clone of the deployments, for what a person does there by hand."""
