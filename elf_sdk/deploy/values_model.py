@@ -7,7 +7,7 @@ has to be removed.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, Final, Literal, Self, get_args
 
 from pydantic import BaseModel, Field, StringConstraints, model_validator
@@ -39,7 +39,7 @@ from elf_sdk.deploy.values_pod import (
 )
 from elf_sdk.deploy.values_scaling import Autoscaling, DisruptionBudget
 
-__all__ = ["Peer", "Values", "describe_values", "values_schema"]
+__all__ = ["Peer", "Values", "describe_values", "unset_values", "values_schema"]
 
 
 class Team(ValuesModel):
@@ -52,8 +52,11 @@ class Team(ValuesModel):
     purpose: str
     """For people; an annotation."""
     version: Annotated[str, Field(max_length=64)]
+    """Semantic version; a label."""
     placement: str
+    """Its place in the organisation; an annotation."""
     framework: str
+    """Its adapter; an annotation. With `crewai` comes a directory for CrewAI's files."""
 
 
 class ContainerImage(ValuesModel):
@@ -66,13 +69,16 @@ class ContainerImage(ValuesModel):
     digest: Digest
     """`sha256:…`, from images.lock.yaml; empty for none."""
     pull_policy: Literal["Always", "IfNotPresent", "Never"]
+    """When a node fetches it."""
     pull_secrets: tuple[SecretName, ...]
+    """Secrets that open the registry."""
 
 
 class ProcessSettings(ValuesModel):
     """Settings of the team's process, in its ConfigMap as `ELF_…`."""
 
     log_level: Literal["debug", "info", "warning", "error"]
+    """From which level up logs are written."""
     store: str
     """The SQLite file."""
     team_url: str
@@ -89,7 +95,9 @@ class Variable(ValuesModel):
     """A variable of the team's process, in its ConfigMap."""
 
     name: VariableName
+    """Its name."""
     value: Annotated[str, StringConstraints(pattern=r"^[^\x00]*$")]
+    """Its value, as it is: nothing in it is expanded."""
 
 
 class SecretValue(ValuesModel):
@@ -98,8 +106,11 @@ class SecretValue(ValuesModel):
     name: VariableName
     """`file` sets NAME_FILE to the path of a file, `variable` sets NAME."""
     secret: SecretName
+    """Name of the Secret."""
     key: SecretKey
+    """Key in it."""
     mount: Literal["file", "variable"]
+    """A file is read again when the Secret changes, where the process does so; a variable never."""
     optional: bool
     """Whether the pod starts without it."""
 
@@ -172,11 +183,14 @@ class Values(ValuesModel):
 
     team: Team
     organisation: Name
+    """The organisation, as it stands in tokens."""
     environment: Name
+    """The environment, as it stands in tokens and in the database."""
     namespace: Name
     """Where every object goes, whatever namespace Helm was told."""
     image: ContainerImage
     replicas: Annotated[int, Field(ge=0, le=1000)]
+    """How many there are, where no autoscaler decides."""
     settings: ProcessSettings
     env: tuple[Variable, ...]
     """A list is replaced whole by another values file."""
@@ -252,6 +266,24 @@ def _without_titles(node: object) -> object:
 def describe_values() -> Iterator[tuple[str, str, str]]:
     """Path, type and meaning of every value, in the order of the file."""
     yield from _describe(Values, "")
+
+
+def unset_values(values: Mapping[str, Any]) -> Iterator[str]:
+    """Paths of the values that `values` does not set, or sets to nothing that shows: empty text, an empty list, 0."""
+    for path, _, _ in describe_values():
+        if not any(found is False or found for found in _found(values, path.split("."))):
+            yield path
+
+
+def _found(node: Any, path: Sequence[str]) -> Iterator[Any]:
+    """What is at `path`, once for each item of the lists on the way."""
+    if not path:
+        yield node
+        return
+    name = path[0].removesuffix("[]")
+    if isinstance(node, Mapping) and name in node:
+        for each in node[name] if path[0].endswith("[]") else (node[name],):
+            yield from _found(each, path[1:])
 
 
 def _describe(model: type[BaseModel], prefix: str) -> Iterator[tuple[str, str, str]]:

@@ -31,9 +31,11 @@ class Migration(ValuesModel):
     """The init container that brings the schema to the image's release; pods that start at once wait for each other."""
 
     enabled: bool
+    """Whether there is one."""
     secret: SecretName
     """Holds the URL, which is the server's own and not a pooler's."""
     key: SecretKey
+    """Key in it."""
 
 
 class Ports(ValuesModel):
@@ -52,15 +54,20 @@ class ResourceRequirements(ValuesModel):
     """Resources of one replica, as Kubernetes writes them: cpu, memory, ephemeral-storage."""
 
     requests: Quantities
+    """What is kept free."""
     limits: Quantities
+    """What it may use at most; with more memory it is killed."""
 
 
 class Probe(ValuesModel):
     """The timing of a probe."""
 
     period_seconds: Seconds
+    """Between two of them."""
     timeout_seconds: Seconds
+    """For the answer."""
     failure_threshold: Annotated[int, Field(ge=1)]
+    """How many failures in a row count."""
 
 
 class Probes(ValuesModel):
@@ -114,6 +121,7 @@ class Extra(ValuesModel):
     env: tuple[KubernetesObject, ...]
     """Variables with `valueFrom`; plain ones belong in `env`."""
     volumes: tuple[KubernetesObject, ...]
+    """Further volumes."""
     volume_mounts: tuple[KubernetesObject, ...]
     """Of the team's container."""
     containers: tuple[KubernetesObject, ...]

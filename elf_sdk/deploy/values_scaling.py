@@ -28,9 +28,13 @@ class Autoscaling(ValuesModel):
     """The HorizontalPodAutoscaler, or KEDA's ScaledObject. With either of them `replicas` has no effect."""
 
     enabled: bool
+    """Whether there is one."""
     kind: Literal["hpa", "keda"]
+    """Which of them."""
     min_replicas: Replicas
+    """It never goes below."""
     max_replicas: Replicas
+    """It never goes above."""
     cpu_percent: Annotated[int, Field(ge=1, le=100)]
     """Average use of the requested processor time above which a replica is added."""
     scale_down_seconds: Annotated[int, Field(ge=0, le=3600)]
@@ -42,4 +46,6 @@ class DisruptionBudget(ValuesModel):
     """The PodDisruptionBudget, which exists only with two replicas or more."""
 
     enabled: bool
+    """Whether there is one."""
     max_unavailable: Annotated[int, Field(ge=1)]
+    """How many may be away at once for work on nodes."""

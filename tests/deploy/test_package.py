@@ -214,7 +214,7 @@ def test_the_report_as_json(project_dir: Path) -> None:
     body = json.loads(elf("package", "--json", cwd=project_dir).stdout)
     assert body["ok"] is True
     assert body["environments"] == ["dev", "staging", "prod"]
-    assert body["teams"][0]["objects"] == {"dev": 5, "staging": 5, "prod": 6}
+    assert body["teams"][0]["objects"] == {"dev": 7, "staging": 7, "prod": 9}
 
 
 @pytest.mark.parametrize("content", ["notes.txt", "brand-team/Chart.yaml"])

@@ -59,7 +59,8 @@ spec:
           value: {{ .Values.environment | quote }}
         - name: ELF_ORGANISATION
           value: {{ .Values.organisation | quote }}
-        {{- include "elf-team.testToken" . | nindent 8 }}
+        - name: {{ include "elf-team.testVariable" . }}_FILE
+          value: /run/secrets/elf/{{ include "elf-team.testVariable" . }}
       resources:
         requests:
           cpu: 25m
@@ -83,40 +84,45 @@ spec:
       projected:
         defaultMode: 288 # 0440; YAML's versions read an octal number differently
         sources:
-          {{- if .Values.test.secret }}
-          - secret:
-              name: {{ .Values.test.secret | quote }}
-              items:
-                - key: {{ .Values.test.key | quote }}
-                  path: token
-          {{- else }}
-          - serviceAccountToken:
-              path: token
-              audience: {{ printf "elf:%s:%s:%s" .Values.organisation .Values.environment (include "elf-team.name" .) | quote }}
-              expirationSeconds: 600
-          {{- end }}
+          {{- include "elf-team.testSource" . | trim | nindent 10 }}
 {{- end -}}
 
 {{/*
 What the test shows who it is with: a token of its own, a signature with the secret that the team verifies with, or the
-token of the team's service account.
+token of the team's service account. Here the variable, whose file it is.
 */}}
-{{- define "elf-team.testToken" -}}
-{{- $shared := "" }}
+{{- define "elf-team.testVariable" -}}
+{{- $shared := false }}
 {{- range .Values.secrets }}
 {{- if eq .name "JWT_SECRET_KEY" }}
-{{- $shared = . }}
+{{- $shared = true }}
 {{- end }}
 {{- end }}
-{{- if or .Values.test.secret (not $shared) }}
-- name: ELF_TOKEN_FILE
-  value: /run/secrets/elf/token
+{{- ternary "JWT_SECRET_KEY" "ELF_TOKEN" (and $shared (not .Values.test.secret)) }}
+{{- end -}}
+
+{{- define "elf-team.testSource" -}}
+{{- if .Values.test.secret }}
+- secret:
+    name: {{ .Values.test.secret | quote }}
+    items:
+      - key: {{ .Values.test.key | quote }}
+        path: ELF_TOKEN
+{{- else if eq (include "elf-team.testVariable" .) "JWT_SECRET_KEY" }}
+{{- range .Values.secrets }}
+{{- if eq .name "JWT_SECRET_KEY" }}
+- secret:
+    name: {{ .secret | quote }}
+    items:
+      - key: {{ .key | quote }}
+        path: JWT_SECRET_KEY
+{{- end }}
+{{- end }}
 {{- else }}
-- name: JWT_SECRET_KEY
-  valueFrom:
-    secretKeyRef:
-      name: {{ $shared.secret | quote }}
-      key: {{ $shared.key | quote }}
+- serviceAccountToken:
+    path: ELF_TOKEN
+    audience: {{ printf "elf:%s:%s:%s" .Values.organisation .Values.environment (include "elf-team.name" .) | quote }}
+    expirationSeconds: 600
 {{- end }}
 {{- end -}}
 
