@@ -12,8 +12,9 @@ from typing import Any, Final, Literal
 from elf_sdk.deploy.cluster.api import SECRETS, KubeApi
 from elf_sdk.deploy.encode import to_yaml
 from elf_sdk.deploy.images import read_digests
-from elf_sdk.deploy.values import Edges, team_values
+from elf_sdk.deploy.values import team_values
 from elf_sdk.errors import NotFound
+from elf_sdk.team.edges import Edges
 from elf_sdk.team.organisation import Environment, Organisation
 from elf_sdk.team.project import LoadedTeam
 
@@ -107,7 +108,7 @@ def needed_secrets(
     found: dict[tuple[str, str, Literal["opaque", "pull"]], dict[str, list[tuple[str, bool]]]] = {}
     for team in teams:
         digest = read_digests(team.directory, organisation).get(environment.name, "")
-        values = team_values(team.spec, organisation, environment, Edges(), digest)
+        values = team_values(team.spec, organisation, environment, Edges(team.spec.name), digest)
         for name, key, optional, kind in _references(values):
             readers = found.setdefault((values["namespace"], name, kind), {}).setdefault(key, [])
             readers.append((team.spec.name, optional))

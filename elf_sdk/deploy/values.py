@@ -6,38 +6,38 @@ Pure: no files, no processes, no network. Rendering and proving is the business 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 
 from pydantic import ValidationError
 
 from elf_sdk.deploy import surroundings, workload
-from elf_sdk.deploy.defaults import Defaults, defaults_of
-from elf_sdk.deploy.values_model import Peer, Values
+from elf_sdk.deploy.defaults import defaults_of
+from elf_sdk.deploy.egress import egress_of
+from elf_sdk.deploy.network import network_values
+from elf_sdk.deploy.values_model import Values
 from elf_sdk.errors import BadInput
 from elf_sdk.team.clashes import MAIN_PORT
+from elf_sdk.team.edges import Edges
 from elf_sdk.team.organisation import Environment, Organisation
 from elf_sdk.team.spec import TeamSpec
 
-__all__ = ["Edges", "layered", "shortcomings", "team_values"]
-
-
-@dataclass(frozen=True, slots=True)
-class Edges:
-    """A team's neighbours in one environment; whole edges only.
-
-    Attributes:
-        callers: who may call the team.
-        callees: whom the team may call.
-    """
-
-    callers: tuple[Peer, ...] = ()
-    callees: tuple[Peer, ...] = ()
+__all__ = ["layered", "shortcomings", "team_values"]
 
 
 _RESERVED: Final[Mapping[str, str]] = {
     **dict.fromkeys(("ELF_ENVIRONMENT", "ELF_HOST", "ELF_NAMESPACE", "ELF_ORGANISATION", "ELF_PORT", "HOME"), ""),
-    **dict.fromkeys(("ELF_LOG_LEVEL", "ELF_STORE", "ELF_TEAM_URL"), ""),
+    **dict.fromkeys(("ELF_EDGES_FILE", "ELF_LOG_LEVEL", "ELF_STORE", "ELF_TEAM_TOKENS", "ELF_TEAM_URL"), ""),
+    **dict.fromkeys(
+        (
+            "ELF_WORKLOAD_ISSUER",
+            "ELF_WORKLOAD_JWKS_ALGORITHM",
+            "ELF_WORKLOAD_JWKS_CA_FILE",
+            "ELF_WORKLOAD_JWKS_FILE",
+            "ELF_WORKLOAD_JWKS_TOKEN_FILE",
+            "ELF_WORKLOAD_JWKS_URL",
+        ),
+        "clusters[].workload_issuer in elf.yaml",
+    ),
     "ELF_DATABASE_URL": "database",
     "ELF_DRAIN_SECONDS": "runs.drain",
     "ELF_GRPC_PORT": "serving.grpc_port",
@@ -66,7 +66,7 @@ def team_values(
     """
     namespace = spec.namespace_in(environment)
     here = spec.for_environment(environment.name)
-    defaults = defaults_of(environment.name)
+    defaults, gateway = defaults_of(environment.name), organisation.agent_gateway
     ephemeral = workload.is_ephemeral(here, environment, defaults)
     entries = workload.secrets(here, organisation, environment, ephemeral=ephemeral)
     migration = workload.migration(here, organisation, ephemeral=ephemeral)
@@ -94,8 +94,8 @@ def team_values(
         "settings": {
             "logLevel": defaults.log_level,
             "store": "/data/elf.db",
-            "teamUrl": f"http://{{team}}.{environment.namespace_name}.svc:{MAIN_PORT}",
-            "publicUrl": here.serving.public_url or "",
+            "teamUrl": f"http://{{team}}.{namespace}.svc:{MAIN_PORT}",
+            "publicUrl": here.serving.public_url or (gateway.url_of(spec.name) if gateway else ""),
             "trustedProxies": list(here.serving.trusted_proxies),
             "pushAllow": list(here.serving.push_allow),
         },
@@ -125,11 +125,9 @@ def team_values(
             here, organisation, environment, [*owned, *([owned_migration] if owned_migration["enabled"] else [])]
         ),
         "test": surroundings.conversation(),
-        "networkPolicy": {
-            "enabled": True,
-            "ingress": {"teams": _peers(edges.callers), "gateways": _gateways(organisation)},
-            "egress": _egress(here, organisation, defaults, edges, ephemeral=ephemeral),
-        },
+        **network_values(
+            spec, organisation, environment, edges, workload.store_ports(here, organisation, ephemeral=ephemeral)
+        ),
     }
     _refuse_reserved(here, environment)
     try:
@@ -157,33 +155,18 @@ def layered(by_environment: Mapping[str, Mapping[str, Any]]) -> tuple[dict[str, 
     }
 
 
-def shortcomings(spec: TeamSpec, environment: Environment, values: Mapping[str, Any]) -> Iterator[str]:
-    """What will not work in `environment` although the chart is right, one sentence each."""
-    here = spec.for_environment(environment.name)
-    rules = values["networkPolicy"]["egress"]
-    needs = sorted(
-        {f"the model of {llm.provider}" for llm in here.llm.chain() if llm.provider != "offline"}
-        | {f"the MCP server {server.name!r}" for server in here.mcp if server.url}
-    )
+def shortcomings(spec: TeamSpec, organisation: Organisation, environment: Environment, edges: Edges) -> Iterator[str]:
+    """What will not work in `environment` although the chart is right, one sentence each; arguments as above."""
     where = f"{spec.name} in {environment.name}"
-    if needs and (closed := _closed(rules)):
-        yield f"{where}: nothing outside the organisation is reached, {' and '.join(needs)} neither: {closed}"
-    for peer in rules["teams"]:
-        if peer["namespace"] != environment.namespace_name:
-            yield (
-                f"{where}: {peer['team']} runs in the namespace {peer['namespace']}, which ELF_TEAM_URL does not "
-                f"reach; keep teams that call each other in {environment.namespace_name}"
-            )
-
-
-def _closed(rules: Mapping[str, Any]) -> str:
-    if rules["mode"] == "proxy" and not (rules["proxy"]["namespace"] or rules["proxy"]["cidr"]):
-        return "egress.mode is proxy, and egress.proxy names none; name it, or choose another mode"
-    if rules["mode"] == "cidr" and not rules["cidrs"]:
-        return "egress.mode is cidr, and egress.cidrs is empty; add the networks"
-    if rules["mode"] == "cilium-fqdn":
-        return "egress.mode cilium-fqdn writes no policy for Cilium yet; choose proxy or cidr"
-    return ""
+    egress = egress_of(spec, organisation, environment, edges)
+    unreached: dict[str, list[str]] = {}
+    for dependency in egress.table:
+        if dependency.needed and (reason := egress.closed(dependency)):
+            unreached.setdefault(reason, []).append(dependency.what)
+    for reason, what in unreached.items():
+        yield f"{where}: {' and '.join(dict.fromkeys(what))} cannot be reached: {reason}"
+    for absent in edges.absent:
+        yield f"{where}: {absent.team} {absent.reason}, so neither can call the other there"
 
 
 def _differing(values: Mapping[str, Any], others: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -199,40 +182,6 @@ def _differing(values: Mapping[str, Any], others: Sequence[Mapping[str, Any]]) -
 def _repository(spec: TeamSpec, organisation: Organisation) -> str:
     registry = spec.image.registry if spec.image.registry is not None else organisation.registry
     return f"{registry.rstrip('/')}/{spec.name}" if registry else spec.name
-
-
-def _peers(peers: tuple[Peer, ...]) -> list[dict[str, Any]]:
-    return [{"team": peer.team, "namespace": peer.namespace} for peer in sorted(peers, key=lambda peer: peer.team)]
-
-
-def _gateways(organisation: Organisation) -> list[dict[str, Any]]:
-    gateway = organisation.agent_gateway
-    return [{"namespace": gateway.namespace, "labels": dict(sorted(gateway.labels.items()))}] if gateway else []
-
-
-def _egress(
-    spec: TeamSpec, organisation: Organisation, defaults: Defaults, edges: Edges, *, ephemeral: bool
-) -> dict[str, Any]:
-    given, database = spec.egress, organisation.database
-    proxy = given.proxy
-    return {
-        "mode": given.mode or defaults.egress,
-        "teams": _peers(edges.callees),
-        "store": {
-            "enabled": not ephemeral,
-            "port": database.port,
-            "namespace": database.namespace or "",
-            "cidrs": list(database.cidrs),
-        },
-        "proxy": {
-            "host": proxy.host if proxy else "",
-            "port": proxy.port if proxy else 443,
-            "namespace": (proxy and proxy.namespace) or "",
-            "cidr": (proxy and proxy.cidr) or "",
-        },
-        "hosts": list(given.hosts),
-        "cidrs": list(given.cidrs),
-    }
 
 
 def _refuse_reserved(spec: TeamSpec, environment: Environment) -> None:

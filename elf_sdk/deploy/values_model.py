@@ -12,13 +12,12 @@ from typing import Annotated, Any, Final, Literal, Self, get_args
 
 from pydantic import BaseModel, Field, StringConstraints, model_validator
 
+from elf_sdk.deploy.network_model import EdgesValues, NetworkPolicyValues, WorkloadTokens
 from elf_sdk.deploy.values_access import ExternalSecrets, HttpRoute, Ingress, Monitoring, ServiceValues, Test
 from elf_sdk.deploy.values_kinds import (
     Cidr,
     Digest,
-    Labels,
     Name,
-    Port,
     Repository,
     SecretKey,
     SecretName,
@@ -39,7 +38,7 @@ from elf_sdk.deploy.values_pod import (
 )
 from elf_sdk.deploy.values_scaling import Autoscaling, DisruptionBudget
 
-__all__ = ["Peer", "Values", "describe_values", "unset_values", "values_schema"]
+__all__ = ["Values", "describe_values", "unset_values", "values_schema"]
 
 
 class Team(ValuesModel):
@@ -115,69 +114,6 @@ class SecretValue(ValuesModel):
     """Whether the pod starts without it."""
 
 
-class Peer(ValuesModel):
-    """Another team, and the namespace in which it runs."""
-
-    team: Name
-    namespace: Name
-
-
-class Gateway(ValuesModel):
-    """A gateway in front of all teams."""
-
-    namespace: Name
-    labels: Labels
-
-
-class IngressRules(ValuesModel):
-    """Who may call the team."""
-
-    teams: tuple[Peer, ...]
-    """The organisation's edges that end here."""
-    gateways: tuple[Gateway, ...]
-
-
-class Proxy(ValuesModel):
-    """The one way out in mode `proxy`; without namespace and CIDR nothing leaves."""
-
-    host: str
-    """Its name, for the team's process; a policy knows no names."""
-    port: Port
-    namespace: Name | Literal[""]
-    cidr: Cidr | Literal[""]
-
-
-class StoreEgress(ValuesModel):
-    """The way to the database."""
-
-    enabled: bool
-    port: Port
-    namespace: Name | Literal[""]
-    cidrs: tuple[Cidr, ...]
-    """Without these and a namespace the port is open to any address, because the database's own stands in a Secret."""
-
-
-class EgressRules(ValuesModel):
-    """What the team may reach."""
-
-    mode: Literal["proxy", "cidr", "cilium-fqdn", "open"]
-    """`open` is port 443 of public addresses; `cilium-fqdn` lets nothing out yet."""
-    teams: tuple[Peer, ...]
-    """The organisation's edges that begin here."""
-    store: StoreEgress
-    proxy: Proxy
-    hosts: tuple[str, ...]
-    cidrs: tuple[Cidr, ...]
-
-
-class NetworkPolicyValues(ValuesModel):
-    """The NetworkPolicy: what it does not name is refused."""
-
-    enabled: bool
-    ingress: IngressRules
-    egress: EgressRules
-
-
 class Values(ValuesModel):
     """All values of a team's chart."""
 
@@ -212,6 +148,8 @@ class Values(ValuesModel):
     monitoring: Monitoring
     external_secrets: ExternalSecrets
     test: Test
+    edges: EdgesValues
+    workload_tokens: WorkloadTokens
     network_policy: NetworkPolicyValues
 
     @model_validator(mode="after")

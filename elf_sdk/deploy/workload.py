@@ -11,6 +11,7 @@ from typing import Any, Final, Literal
 from elf_sdk.deploy.defaults import Defaults
 from elf_sdk.models.llm import KEYLESS
 from elf_sdk.settings import key_variable
+from elf_sdk.team.deployment import MigrationRef
 from elf_sdk.team.kinds import duration_seconds, quantity_number
 from elf_sdk.team.organisation import Environment, Organisation
 from elf_sdk.team.spec import TeamSpec
@@ -26,6 +27,7 @@ __all__ = [
     "resources",
     "scheduling",
     "secrets",
+    "store_ports",
 ]
 
 PRE_STOP_SECONDS: Final = 5
@@ -160,11 +162,22 @@ def _database(here: TeamSpec, organisation: Organisation) -> tuple[str, str]:
     return here.database.secret or organisation.database.secret, here.database.key or organisation.database.key
 
 
-def migration(here: TeamSpec, organisation: Organisation, *, ephemeral: bool) -> dict[str, Any]:
-    """The init container that migrates the schema, by the address that is meant for that."""
+def store_ports(here: TeamSpec, organisation: Organisation, *, ephemeral: bool) -> tuple[int, ...]:
+    """The ports of the database, that of its migration included; none where runs are on the pod's own disk."""
+    direct = _direct(here, organisation)
+    migrates = direct.port if direct and direct.port else organisation.database.port
+    return () if ephemeral else tuple(dict.fromkeys((organisation.database.port, migrates)))
+
+
+def _direct(here: TeamSpec, organisation: Organisation) -> MigrationRef | None:
     own_database = here.database.secret is not None
     # Who names a Secret for the team alone does not mean the organisation's for its migration.
-    direct = here.database.migrate or (None if own_database else organisation.database.migrate)
+    return here.database.migrate or (None if own_database else organisation.database.migrate)
+
+
+def migration(here: TeamSpec, organisation: Organisation, *, ephemeral: bool) -> dict[str, Any]:
+    """The init container that migrates the schema, by the address that is meant for that."""
+    direct = _direct(here, organisation)
     secret, key = (direct.secret, direct.key) if direct else _database(here, organisation)
     return {"enabled": not ephemeral, "secret": secret, "key": key}
 

@@ -15,9 +15,9 @@ __all__ = ["MAIN_PORT", "clashes"]
 MAIN_PORT: Final = 8000
 """Where every team serves in a cluster: others find it by its name alone."""
 
-_VOLUMES: Final = frozenset({"data", "tmp", "secrets", "migration", "tokens"})
+_VOLUMES: Final = frozenset({"data", "tmp", "secrets", "migration", "workload"})
 _CONTAINERS: Final = frozenset({"team", "migrate"})
-_PLACES: Final = ("/data", "/tmp", "/run/secrets")  # noqa: S108 - mount paths in the pod
+_PLACES: Final = ("/data", "/tmp", "/run/elf", "/run/secrets")  # noqa: S108 - mount paths in the pod
 
 
 def clashes(

@@ -101,10 +101,13 @@ class Database(Frozen):
 class EgressProxy(Frozen):
     """The one place that outgoing traffic may go to in mode `proxy`, found by its namespace or its network."""
 
+    kind: Literal["forward", "gateway"] = "forward"
+    """`forward`: an HTTP proxy, which the process is told of by HTTPS_PROXY. `gateway`: it answers like a model, and
+    `llm.base_url` names it."""
     host: HostName = ""
     """Name of the proxy."""
     port: Port = 443
-    """Port of the proxy."""
+    """Port of the proxy, also behind its Service."""
     namespace: Label | None = None
     """The namespace of its pods, where it runs in the cluster."""
     cidr: Cidr | None = None

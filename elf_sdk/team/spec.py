@@ -168,6 +168,11 @@ class TeamSpec(FileModel):
         override = self.environments.get(environment.name)
         return (override and override.namespace) or environment.namespace_name
 
+    def cluster_in(self, environment: Environment) -> str:
+        """The cluster in which the team runs in `environment`."""
+        override = self.environments.get(environment.name)
+        return (override and override.cluster) or environment.cluster
+
     def for_environment(self, environment: str) -> TeamSpec:
         """The same team with the overrides of `environments.<environment>` merged in.
 

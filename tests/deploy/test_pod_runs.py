@@ -25,6 +25,7 @@ SECRET = "only-for-tests-of-what-a-pod-is-given"
 def given(objects: Mapping[str, Object], container: Object, files: Path, **over: str) -> dict[str, str]:
     """The environment of a container; what is a file in the pod is one below `files`."""
     found = dict(objects["ConfigMap"]["data"]) if container.get("envFrom") else {}
+    found = {name: value.replace("/run/elf", str(files)) for name, value in found.items()}
     for each in container["env"]:
         if "valueFrom" in each:
             found[each["name"]] = (files / each["name"]).read_text(encoding="utf-8")
@@ -75,6 +76,8 @@ def test_a_team_migrates_serves_is_measured_tested_and_ends_as_its_chart_says(po
     name = postgres.database("template0")
     (files / "ELF_DATABASE_URL").write_text(postgres.url(name), encoding="utf-8")
     (files / "JWT_SECRET_KEY").write_text(SECRET, encoding="utf-8")
+    edges = objects["ConfigMap/engineering-team-edges"]["data"]["edges.json"]
+    (files / "edges.json").write_text(edges, encoding="utf-8")
 
     (migrate,) = pod["initContainers"]
     done = subprocess.run(

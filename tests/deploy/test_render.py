@@ -1,14 +1,11 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from elf_sdk.deploy.values import Edges
-from elf_sdk.deploy.values_model import Peer
-from tests.deploy.organisations import Object, render, spec, values_of
+from tests.deploy.organisations import Object, neighbours, render, spec, values_of
 
 EVERYTHING = {
     "display_name": "Brand",
@@ -30,7 +27,7 @@ EVERYTHING = {
 @pytest.fixture(scope="module")
 def prod(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Object]:
     team = spec(**EVERYTHING)
-    edges = Edges((Peer(team="chief-team", namespace="elf-teams"),), (Peer(team="data-team", namespace="other"),))
+    edges = neighbours(team, callers=["chief-team"], callees=["data-team"], data_team="other")
     return render(tmp_path_factory.mktemp("prod"), team, values_of(team, edges=edges, digest=f"sha256:{'a' * 64}"))
 
 
@@ -47,6 +44,7 @@ def container(objects: dict[str, Object]) -> Object:
 def test_every_kind_is_there_once_in_its_namespace_with_its_labels(prod: dict[str, Object]) -> None:
     own = {
         "ConfigMap",
+        "ConfigMap/brand-team-edges",
         "Deployment",
         "HorizontalPodAutoscaler",
         "NetworkPolicy",
@@ -85,7 +83,7 @@ def test_the_pod_keeps_to_the_restricted_pod_security_standard(prod: dict[str, O
     assert {next(iter(set(volume) - {"name"})) for volume in pod(prod)["volumes"]} == {"emptyDir", "projected"}
 
 
-def test_no_token_is_mounted(prod: dict[str, Object]) -> None:
+def test_no_token_is_mounted_but_those_that_are_projected(prod: dict[str, Object]) -> None:
     assert prod["ServiceAccount"]["automountServiceAccountToken"] is False
     assert pod(prod)["automountServiceAccountToken"] is False
     assert pod(prod)["serviceAccountName"] == "brand-team"
@@ -160,6 +158,7 @@ def test_settings_come_from_the_config_map_where_nothing_expands_them(prod: dict
     assert container(prod)["envFrom"] == [{"configMapRef": {"name": "brand-team-config"}}]
     assert prod["ConfigMap"]["data"] == {
         "ELF_DRAIN_SECONDS": "300",
+        "ELF_EDGES_FILE": "/run/elf/edges.json",
         "ELF_ENVIRONMENT": "prod",
         "ELF_HOST": "0.0.0.0",  # noqa: S104 - in the pod
         "ELF_LOG_LEVEL": "info",
@@ -168,7 +167,13 @@ def test_settings_come_from_the_config_map_where_nothing_expands_them(prod: dict
         "ELF_ORGANISATION": "elf",
         "ELF_PORT": "8000",
         "ELF_STORE": "/data/elf.db",
+        "ELF_TEAM_TOKENS": "/run/elf/tokens",
         "ELF_TEAM_URL": "http://{team}.elf-teams.svc:8000",
+        "ELF_WORKLOAD_ISSUER": "https://kubernetes.default.svc.cluster.local",
+        "ELF_WORKLOAD_JWKS_ALGORITHM": "RS256",
+        "ELF_WORKLOAD_JWKS_CA_FILE": "/run/elf/jwks/ca.crt",
+        "ELF_WORKLOAD_JWKS_TOKEN_FILE": "/run/elf/jwks/token",
+        "ELF_WORKLOAD_JWKS_URL": "https://kubernetes.default.svc/openid/v1/jwks",
         "TONE": "$(PATH)",
     }
 
@@ -216,67 +221,6 @@ def test_dev_is_one_replica_on_its_own_disk_that_is_never_two(tmp_path: Path) ->
     deployment = render(tmp_path, team, values_of(team, "dev"), name="dev")["Deployment"]["spec"]
     assert deployment["replicas"] == 1
     assert deployment["strategy"] == {"type": "Recreate"}
-
-
-def test_the_policy_lets_in_callers_and_out_to_callees_only(prod: dict[str, Object]) -> None:
-    policy = prod["NetworkPolicy"]["spec"]
-    assert policy["policyTypes"] == ["Ingress", "Egress"]
-    assert policy["ingress"] == [
-        {"from": [_peer("chief-team", "elf-teams")], "ports": [{"port": "http", "protocol": "TCP"}]},
-        _FROM_THE_TEST,
-    ]
-    dns, teams, store = policy["egress"]
-    assert {port["port"] for port in dns["ports"]} == {53}
-    assert teams == {"to": [_peer("data-team", "other")], "ports": [{"port": 8000, "protocol": "TCP"}]}
-    assert store == {"ports": [{"port": 5432, "protocol": "TCP"}]}
-
-
-_FROM_THE_TEST = {
-    "from": [{"podSelector": {"matchLabels": {"app": "brand-team-test"}}}],
-    "ports": [{"port": "http", "protocol": "TCP"}],
-}
-
-
-def _peer(team: str, namespace: str) -> dict[str, Any]:
-    return {
-        "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": namespace}},
-        "podSelector": {"matchLabels": {"app": team}},
-    }
-
-
-def test_a_team_without_edges_lets_only_its_test_in(tmp_path: Path) -> None:
-    team = spec()
-    values = values_of(team)
-    assert render(tmp_path / "a", team, values)["NetworkPolicy"]["spec"]["ingress"] == [_FROM_THE_TEST]
-    untested = {**values, "test": {**values["test"], "enabled": False}}
-    assert render(tmp_path / "b", team, untested)["NetworkPolicy"]["spec"]["ingress"] == []
-
-
-def _outside(tmp_path: Path, egress: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    team = spec(egress=egress)
-    rules = render(tmp_path, team, values_of(team, "dev"), name="dev")["NetworkPolicy"]["spec"]["egress"]
-    return iter(rules[1:])
-
-
-def test_egress_open_is_https_to_public_addresses(tmp_path: Path) -> None:
-    (rule,) = _outside(tmp_path, {"mode": "open"})
-    assert rule["ports"] == [{"port": 443, "protocol": "TCP"}]
-    v4, v6 = (each["ipBlock"] for each in rule["to"])
-    assert {"10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "169.254.0.0/16"} <= set(v4["except"])
-    assert {"fc00::/7", "fe80::/10"} <= set(v6["except"])
-
-
-def test_egress_proxy_is_one_place_or_none(tmp_path: Path) -> None:
-    proxy = {"host": "proxy.example.com", "port": 3128, "cidr": "192.0.2.0/24"}
-    (rule,) = _outside(tmp_path / "a", {"mode": "proxy", "proxy": proxy})
-    assert rule == {"to": [{"ipBlock": {"cidr": "192.0.2.0/24"}}], "ports": [{"port": 3128, "protocol": "TCP"}]}
-    assert list(_outside(tmp_path / "b", {"mode": "proxy"})) == []
-
-
-def test_egress_cidr_is_what_is_listed(tmp_path: Path) -> None:
-    (rule,) = _outside(tmp_path / "a", {"mode": "cidr", "cidrs": ["192.0.2.0/24", "2001:db8::/32"]})
-    assert rule == {"to": [{"ipBlock": {"cidr": "192.0.2.0/24"}}, {"ipBlock": {"cidr": "2001:db8::/32"}}]}
-    assert list(_outside(tmp_path / "b", {"mode": "cidr"})) == []
 
 
 def test_names_at_their_longest_still_make_valid_objects(tmp_path: Path) -> None:

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from elf_sdk.deploy.values import Edges, team_values
+from elf_sdk.deploy.values import team_values
+from elf_sdk.team.edges import Edges
 from elf_sdk.team.organisation import Organisation
 from tests.deploy.organisations import Object, environment, render, spec, values_of
 
@@ -158,7 +159,7 @@ def test_a_store_fills_secrets_that_are_the_teams_alone(tmp_path: Path) -> None:
         llm={"provider": "openai", "model": "m", "fallbacks": [{"provider": "anthropic", "model": "m"}]},
         database={"migrate": {"secret": "owner", "key": "url"}},
     )
-    objects = render(tmp_path, team, team_values(team, organisation, environment("prod"), Edges()))
+    objects = render(tmp_path, team, team_values(team, organisation, environment("prod"), Edges("brand-team")))
     filled = {each["metadata"]["name"]: each["spec"] for kind, each in objects.items() if kind.startswith("External")}
     assert set(filled) == {"brand-team-llm-api-keys", "brand-team-supabase-credentials", "brand-team-owner"}
     keys = filled["brand-team-llm-api-keys"]
@@ -168,13 +169,15 @@ def test_a_store_fills_secrets_that_are_the_teams_alone(tmp_path: Path) -> None:
     path = "kv/lumen/prod/brand-team/llm-api-keys"
     assert found == {name: (path, name) for name in ("anthropic-api-key", "openai-api-key")}
     volumes = objects["Deployment"]["spec"]["template"]["spec"]["volumes"]
-    named = {s["secret"]["name"] for each in volumes for s in each.get("projected", {}).get("sources", ())}
+    named = {
+        s["secret"]["name"] for each in volumes for s in each.get("projected", {}).get("sources", ()) if "secret" in s
+    }
     assert named == set(filled)
 
 
 def test_what_may_be_absent_is_not_asked_of_the_store() -> None:
     organisation = Organisation.model_validate({"secret_store": {"name": "vault"}})
-    values = team_values(spec(), organisation, environment("dev"), Edges())
+    values = team_values(spec(), organisation, environment("dev"), Edges("brand-team"))
     assert values["externalSecrets"]["secrets"] == []
     assert [each["secret"] for each in values["secrets"]] == ["elf-jwt"]
 
@@ -189,7 +192,8 @@ def test_the_test_reaches_the_team_by_its_service_and_the_policies(tmp_path: Pat
     labels = test["metadata"]["labels"]
     assert policy["spec"]["podSelector"]["matchLabels"].items() <= labels.items()
     assert not service["spec"]["selector"].items() <= labels.items()
-    assert [each["podSelector"]["matchLabels"].items() <= labels.items() for each in let_in(objects, "http")] == [True]
+    near = [each for each in let_in(objects, "http") if "namespaceSelector" not in each]
+    assert [each["podSelector"]["matchLabels"].items() <= labels.items() for each in near] == [True]
     team = objects["Deployment"]["spec"]["template"]
     assert container["image"] == team["spec"]["containers"][0]["image"]
     assert container["securityContext"] == team["spec"]["containers"][0]["securityContext"]

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from elf_sdk.deploy.values import Edges, team_values
+from elf_sdk.deploy.values import team_values
 from elf_sdk.errors import BadInput
+from elf_sdk.team.edges import Edges
 from elf_sdk.team.organisation import Organisation
 from tests.deploy.organisations import Object, environment, render, spec, values_of
 
@@ -26,7 +27,7 @@ def source(values: dict[str, Any], name: str) -> tuple[str, str]:
 def test_a_team_finds_its_database_in_the_secret_that_the_organisation_names() -> None:
     assert source(values_of(spec()), "ELF_DATABASE_URL") == ("supabase-credentials", "db-url")
     elsewhere = Organisation.model_validate({"database": {"secret": "pg", "key": "url"}})
-    values = team_values(spec(), elsewhere, environment("prod"), Edges())
+    values = team_values(spec(), elsewhere, environment("prod"), Edges("brand-team"))
     assert source(values, "ELF_DATABASE_URL") == ("pg", "url")
     assert values["migration"] == {"enabled": True, "secret": "pg", "key": "url"}
 
@@ -42,7 +43,7 @@ def test_a_team_may_have_a_database_of_its_own() -> None:
 
 def test_the_schema_is_migrated_by_an_address_that_the_team_does_not_see(tmp_path: Path) -> None:
     given = {"database": {"migrate": {"secret": "owner", "key": "direct-url"}}}
-    values = team_values(spec(), Organisation.model_validate(given), environment("prod"), Edges())
+    values = team_values(spec(), Organisation.model_validate(given), environment("prod"), Edges("brand-team"))
     objects = render(tmp_path, spec(), values)
     volumes = {each["name"]: each.get("projected") for each in pod(objects)["volumes"]}
     (origin,) = volumes["migration"]["sources"]

@@ -34,6 +34,10 @@ ELF_TEAM_URL: {{ .Values.settings.teamUrl | quote }}
 {{- with .Values.settings.trustedProxies }}
 ELF_TRUSTED_PROXIES: {{ join "," . | quote }}
 {{- end }}
+{{ include "elf-team.workloadData" . }}
+{{- with include "elf-team.proxyData" . }}
+{{ trim . }}
+{{- end }}
 {{- range .Values.env }}
 {{ .name }}: {{ .value | quote }}
 {{- end }}

@@ -32,6 +32,7 @@ spec:
         {{- include "elf-team.labels" . | nindent 8 }}
       annotations:
         checksum/config: {{ include "elf-team.configData" . | sha256sum }}
+        checksum/edges: {{ include "elf-team.edgesData" . | sha256sum }}
         {{- range $key, $value := .Values.extra.annotations }}
         {{ $key | quote }}: {{ $value | quote }}
         {{- end }}

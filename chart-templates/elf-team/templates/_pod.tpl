@@ -87,6 +87,7 @@ containers:
         mountPath: /data
       - name: tmp
         mountPath: /tmp
+      {{- include "elf-team.workloadMount" . | nindent 6 }}
       {{- if include "elf-team.secretFiles" . }}
       - name: secrets
         mountPath: /run/secrets/elf
@@ -101,6 +102,7 @@ volumes:
   - name: tmp
     emptyDir:
       sizeLimit: {{ .Values.volumes.tmpSize | quote }}
+  {{- include "elf-team.workloadVolume" . | nindent 2 }}
   {{- with include "elf-team.secretFiles" . }}
   - name: secrets
     projected:

@@ -4,12 +4,18 @@
 ---
 {{ include "elf-team.configMap" . }}
 ---
+{{ include "elf-team.edges" . }}
+---
 {{ include "elf-team.service" . }}
 ---
 {{ include "elf-team.deployment" . }}
 {{- if .Values.networkPolicy.enabled }}
 ---
 {{ include "elf-team.networkPolicy" . }}
+{{- if .Values.networkPolicy.egress.cilium.enabled }}
+---
+{{ include "elf-team.ciliumNetworkPolicy" . }}
+{{- end }}
 {{- end }}
 {{- if and .Values.podDisruptionBudget.enabled (gt (include "elf-team.leastReplicas" . | int) 1) }}
 ---

@@ -156,7 +156,7 @@ spec:
     - Egress
   ingress: []
   egress:
-    {{- include "elf-team.egressDns" . | nindent 4 }}
+    {{- include "elf-team.policyRule" .Values.networkPolicy.egress.dns | nindent 4 }}
     - to:
         - podSelector:
             matchLabels:
