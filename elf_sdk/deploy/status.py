@@ -136,7 +136,7 @@ def _ask_argo_cd(clusters: Clusters, organisation: Organisation) -> _ArgoCd:
     cluster = argo_cd_cluster(organisation)
     if cluster is None:
         return _ArgoCd("absent")
-    namespace = organisation.gitops.namespace
+    namespace = organisation.gitops.argocd_namespace
     try:
         applications = clusters.api(cluster).list(APPLICATIONS, namespace)
     except NotFound:

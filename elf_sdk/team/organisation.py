@@ -26,6 +26,7 @@ from elf_sdk.team.kinds import (
     RelativePath,
     ResourceName,
     SecretKey,
+    TeamName,
     Url,
 )
 
@@ -74,8 +75,9 @@ class Environment(Frozen):
     """One of `clusters`."""
     namespace: Label | None = None
     """Default: `elf-teams` for prod, `elf-teams-<name>` for any other."""
-    sync: Literal["auto", "manual"] | None = None
-    """Whether Argo CD applies a change by itself. Default: `manual` for prod, `auto` for any other."""
+    sync: Literal["auto", "manual", "rolling"] | None = None
+    """Whether Argo CD applies a change by itself; `rolling`: a quarter of the teams at a time, the next when these are
+    healthy. Default: `manual` for prod, `auto` for any other."""
 
     @property
     def namespace_name(self) -> str:
@@ -171,9 +173,9 @@ class GitOpsRepository(Frozen):
     branch: Name = "main"
     """The branch that Argo CD follows."""
     path: RelativePath = "gitops"
-    """The directory in it that ELF writes."""
-    namespace: Label = "argocd"
-    """Where Argo CD keeps its Applications, in the cluster that it runs in."""
+    """The directory in it that ELF writes, as a whole; so not its top."""
+    argocd_namespace: Label = "argocd"
+    """The namespace that Argo CD runs in."""
 
 
 class AgentGateway(Frozen):
@@ -263,6 +265,8 @@ class Organisation(FileModel):
     """The Control Center's pods, which every team lets in."""
     issuer: Issuer | None = None
     """Who signs people's tokens."""
+    archived: tuple[TeamName, ...] = ()
+    """Teams that are no more. `elf gitops` takes them out of environments that sync themselves."""
     currency: Currency = "USD"
     """Of every budget and cost: three letters of ISO 4217."""
     database: DatabaseRef = DatabaseRef()
