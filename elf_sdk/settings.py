@@ -117,6 +117,8 @@ class Settings:
         log_format: `ELF_LOG_FORMAT`, `json` or `text`; default: text for a terminal, JSON for everything else.
         image_digest: `ELF_IMAGE_DIGEST`, `sha256:…` of the container image that this process runs in, which the chat's
             greeting and `/health` show; set by the chart. Default: none.
+        gitops_repo_url: `GITOPS_REPO_URL`, the git repository that Argo CD watches, for `elf gitops`; goes before
+            `gitops.url` of elf.yaml; default none.
         metrics_port: `ELF_METRICS_PORT`, a port of its own for `/metrics`, which then asks nobody who they are; default
             0: on the main port, for callers on this machine or with a token.
     """
@@ -149,6 +151,7 @@ class Settings:
     log_level: str = "info"
     log_format: str = ""
     image_digest: str = ""
+    gitops_repo_url: str = field(default="", repr=False)
     metrics_port: int = 0
 
     @property
@@ -266,6 +269,7 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
         log_level=log_level,
         log_format=log_format,
         image_digest=image_digest,
+        gitops_repo_url=source.get("GITOPS_REPO_URL", "").strip(),
         metrics_port=_port(source, "ELF_METRICS_PORT", defaults.metrics_port),
     )
 

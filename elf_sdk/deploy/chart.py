@@ -24,9 +24,10 @@ from elf_sdk.deploy.values_model import describe_values, values_schema
 from elf_sdk.errors import Missing
 from elf_sdk.team.spec import TeamSpec
 
-__all__ = ["Templates", "archive", "chart_tree", "load_templates", "templates_directory"]
+__all__ = ["LIBRARY", "Templates", "archive", "chart_tree", "load_templates", "templates_directory"]
 
 LIBRARY: Final = "elf-team"
+"""The chart that holds all templates."""
 
 _GENERATED: Final = "# Written by elf package; changes belong in team.yaml or elf.yaml.\n"
 

@@ -22,6 +22,7 @@ from elf_sdk.team.kinds import (
     RelativePath,
     ResourceName,
     SecretKey,
+    TeamName,
     Url,
 )
 
@@ -48,8 +49,9 @@ class Environment(Frozen):
     """One of `clusters`."""
     namespace: Label | None = None
     """Default: `elf-teams` for prod, `elf-teams-<name>` for any other."""
-    sync: Literal["auto", "manual"] | None = None
-    """Whether Argo CD applies a change by itself. Default: `manual` for prod, `auto` for any other."""
+    sync: Literal["auto", "manual", "rolling"] | None = None
+    """Whether Argo CD applies a change by itself; `rolling`: a quarter of the teams at a time, the next when these are
+    healthy. Default: `manual` for prod, `auto` for any other."""
 
     @property
     def namespace_name(self) -> str:
@@ -74,7 +76,9 @@ class GitOpsRepository(Frozen):
     branch: Name = "main"
     """The branch that Argo CD follows."""
     path: RelativePath = "gitops"
-    """The directory in it that ELF writes."""
+    """The directory in it that ELF writes, as a whole; so not its top."""
+    argocd_namespace: Label = "argocd"
+    """The namespace that Argo CD runs in."""
 
 
 class AgentGateway(Frozen):
@@ -135,6 +139,8 @@ class Organisation(FileModel):
     """A gateway in front of all teams."""
     issuer: Issuer | None = None
     """Who signs people's tokens."""
+    archived: tuple[TeamName, ...] = ()
+    """Teams that are no more. `elf gitops` takes them out of environments that sync themselves."""
     currency: Currency = "USD"
     """Of every budget and cost: three letters of ISO 4217."""
     database: DatabaseRef = DatabaseRef()

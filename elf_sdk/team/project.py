@@ -212,6 +212,8 @@ def _in_project(spec: TeamSpec, directory: str, organisation: Organisation | Non
         found.append((("name",), message))
     if organisation is None:
         return found
+    if spec.name in organisation.archived:
+        found.append((("name",), f"{spec.name!r} is archived in elf.yaml; remove it there, or its directory here"))
     known = [environment.name for environment in organisation.environments]
     clusters = [cluster.name for cluster in organisation.clusters]
     places: dict[tuple[str, str], str] = {}
