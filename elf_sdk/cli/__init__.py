@@ -40,10 +40,12 @@ _COMMANDS: Final = {
     "model": _Command("model", "Run the offline model, an OpenAI-compatible server for demos and tests."),
     "org": _Command("org", "Show the organisation: who reports to whom."),
     "package": _Command("package", "Write a Helm chart for each team, proven for every environment."),
+    "promote": _Command("promote", "Bring teams from one environment to the next: the same chart, the same image."),
     "schema": _Command("schema", "Print the JSON Schema of team.yaml, elf.yaml or an eval."),
     "serve": _Command("serve", "Serve one team, as its container does."),
     "talk": _Command("talk", "Talk to a team in the terminal."),
     "token": _Command("token", "Print a token for a team served by `elf dev`."),
+    "upgrade": _Command("upgrade", "Bring the charts of an environment to the library of this elf."),
 }
 
 
