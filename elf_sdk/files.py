@@ -25,7 +25,7 @@ from typing import Final
 
 from elf_sdk.errors import BadInput, Failure, Retryable
 
-__all__ = ["Drift", "compare", "keep_tree", "list_tree", "staged", "swap", "tree_lock", "write_tree"]
+__all__ = ["Drift", "compare", "keep_tree", "list_tree", "replace_file", "staged", "swap", "tree_lock", "write_tree"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +101,28 @@ def write_tree(root: Path, files: Mapping[str, bytes]) -> None:
             _sync_directory(Path(directory))
     except OSError as error:
         raise Failure(f"{path} cannot be written: {error.strerror}; nothing was replaced") from None
+
+
+def replace_file(path: Path, content: bytes, *, mode: int = 0o644) -> None:
+    """Put a file with `content` in the place of `path`, whole, and flushed to the disk.
+
+    Raises:
+        Failure: it cannot be written, such as on a full disk; `path` is as it was.
+    """
+    temporary = path.parent / f".{path.name}.{os.getpid()}.new"
+    try:
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fchmod(descriptor, mode)
+            os.fsync(descriptor)
+        temporary.replace(path)
+        _sync_directory(path.parent)
+    except OSError as error:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise Failure(f"{path} cannot be written: {error.strerror}; it is as it was") from None
 
 
 def _parents(root: Path, directories: set[str]) -> Iterator[str]:

@@ -35,6 +35,7 @@ _COMMANDS: Final = {
     "check": _Command("check", "Check team.yaml and elf.yaml files, and the organisation they form."),
     "db": _Command("db", "Look after the PostgreSQL database of a team."),
     "dev": _Command("dev", "Serve teams on this machine, with a token and a command to try."),
+    "image": _Command("image", "Build, push and load the container images of teams."),
     "model": _Command("model", "Run the offline model, an OpenAI-compatible server for demos and tests."),
     "org": _Command("org", "Show the organisation: who reports to whom."),
     "package": _Command("package", "Write a Helm chart for each team, proven for every environment."),
