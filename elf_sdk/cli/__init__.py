@@ -37,6 +37,7 @@ _COMMANDS: Final = {
     "dev": _Command("dev", "Serve teams on this machine, with a token and a command to try."),
     "eval": _Command("eval", "Have a team's recorded conversations, and check what it answers."),
     "gitops": _Command("gitops", "Write, commit and push the repository that Argo CD watches."),
+    "image": _Command("image", "Build, push and load the container images of teams."),
     "model": _Command("model", "Run the offline model, an OpenAI-compatible server for demos and tests."),
     "org": _Command("org", "Show the organisation: who reports to whom."),
     "package": _Command("package", "Write a Helm chart for each team, proven for every environment."),

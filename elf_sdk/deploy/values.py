@@ -11,6 +11,7 @@ from typing import Any, Final, Literal
 
 from pydantic import ValidationError
 
+from elf_sdk.deploy.reference import image_of
 from elf_sdk.deploy.values_model import Peer, Values
 from elf_sdk.errors import BadInput
 from elf_sdk.models.llm import KEYLESS
@@ -79,6 +80,7 @@ def team_values(
     """
     namespace = spec.namespace_in(environment)
     here = spec.for_environment(environment.name)
+    image = image_of(here, organisation)
     defaults = {"dev": _DEV, "prod": _PROD}.get(environment.name, _STAGING)
     replicas = defaults.replicas if here.replicas is None else here.replicas
     # One replica of dev needs no database; as soon as there are two, they have to share one.
@@ -96,8 +98,8 @@ def team_values(
         "environment": environment.name,
         "namespace": namespace,
         "image": {
-            "repository": _repository(here, organisation),
-            "tag": spec.version,
+            "repository": image.repository,
+            "tag": image.tag,
             "digest": digest,
             "pullPolicy": "IfNotPresent",
             "pullSecrets": list(here.image.pull_secrets),
@@ -192,11 +194,6 @@ def _differing(values: Mapping[str, Any], others: Sequence[Mapping[str, Any]]) -
             continue
         different[key] = _differing(value, rest) if isinstance(value, Mapping) else value
     return different
-
-
-def _repository(spec: TeamSpec, organisation: Organisation) -> str:
-    registry = spec.image.registry if spec.image.registry is not None else organisation.registry
-    return f"{registry.rstrip('/')}/{spec.name}" if registry else spec.name
 
 
 def _secrets(spec: TeamSpec, environment: Environment) -> Iterator[dict[str, Any]]:
