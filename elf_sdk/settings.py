@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 from elf_sdk.errors import BadInput
 
 __all__ = [
+    "ImageSettings",
     "Network",
     "Settings",
     "TrustedIssuer",
@@ -28,6 +29,7 @@ __all__ = [
     "is_safe_url",
     "key_variable",
     "kubeconfig_files",
+    "load_image_settings",
     "load_settings",
     "service_account_server",
     "variable",
@@ -180,6 +182,63 @@ class Settings:
 def audience(organisation: str, environment: str, team: str) -> str:
     """Whom a token is for: one team in one environment of one organisation."""
     return f"elf:{organisation}:{environment}:{team}"
+
+
+@dataclass(frozen=True, slots=True)
+class ImageSettings:
+    """What those who build, push and name images were told by their environment.
+
+    Attributes:
+        registry: `DOCKER_REGISTRY`, a prefix of every image, such as `registry.example.com/agents`; goes before what
+            elf.yaml and team.yaml say; default none.
+        source_date_epoch: `SOURCE_DATE_EPOCH`, when the sources were made, in seconds since 1970, as
+            reproducible-builds.org defines it; default none.
+        credentials: files in which docker and podman keep what opens registries, the first of them that knows a
+            registry counts: `REGISTRY_AUTH_FILE`, `config.json` in `DOCKER_CONFIG`, and their default places.
+        proxies: addresses of the proxies that requests of this user go through.
+    """
+
+    registry: str = ""
+    source_date_epoch: int | None = None
+    credentials: tuple[str, ...] = ()
+    proxies: tuple[str, ...] = ()
+
+
+_REGISTRY: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]*(:[0-9]{1,5})?(/[a-z0-9]+([._-]+[a-z0-9]+)*)*")
+
+
+def load_image_settings(environ: Mapping[str, str] | None = None) -> ImageSettings:
+    """What `environ`, by default the process's own, says about images.
+
+    Raises:
+        BadInput: a variable holds what it cannot; the message names it.
+    """
+    source = os.environ if environ is None else environ
+    registry = source.get("DOCKER_REGISTRY", "").rstrip("/")
+    if registry and not _REGISTRY.fullmatch(registry):
+        raise BadInput(
+            f"DOCKER_REGISTRY is {registry!r}; set it to a host and a path, such as registry.example.com/agents"
+        )
+    epoch = source.get("SOURCE_DATE_EPOCH", "")
+    if epoch and not (epoch.isdecimal() and int(epoch) < 1 << 33):
+        raise BadInput(f"SOURCE_DATE_EPOCH is {epoch!r}; set it to whole seconds since 1970")
+    home = source.get("HOME", "")
+    places = (
+        (source.get("REGISTRY_AUTH_FILE", ""), ""),
+        (source.get("XDG_RUNTIME_DIR", ""), "containers/auth.json"),
+        (source.get("XDG_CONFIG_HOME", "") or (home and f"{home}/.config"), "containers/auth.json"),
+        (source.get("DOCKER_CONFIG", "") or (home and f"{home}/.docker"), "config.json"),
+    )
+    return ImageSettings(
+        registry=registry,
+        source_date_epoch=int(epoch) if epoch else None,
+        credentials=tuple(str(Path(place, name)) for place, name in places if place),
+        proxies=tuple(
+            value
+            for name in ("http_proxy", "https_proxy", "all_proxy")
+            if (value := source.get(name, "") or source.get(name.upper(), ""))
+        ),
+    )
 
 
 def default_namespace(environment: str) -> str:

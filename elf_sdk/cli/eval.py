@@ -6,6 +6,7 @@ import asyncio
 import tempfile
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -21,7 +22,7 @@ from elf_sdk.server.local import dev_issuer, local_settings
 from elf_sdk.settings import Settings
 from elf_sdk.team.project import LoadedTeam, Project, find_project
 
-__all__ = ["eval"]
+__all__ = ["eval", "target_at", "tell"]
 
 
 @click.command()
@@ -33,7 +34,9 @@ __all__ = ["eval"]
     "--token", envvar="ELF_TOKEN", help="A token for the team at --url.  [default: a new one, as `elf token` gives]"
 )
 @click.option("--digest", metavar="sha256:…", help="The image that has to answer; needs --url.")
-@click.option("--environment", default="", help="Whose overrides of `evals:` count.")
+@click.option(
+    "--environment", default="", help="Where the team is: whose overrides count, and for what a token is made."
+)
 @click.option("--parallel", type=click.IntRange(1, 64), default=PARALLEL, show_default=True, help="Sessions at once.")
 @click.option("--report", "page", type=click.Path(path_type=Path), help="Write what was said to this Markdown file.")
 @click.option("--junit", type=click.Path(path_type=Path), help="Write the results to this file in JUnit's XML.")
@@ -59,12 +62,14 @@ def eval(  # noqa: A001 - the command's name
     project = find_project(Path.cwd())
     chosen = project.select(teams)
     settings = local_settings(project)
+    if environment:
+        settings = replace(settings, environment=environment)
     _check_options(url, digest, chosen)
     recorded = {team.spec.name: conversations_of(team, environment) for team in chosen}
 
     def told(result: ConversationResult) -> None:
         if not as_data:
-            _tell(result)
+            tell(result)
 
     async def have() -> list[Report]:
         reports = []
@@ -112,14 +117,7 @@ async def _targets(
 ) -> AsyncGenerator[Callable[[LoadedTeam], Target], None]:
     """Where each team is: at the address that was given, or served for this."""
     if url is not None:
-        signer = dev_issuer(project, settings) if token is None else None
-
-        def elsewhere(team: LoadedTeam) -> Target:
-            name = team.spec.name
-            given = (lambda user: signer.user_token(user, name)) if signer is not None else (lambda _: token or "")
-            return Target(name, url.replace("{team}", name), given, digest)
-
-        yield elsewhere
+        yield lambda team: target_at(url, project, settings, team.spec.name, token, digest)
         return
     # Only here: for a team that is served elsewhere nothing is loaded.
     from elf_sdk.server.dev import served_beside
@@ -138,6 +136,23 @@ async def _targets(
             )
 
 
+def target_at(url: str, project: Project, settings: Settings, team: str, token: str | None, digest: str) -> Target:
+    """A team that is served at an address, which may hold `{team}`.
+
+    Args:
+        url: the address.
+        project: whose secret signs tokens where none is given.
+        settings: of which environment the team is.
+        team: its name.
+        token: of a user.
+        digest: as `Target.digest`.
+    """
+    if token is not None:
+        return Target(team, url.replace("{team}", team), lambda _: token, digest)
+    issuer = dev_issuer(project, settings)
+    return Target(team, url.replace("{team}", team), lambda user: issuer.user_token(user, team), digest)
+
+
 def _with_callees(project: Project, teams: Sequence[LoadedTeam]) -> Sequence[LoadedTeam]:
     """The teams, and all that their work may be handed on to."""
     names = {team.spec.name: None for team in teams}
@@ -149,9 +164,10 @@ def _with_callees(project: Project, teams: Sequence[LoadedTeam]) -> Sequence[Loa
     return project.select(names)
 
 
-def _tell(result: ConversationResult) -> None:
+def tell(result: ConversationResult, team: str = "") -> None:
+    """Print what a conversation came to, and what went wrong in it; with the team where there are several."""
     mark = click.style("✓", fg="green") if result.holds else click.style("✗", fg="red")
-    click.echo(f"  {mark} {result.name}  {click.style(summary(result), dim=True)}")
+    click.echo(f"  {mark} {f'{team}: ' if team else ''}{result.name}  {click.style(summary(result), dim=True)}")
     if not result.holds:
         for line in failures(result):
             click.echo(f"      {line}")

@@ -59,7 +59,7 @@ def test_the_page_of_metrics_is_up_to_date() -> None:
 
 def test_every_setting_is_on_its_page() -> None:
     code = (ROOT / "elf_sdk" / "settings.py").read_text(encoding="utf-8")
-    read = set(re.findall(r"`((?:ELF|GITOPS|JWT|SUPABASE)_[A-Z0-9_]+)`", code))
+    read = set(re.findall(r"`((?:DOCKER|ELF|GITOPS|JWT|REGISTRY|SOURCE|SUPABASE)_[A-Z0-9_]+)`", code))
     providers = re.search(r"_PROVIDERS: Final = \((.*?)\)", code)
     assert providers is not None
     read |= {f"{name.upper()}_API_KEY" for name in re.findall(r'"(\w+)"', providers[1])}
