@@ -173,6 +173,14 @@ class KubeApi:
                 return found
             query["continue"] = more
 
+    def serves(self, kind: Kind) -> bool:
+        """Whether the cluster knows a kind's group and version, which every user may ask."""
+        try:
+            self._ask("GET", f"/{'apis' if '/' in kind.api_version else 'api'}/{kind.api_version}")
+        except NotFound:
+            return False
+        return True
+
     def create(self, kind: Kind, namespace: str, body: Mapping[str, Any]) -> Object:
         """Make an object.
 
