@@ -36,6 +36,7 @@ _COMMANDS: Final = {
     "db": _Command("db", "Look after the PostgreSQL database of a team."),
     "deploy": _Command("deploy", "Install teams straight into a cluster, for people without Argo CD."),
     "dev": _Command("dev", "Serve teams on this machine, with a token and a command to try."),
+    "logs": _Command("logs", "Show what all replicas of a team write."),
     "model": _Command("model", "Run the offline model, an OpenAI-compatible server for demos and tests."),
     "org": _Command("org", "Show the organisation: who reports to whom."),
     "package": _Command("package", "Write a Helm chart for each team, proven for every environment."),

@@ -25,6 +25,7 @@ from tests.deploy.deployed import (
     put_replica_set,
 )
 from tests.deploy.organisations import elf, write_project
+from tests.kubelet import kubelet
 from tests.kubernetes import ApiServer
 
 pytestmark = pytest.mark.xdist_group("kubernetes")
@@ -169,17 +170,24 @@ def test_one_team_that_is_refused_does_not_keep_the_others(kube: ApiServer, tmp_
 
 
 def test_a_team_that_is_late_is_told_with_its_reasons(kube: ApiServer, tmp_path: Path) -> None:
-    root = project(tmp_path / "p", "late", ("brand-team",), llm={"provider": "openai", "model": "gpt"})
+    root = project(tmp_path / "p", "late", llm={"provider": "openai", "model": "gpt"})
     here = kube.namespace("late-dev")
     image = {"reason": "ImagePullBackOff", "message": 'Back-off pulling image "brand-team:0.1.0"'}
     status = {"containerStatuses": [{**container(waiting=image), "image": "brand-team:0.1.0"}]}
     put_pod(kube, here, None, status, team="brand-team")
-    done = elf("deploy", "dev", "--timeout", "1s", cwd=root, KUBECONFIG=str(kube.kubeconfig(tmp_path / "config")))
+    with kubelet(kube, "node-late") as node:
+        crashed = {"containerStatuses": [container(3, waiting={"reason": "CrashLoopBackOff"}, last=ENDED)]}
+        put_pod(kube, here, None, crashed, team="data-team", node=node.node)
+        node.logs["data-team-x"] = [f"2026-03-01T12:00:0{n}.000000000Z line {n}\x1b[2J" for n in range(9)]
+        done = elf("deploy", "dev", "--timeout", "1s", cwd=root, KUBECONFIG=str(kube.kubeconfig(tmp_path / "config")))
     assert done.returncode == 1
     assert f"✗ brand-team in {here}" in done.stdout
     assert f"Secret llm-api-keys in {here} is not there (brand-team)" in done.stdout
+    assert "its container team ended with OOMKilled, exit code 137, started again 3 times" in done.stdout
+    assert "    | line 1\ufffd[2J\n" in done.stdout
+    assert "line 0" not in done.stdout
     assert 'its image brand-team:0.1.0 cannot be pulled: Back-off pulling image "brand-team:0.1.0"' in done.stdout
-    assert "1 of 1 team not ready in 1s" in done.stderr
+    assert "2 of 2 teams not ready in 1s" in done.stderr
 
 
 def container(restarts: int = 0, **state: Any) -> dict[str, Any]:

@@ -45,6 +45,8 @@ FIELD_MANAGER: Final = "elf"
 _CONNECT_SECONDS: Final = 5.0
 _SECONDS: Final = 20.0
 _PAGE: Final = 500
+_LINE: Final = 1024 * 1024
+"""Bytes of a line that never ends, after which it is taken for several."""
 _TRIES: Final = 4
 _WAIT_SECONDS: Final = 5
 """At most, before the same is asked again."""
@@ -250,6 +252,9 @@ class KubeApi:
             for piece in answer.iter_bytes():
                 *lines, rest = (rest + piece).split(b"\n")
                 yield from lines
+                if len(rest) > _LINE:
+                    yield rest
+                    rest = b""
         except httpx.HTTPError as error:
             raise self._unreachable(error) from None
         if rest:
