@@ -10,17 +10,18 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
-from elf_sdk.deploy.cluster.api import APPLICATIONS, DEPLOYMENTS, PODS, KubeApi, Object
+from elf_sdk.deploy.argocd import application_name, read_applications
+from elf_sdk.deploy.cluster.api import DEPLOYMENTS, PODS, KubeApi, Object
 from elf_sdk.deploy.cluster.contexts import argo_cd_cluster
 from elf_sdk.deploy.cluster.kubeconfig import Kubeconfig
 from elf_sdk.deploy.cluster.places import Clusters, Place, places
 from elf_sdk.deploy.images import read_digests
 from elf_sdk.deploy.rollout import health, running_digest, wanted_replicas
-from elf_sdk.errors import ElfError, Forbidden, NotFound
+from elf_sdk.errors import ElfError, Forbidden
 from elf_sdk.team.organisation import Environment, Organisation
 from elf_sdk.team.project import LoadedTeam, Project
 
-__all__ = ["EnvironmentStatus", "Status", "TeamStatus", "application_name", "read_status"]
+__all__ = ["EnvironmentStatus", "Status", "TeamStatus", "read_status"]
 
 _COMPONENT: Final = {"app.kubernetes.io/component": "team"}
 """The label that every chart gives to a team's Deployment and pods."""
@@ -110,11 +111,6 @@ class _ArgoCd:
     applications: Mapping[str, Object] = field(default_factory=dict)
 
 
-def application_name(team: str, environment: str) -> str:
-    """The name of Argo CD's Application for a team in an environment."""
-    return f"{team}-{environment}"
-
-
 def read_status(
     project: Project, teams: Sequence[LoadedTeam], environments: Iterable[Environment], kubeconfig: Kubeconfig
 ) -> Status:
@@ -138,14 +134,12 @@ def _ask_argo_cd(clusters: Clusters, organisation: Organisation) -> _ArgoCd:
         return _ArgoCd("absent")
     namespace = organisation.gitops.argocd_namespace
     try:
-        applications = clusters.api(cluster).list(APPLICATIONS, namespace)
-    except NotFound:
-        return _ArgoCd("absent")
+        applications = read_applications(clusters.api(cluster), namespace)
     except Forbidden as error:
         return _ArgoCd("unknown", f"Argo CD's Applications in {namespace} may not be read: {error}")
     except ElfError as error:
         return _ArgoCd("unknown", str(error))
-    return _ArgoCd("there", applications={each["metadata"]["name"]: each for each in applications})
+    return _ArgoCd("absent") if applications is None else _ArgoCd("there", applications=applications)
 
 
 def _deployed(place: Place, api: KubeApi) -> Mapping[str, tuple[Object | None, list[Object]]]:

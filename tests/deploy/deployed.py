@@ -96,13 +96,14 @@ def put_pod(
     *,
     name: str = "",
     team: str = "",
+    node: str = "",
 ) -> dict[str, Any]:
     """A pod with the status that its kubelet would give it."""
     owned = [] if replica_set is None else [_owner(replica_set, "apps/v1", "ReplicaSet")]
     team = team or (replica_set or {"metadata": {"labels": {}}})["metadata"]["labels"]["app"]
     body = {
         "metadata": {"name": name or f"{team}-x", "labels": labels(team), "ownerReferences": owned},
-        "spec": {"containers": [{"name": "team", "image": f"{team}:0.1.0"}]},
+        "spec": {"containers": [{"name": "team", "image": f"{team}:0.1.0"}], **({"nodeName": node} if node else {})},
     }
     return kube.put(f"/api/v1/namespaces/{namespace}/pods", body, status)
 

@@ -45,6 +45,8 @@ FIELD_MANAGER: Final = "elf"
 _CONNECT_SECONDS: Final = 5.0
 _SECONDS: Final = 20.0
 _PAGE: Final = 500
+_LINE: Final = 1024 * 1024
+"""Bytes of a line that never ends, after which it is taken for several."""
 _TRIES: Final = 4
 _WAIT_SECONDS: Final = 5
 """At most, before the same is asked again."""
@@ -173,6 +175,14 @@ class KubeApi:
                 return found
             query["continue"] = more
 
+    def serves(self, kind: Kind) -> bool:
+        """Whether the cluster knows a kind's group and version, which every user may ask."""
+        try:
+            self._ask("GET", f"/{'apis' if '/' in kind.api_version else 'api'}/{kind.api_version}")
+        except NotFound:
+            return False
+        return True
+
     def create(self, kind: Kind, namespace: str, body: Mapping[str, Any]) -> Object:
         """Make an object.
 
@@ -242,6 +252,9 @@ class KubeApi:
             for piece in answer.iter_bytes():
                 *lines, rest = (rest + piece).split(b"\n")
                 yield from lines
+                if len(rest) > _LINE:
+                    yield rest
+                    rest = b""
         except httpx.HTTPError as error:
             raise self._unreachable(error) from None
         if rest:

@@ -63,11 +63,13 @@ class Context:
         name: of the context.
         cluster: where the API server is, and by what it is known.
         user: who asks.
+        in_pod: whether it is a pod's service account, which no kubeconfig knows.
     """
 
     name: str
     cluster: Entry
     user: Entry
+    in_pod: bool = False
 
     @property
     def server(self) -> str:
@@ -146,7 +148,7 @@ def _context(
 def _in_pod(server: str) -> Kubeconfig:
     cluster = {"server": server, "certificate-authority": str(_SERVICE_ACCOUNT / "ca.crt")}
     user = {"tokenFile": str(_SERVICE_ACCOUNT / "token")}
-    context = Context(IN_CLUSTER, Entry(cluster, _SERVICE_ACCOUNT), Entry(user, _SERVICE_ACCOUNT))
+    context = Context(IN_CLUSTER, Entry(cluster, _SERVICE_ACCOUNT), Entry(user, _SERVICE_ACCOUNT), True)
     return Kubeconfig((), {IN_CLUSTER: context}, IN_CLUSTER)
 
 
