@@ -76,26 +76,16 @@ class ArgoCD:
         namespaces = {item["spec"]["destination"]["namespace"] for name, item in found.items() if name in names}
         return "\n".join([*lines, self._cluster.why(*sorted(namespaces))])
 
-    def clear(self) -> None:
-        """Take away what a run made: everything that belongs to its projects, finalizers included."""
+    def clear(self, organisation: str) -> None:
+        """Take away all that belongs to an organisation, and leave what it brought where it is."""
+        label = f"app.kubernetes.io/part-of={organisation}"
         for kind in ("applicationsets", "applications", "appprojects"):
             resource = f"{kind}.argoproj.io"
-            for item in self._cluster.items(resource, "-n", _NAMESPACE):
-                name = item["metadata"]["name"]
-                if kind == "appprojects" and name == "default":
-                    continue
-                self._cluster.run(
-                    "patch",
-                    "-n",
-                    _NAMESPACE,
-                    resource,
-                    name,
-                    "--type=merge",
-                    "-p",
-                    '{"metadata":{"finalizers":null}}',
-                    fine=(0, 1),
-                )
-                self._cluster.delete("-n", _NAMESPACE, resource, name)
+            for item in self._cluster.items(resource, "-n", _NAMESPACE, "-l", label):
+                name, patch = item["metadata"]["name"], '{"metadata": {"finalizers": null}}'
+                there = ("-n", _NAMESPACE, resource, name)
+                self._cluster.run("patch", *there, "--type=merge", "-p", patch, fine=(0, 1))
+                self._cluster.delete(*there)
 
 
 def _problem(application: Mapping[str, Any], revision: str) -> str:

@@ -100,7 +100,7 @@ def cluster(figures: Figures) -> Generator[Cluster, None, None]:
 
 def _clear(cluster: Cluster, *, argo: bool) -> None:
     if argo:
-        ArgoCD(cluster).clear()
+        ArgoCD(cluster).clear(NAME)
     namespaces = [SUPPORT, *map(namespace_of, (*ENVIRONMENTS, SANDBOX))]
     cluster.delete("namespace", *namespaces, timeout=240)
 

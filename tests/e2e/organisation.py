@@ -92,18 +92,17 @@ environments:
 
 
 SLOW_ANSWER = " ".join(f"word-{number}" for number in range(1, 41))
-_RULES = f"""
+_RULES = """
 rules:
-  - when: {{system: You are the Tester, user: '(?i)^answer (slowly|at once)'}}
-    say: Fine.
-    delay: 0ms
-  - when: {{user: '(?i)^answer at once'}}
+  - when: {{system: '{last}', user: '(?i)^answer slowly'}}
+    say: {slow}
+    delay: 250ms
+  - when: {{user: '(?i)^answer (slowly|at once)'}}
     say: Here it is.
     delay: 0ms
-  - when: {{user: '(?i)^answer slowly'}}
-    say: {SLOW_ANSWER}
-    delay: 250ms
 """
+_LAST = {"engineering-team": "You are the Engineering Lead", "marketing-brand-team": "Revise your draft"}
+"""By team that answers at once or slowly when it is told so, how its last step is told who it is."""
 
 
 def host_of(team: str) -> str:
@@ -161,8 +160,10 @@ class Company:
         for team in TEAMS:
             with (project / "teams" / team / "team.yaml").open("a", encoding="utf-8") as file:
                 file.write(_MORE.format(team=team, keys=KEYS, dev=dev.get(team, "")))
-        script = project / "teams/engineering-team/offline.yaml"
-        script.write_text(script.read_text(encoding="utf-8").replace("\nrules:\n", _RULES, 1), encoding="utf-8")
+        for team, last in _LAST.items():
+            script = project / "teams" / team / "offline.yaml"
+            rules = _RULES.format(last=last, slow=SLOW_ANSWER)
+            script.write_text(script.read_text(encoding="utf-8").replace("\nrules:\n", rules, 1), encoding="utf-8")
         (project / ".gitignore").write_text("/gitops/\n", encoding="utf-8")
         company = cls(project, remote, prefix)
         company.git("init", "-q", "-b", "main")
