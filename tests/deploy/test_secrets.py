@@ -75,9 +75,11 @@ def test_a_skeleton_names_every_key_and_holds_no_value(project_dir: Path) -> Non
     documents = {(d["metadata"]["namespace"], d["metadata"]["name"]): d for d in yaml.safe_load_all(done.stdout)}
     assert set(documents) == {
         ("elf-data", "llm-api-keys"),
+        ("elf-data", "supabase-credentials"),
         ("elf-teams", "crm"),
         ("elf-teams", "llm-api-keys"),
         ("elf-teams", "registry"),
+        ("elf-teams", "supabase-credentials"),
     }
     assert documents["elf-teams", "llm-api-keys"]["stringData"] == {"openai-api-key": ""}
     assert "#   openai-api-key: read by brand-team\n" in done.stdout
