@@ -21,6 +21,7 @@ class CallerValues(ValuesModel):
     team: Name
     """Its service account, and the label `app` of its pods."""
     namespace: Name
+    """Where it runs."""
     relation: Literal["manages", "peers"]
     """Whether it is the team above, or one beside."""
 
@@ -29,7 +30,9 @@ class CalleeValues(ValuesModel):
     """A team that may be called."""
 
     team: Name
+    """Its Service."""
     namespace: Name
+    """Where it runs."""
     relation: Literal["manages", "peers"]
     """Whether it is a team below, or one beside."""
     url: HttpUrl
@@ -37,8 +40,9 @@ class CalleeValues(ValuesModel):
     audience: str
     """Of the token that is projected into the pod for it."""
     title: str
-    """Of a team below, for the models that hand work to it; the same holds for its purpose."""
+    """Of a team below, for the models that hand work to it."""
     purpose: str
+    """The same."""
 
 
 class EdgesValues(ValuesModel):
@@ -52,16 +56,20 @@ class KeysConfigMap(ValuesModel):
     """The ConfigMap with the keys, for `config-map`."""
 
     name: SecretName
+    """Its name."""
     key: SecretKey
+    """Key in it."""
 
 
 class WorkloadTokens(ValuesModel):
     """The tokens with which teams call each other, one for each callee, and how those of callers are checked."""
 
     enabled: bool
+    """Whether there are any."""
     issuer: str
     """The cluster's, as in the `iss` of its tokens."""
     algorithm: Literal["RS256", "ES256"]
+    """The only one that they are signed with."""
     keys: Literal["api-server", "issuer", "config-map"]
     """Where the issuer's keys come from."""
     jwks_url: HttpUrl | Literal[""]
@@ -75,6 +83,7 @@ class Pods(ValuesModel):
     """Pods of a namespace."""
 
     namespace: Name
+    """Where they are."""
     labels: Labels
     """None: every pod of the namespace."""
 
@@ -85,6 +94,7 @@ class Client(ValuesModel):
     what: str
     """For people; not used."""
     namespace: Name
+    """Where they are."""
     labels: Labels
     """None: every pod of the namespace."""
 
@@ -99,14 +109,18 @@ class Network(ValuesModel):
     """A network, and what in it does not count."""
 
     cidr: Cidr
+    """The network."""
     excluded: Annotated[tuple[Cidr, ...], Field(alias="except")]
+    """What in it is not reached."""
 
 
 class PortRule(ValuesModel):
     """A port behind a Service, not of the Service."""
 
     port: Port
+    """Its number."""
     protocol: Literal["TCP", "UDP"]
+    """Its protocol."""
 
 
 class EgressRule(ValuesModel):
@@ -140,12 +154,14 @@ class NamedHost(ValuesModel):
     host: Host
     """With `*.` before it every name below."""
     port: Port
+    """Its port."""
 
 
 class Cilium(ValuesModel):
     """A CiliumNetworkPolicy beside the NetworkPolicy, for what only Cilium can tell."""
 
     enabled: bool
+    """Whether there is one."""
     hosts: tuple[NamedHost, ...]
     api_server: bool
     """Whether the API server is reached, which Cilium does not know by its address."""
@@ -165,5 +181,6 @@ class NetworkPolicyValues(ValuesModel):
     """The NetworkPolicy: what it does not name is refused, in and out."""
 
     enabled: bool
+    """Whether there is one; without it everybody reaches the team, and the team everybody."""
     ingress: IngressRules
     egress: EgressRules

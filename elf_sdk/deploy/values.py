@@ -169,6 +169,8 @@ def shortcomings(spec: TeamSpec, organisation: Organisation, environment: Enviro
         yield f"{where}: {' and '.join(dict.fromkeys(what))} cannot be reached: {reason}"
     for absent in edges.absent:
         yield f"{where}: {absent.team} {absent.reason}, so neither can call the other there"
+    for server, variable in workload.unset_variables(spec.for_environment(environment.name)):
+        yield f"{where}: the MCP server {server!r} is given {variable}, which has no value; add it to secrets or to env"
 
 
 def _differing(values: Mapping[str, Any], others: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

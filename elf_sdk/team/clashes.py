@@ -17,7 +17,7 @@ MAIN_PORT: Final = 8000
 
 _VOLUMES: Final = frozenset({"data", "tmp", "secrets", "migration", "workload"})
 _CONTAINERS: Final = frozenset({"team", "migrate"})
-_PLACES: Final = ("/data", "/tmp", "/run/elf", "/run/secrets")  # noqa: S108 - mount paths in the pod
+_PLACES: Final = ("/data", "/tmp", "/run/elf", "/run/secrets", "/run/secrets/elf")  # noqa: S108 - mount paths in the pod
 
 
 def clashes(

@@ -21,15 +21,17 @@ from tests.deploy.organisations import render, spec
 
 FILE = templates_directory() / "lint-values.yaml"
 WITHOUT_EFFECT = {
-    "networkPolicy.egress.hosts",  # of a policy engine that reads names
-    "networkPolicy.egress.cidrs",  # of another mode
-    "networkPolicy.egress.proxy.host",  # a policy knows no names
-    "replicas",  # the autoscaler's
     "image.tag",  # there is a digest
+    "networkPolicy.egress.dns.what",  # for people
+    "networkPolicy.egress.rules.what",
+    "networkPolicy.ingress.clients.what",
+    "replicas",  # the autoscaler's
+    "workloadTokens.configMap.key",  # of other keys
+    "workloadTokens.configMap.name",
 }
 """Values that show nothing beside what else the file sets, with the reason."""
 
-_OTHER_CHOICE = {"postgres": "ephemeral", "variable": "file"}
+_OTHER_CHOICE = {"issuer": "api-server", "postgres": "ephemeral", "variable": "file"}
 
 Place = tuple[str | int, ...]
 
@@ -175,5 +177,5 @@ def test_what_is_switched_off_is_not_there(chart: helm_python.Chart) -> None:
 
 
 def test_every_value_says_what_it_means() -> None:
-    silent = [path for path, _, meaning in describe_values() if not meaning and not path.startswith("networkPolicy.")]
+    silent = [path for path, _, meaning in describe_values() if not meaning]
     assert silent == []
