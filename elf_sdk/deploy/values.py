@@ -39,6 +39,7 @@ _RESERVED: Final[Mapping[str, str]] = {
         ),
         "clusters[].workload_issuer in elf.yaml",
     ),
+    **dict.fromkeys(("ELF_ISSUER", "ELF_JWKS_ALGORITHM", "ELF_JWKS_FILE", "ELF_JWKS_URL"), "issuer in elf.yaml"),
     "ELF_DATABASE_URL": "database",
     "ELF_DRAIN_SECONDS": "runs.drain",
     "ELF_GRPC_PORT": "serving.grpc_port",

@@ -76,7 +76,7 @@ class Directories:
             version=spec.version,
             library=self._templates.library_version,
             digest=digest,
-            server=self._servers[cluster_of(spec, environment)],
+            server=self._servers[spec.cluster_in(environment)],
             namespace=spec.namespace_in(environment),
             sync=sync_of(spec, environment),
         )
@@ -111,12 +111,6 @@ def is_ours(path: str) -> bool:
     return head in (APP_FILE, "Chart.yaml", _VALUES, "values.schema.json") or (
         head.startswith("values-") and head.endswith(".yaml")
     )
-
-
-def cluster_of(spec: TeamSpec, environment: Environment) -> str:
-    """The cluster in which the team runs in `environment`."""
-    override = spec.environments.get(environment.name)
-    return (override and override.cluster) or environment.cluster
 
 
 def sync_of(spec: TeamSpec, environment: Environment) -> Any:

@@ -12,7 +12,7 @@ from elf_sdk.deploy.gitops import argocd
 from elf_sdk.deploy.gitops.app import App
 from elf_sdk.deploy.gitops.argocd import IN_CLUSTER, Source
 from elf_sdk.deploy.gitops.change import Change
-from elf_sdk.deploy.gitops.directory import Directories, cluster_of
+from elf_sdk.deploy.gitops.directory import Directories
 from elf_sdk.deploy.gitops.layout import (
     BOOTSTRAP,
     CLUSTERS,
@@ -144,7 +144,7 @@ def structure(project: Project, source: Source) -> dict[str, Tree]:
     for environment in organisation.environments:
         wanted.setdefault(environment.cluster, set()).add((environment.namespace_name, environment.name))
         for team in project.teams:
-            cluster = cluster_of(team.spec, environment)
+            cluster = team.spec.cluster_in(environment)
             wanted.setdefault(cluster, set()).add((team.spec.namespace_in(environment), environment.name))
     others: list[Cluster] = [
         clusters[name] for name in sorted(wanted) if clusters[name].server.rstrip("/") != IN_CLUSTER
