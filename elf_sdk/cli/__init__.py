@@ -39,6 +39,7 @@ _COMMANDS: Final = {
     "model": _Command("model", "Run the offline model, an OpenAI-compatible server for demos and tests."),
     "org": _Command("org", "Show the organisation: who reports to whom."),
     "package": _Command("package", "Write a Helm chart for each team, proven for every environment."),
+    "remove": _Command("remove", "Take a team out of an environment."),
     "schema": _Command("schema", "Print the JSON Schema of team.yaml or elf.yaml."),
     "serve": _Command("serve", "Serve one team, as its container does."),
     "talk": _Command("talk", "Talk to a team in the terminal."),

@@ -160,22 +160,26 @@ class Repository:
         Pending.of(change, {**kept, **{p: self._id(tree) for p, tree in different.places.items()}}).save(file)
         return different
 
+    def changed(self) -> Change:
+        """What the work tree holds instead of the checked-out commit, whoever it was."""
+        pending = Pending.read(self._git_path(PENDING_FILE))
+        return pending.change({place: read_place(self.root, place) for place in self.dirty()})
+
     def written(self) -> Change:
         """What `write` has left in the work tree since the last commit.
 
         Raises:
             BadInput: somebody else has changed one of its files since, or another one.
         """
-        pending = Pending.read(self._git_path(PENDING_FILE))
-        places: dict[str, Tree | None] = {}
-        for place in self.dirty():
-            places[place] = tree = read_place(self.root, place)
-            if place not in pending.places or pending.places[place] != self._id(tree):
+        known = Pending.read(self._git_path(PENDING_FILE)).places
+        change = self.changed()
+        for place, tree in change.places.items():
+            if place not in known or known[place] != self._id(tree):
                 raise BadInput(
                     f"{self.root / place} was changed, and not by elf gitops; commit that yourself, or discard it "
                     f"with: git -C {self.top} restore {self.source.path}/{place}"
                 )
-        return pending.change(places)
+        return change
 
     def commit_written(self, branch: str | None = None) -> str | None:
         """Commit what `write` has left.
