@@ -108,6 +108,7 @@ class EmbeddedHelm(Helm):
             raise Missing(f"the embedded Helm is not installed; {_INSTALL} brings it") from None
         except RuntimeError as error:
             raise Missing(f"the embedded Helm does not load here: {error}; put a `helm` on the PATH") from None
+        self._compiled_by_helm: set[bytes] = set()
 
     @property
     def name(self) -> str:
@@ -118,45 +119,41 @@ class EmbeddedHelm(Helm):
         """As in the seam.
 
         Helm compiles values.schema.json anew for every render, which takes three times as long as the rest of it. So
-        the first release is rendered by the chart as it is, and the others by the same chart without that file, after
-        the schema, compiled once, has been asked about the values as Helm merges them.
+        Helm does that for the first chart that has this very schema; the values of every release are checked by the
+        schema compiled once, as Helm merges them, and the chart is rendered without that file.
         """
-        first, *others = releases
-        results = [self._try(self._first, chart, first)]
-        if others:
-            files = {path: (chart / path).read_bytes() for path in list_tree(chart)}
-            schema = files.pop(_SCHEMA, b"{}")
-            bare = archive(chart.name, files)
-            results += [self._try(self._other, bare, schema, release) for release in others]
-        return results
+        files = {path: (chart / path).read_bytes() for path in list_tree(chart)}
+        schema = files.pop(_SCHEMA, b"{}")
+        bare = archive(chart.name, files)
+        linted = self._try(self._lint, chart, schema, releases[0])
+        if isinstance(linted, Failure):
+            return [linted, *(self._try(self._render, bare, schema, release) for release in releases[1:])]
+        return [self._try(self._render, bare, schema, release) for release in releases]
 
-    def _first(self, chart: Path, release: Release) -> str:
+    def _lint(self, chart: Path, schema: bytes, release: Release) -> str:
+        known = schema in self._compiled_by_helm
         given = self._given(release)
-        # Rendering checks the values against the schema too; once is enough.
-        report = self._helm.lint(chart, given, strict=True, namespace=release.namespace, skip_schema_validation=True)
+        report = self._helm.lint(chart, given, strict=True, namespace=release.namespace, skip_schema_validation=known)
         if report["errors"]:
             findings = [m["error"] for m in report["messages"] if m["severity"] >= _ERROR] or report["errors"]
             raise Failure("; ".join(_one_line(str(finding)) for finding in findings))
-        with self._helm.Chart.load(chart) as loaded:
-            return self._rendered(loaded, given, release)
+        self._compiled_by_helm.add(schema)
+        return ""
 
-    def _other(self, bare: bytes, schema: bytes, release: Release) -> str:
+    def _render(self, bare: bytes, schema: bytes, release: Release) -> str:
         given = self._given(release)
-        with self._helm.Chart.load_archive(bare) as loaded:
+        with self._helm.Chart.load_archive(bare) as chart:
             if found := [
                 f"{'.'.join(map(str, error.instance_path)) or 'values'}: {error.message}"
-                for error in _compiled(schema).iter_errors(loaded.merge_values(given))
+                for error in _compiled(schema).iter_errors(chart.merge_values(given))
             ]:
-                raise Failure(_one_line(f"the values do not fit values.schema.json: {'; '.join(found)}"))
-            return self._rendered(loaded, given, release)
+                raise Failure(_one_line(f"the values do not fit {_SCHEMA}: {'; '.join(found)}"))
+            rendered: Mapping[str, str] = chart.render(given, name=release.name, namespace=release.namespace)
+        return "\n".join(f"---\n{text}" for path, text in sorted(rendered.items()) if path.endswith((".yaml", ".yml")))
 
     def _given(self, release: Release) -> dict[str, Any]:
         given: dict[str, Any] = self._helm.values_from_yaml(release.values.read_text(encoding="utf-8"))
         return given
-
-    def _rendered(self, loaded: Any, given: dict[str, Any], release: Release) -> str:
-        rendered: Mapping[str, str] = loaded.render(given, name=release.name, namespace=release.namespace)
-        return "\n".join(f"---\n{text}" for path, text in sorted(rendered.items()) if path.endswith((".yaml", ".yml")))
 
     def _try(self, work: Callable[..., str], *arguments: object) -> str | Failure:
         try:

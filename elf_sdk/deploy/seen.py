@@ -54,7 +54,7 @@ class Entries:
     at: int
 
     def looks(self, team: str, known_at: int) -> str:
-        """A digest of how the team's entries look; empty where that proves nothing.
+        """A digest of how the team's entries look; empty where one is too young for that to prove anything.
 
         Args:
             team: whose entries.
@@ -94,8 +94,8 @@ class Seen:
         known = self._cache.get(team)
         if known is None or known["key"] != key or known["sha256"] != written.sha256:
             return None
-        # The digest that the cache holds counts for the time at which the files looked so.
-        if known["looks"] != self._entries.looks(team, self._entries.at) and not self._holds(team, written):
+        looks = self._entries.looks(team, self._entries.at)
+        if not (looks and looks == known["looks"]) and not self._holds(team, written):
             return None
         self._made[team] = (key, written.sha256, known["warnings"])
         return tuple(known["warnings"])
