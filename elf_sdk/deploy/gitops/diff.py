@@ -12,7 +12,7 @@ import yaml
 from elf_sdk.deploy.gitops.app import App
 from elf_sdk.deploy.gitops.change import Change
 from elf_sdk.deploy.gitops.layout import APP_FILE, KUSTOMIZATION, Tree, environment_of
-from elf_sdk.deploy.gitops.proof import Chart, Progress, prove
+from elf_sdk.deploy.gitops.proof import Chart, Progress, render
 from elf_sdk.deploy.gitops.snapshot import Snapshot
 from elf_sdk.deploy.helm import Choice, Helm
 from elf_sdk.deploy.kubernetes import parse_manifests
@@ -77,7 +77,8 @@ def _rendered(
 ) -> dict[_Where, Mapping[str, Any]]:
     charts = list(_charts(places))
     objects: dict[_Where, Mapping[str, Any]] = {}
-    for (environment, team), manifests in prove(charts, helm, manifests=True, progress=progress).manifests.items():
+    _, rendered = render(charts, helm, manifests=True, progress=progress)
+    for (environment, team), manifests in rendered.items():
         objects |= dict(_named(environment, team, parse_manifests(manifests)))
     for place, tree in places.items():
         if tree is not None and "" in tree and not place.endswith(KUSTOMIZATION):

@@ -32,7 +32,7 @@ from elf_sdk.deploy.gitops.layout import (
     manifests_place,
 )
 from elf_sdk.deploy.gitops.plan import Asked, Plan, choose, make_directory, object_file, refuse_later
-from elf_sdk.deploy.gitops.proof import Chart, Progress, prove
+from elf_sdk.deploy.gitops.proof import Chart, Progress, render
 from elf_sdk.deploy.gitops.snapshot import Snapshot
 from elf_sdk.deploy.helm import Choice, Helm
 from elf_sdk.deploy.kubernetes import parse_manifests
@@ -80,10 +80,9 @@ def plan_manifests(
             edges = edges_in(project.org, team.spec.name, environment, chosen.present[environment.name])
             made[environment.name, team.spec.name] = make_directory(directories, team, environment, edges, organisation)
     charts = [Chart(*where, each.app.namespace, each.files) for where, each in made.items()]
-    proven = prove(charts, helm, manifests=True, progress=progress)
+    engine, rendered = render(charts, helm, manifests=True, progress=progress)
     places: dict[str, Tree | None] = {
-        manifests_place(*where): _directory(each, parse_manifests(proven.manifests[where]))
-        for where, each in made.items()
+        manifests_place(*where): _directory(each, parse_manifests(rendered[where])) for where, each in made.items()
     }
     places |= {manifests_place(*where): None for where in chosen.gone}
     present = {each.name: base.teams(each.name) for each in organisation.environments} | {
@@ -103,7 +102,7 @@ def plan_manifests(
     change = Change(dict(sorted(places.items())), "write", asked.scope)
     refuse_later(change.against(base), asked, base, organisation)
     warnings = [*map(str, project.warnings), *(told for each in made.values() for told in each.warnings)]
-    return Plan(change, {}, (*warnings, *chosen.warnings)), proven.helm
+    return Plan(change, {}, (*warnings, *chosen.warnings)), engine
 
 
 def _directory(made: Directory, objects: Sequence[Mapping[str, Any]]) -> Tree:

@@ -29,7 +29,7 @@ from elf_sdk.deploy.gitops.layout import (
 )
 from elf_sdk.deploy.gitops.manifests import environment_places
 from elf_sdk.deploy.gitops.plan import refuse_removal
-from elf_sdk.deploy.gitops.proof import Chart, prove
+from elf_sdk.deploy.gitops.proof import Chart, render
 from elf_sdk.deploy.gitops.repository import Repository
 from elf_sdk.deploy.helm import Choice, Helm
 from elf_sdk.deploy.kubernetes import parse_manifests
@@ -110,7 +110,7 @@ def remove(
             places |= {project_place(environment, team): None}
         else:
             directory = _leaving(tree, app, environment, objects)
-            prove([Chart(environment, team, app.namespace, directory)], helm)
+            render([Chart(environment, team, app.namespace, directory)], helm)
             places = {place: directory}
         made = repository.commit(Change(places, "remove"), branch)
     assert made is not None  # noqa: S101 - for the type checker: a directory that is there goes or changes
@@ -127,8 +127,8 @@ def _environment(organisation: Organisation, name: str) -> Environment:
 
 
 def _kept(tree: Tree, app: App, environment: str, helm: Choice | Callable[[], Helm]) -> list[Mapping[str, Any]]:
-    rendered = prove([Chart(environment, app.team, app.namespace, tree)], helm, manifests=True)
-    objects = parse_manifests(rendered.manifests[environment, app.team])
+    _, rendered = render([Chart(environment, app.team, app.namespace, tree)], helm, manifests=True)
+    objects = parse_manifests(rendered[environment, app.team])
     return [each for each in objects if each.get("kind") in _KEPT]
 
 

@@ -163,7 +163,9 @@ class Repository:
     def changed(self) -> Change:
         """What the work tree holds instead of the checked-out commit, whoever it was."""
         pending = Pending.read(self._git_path(PENDING_FILE))
-        return pending.change({place: read_place(self.root, place) for place in self.dirty()})
+        places = {place: read_place(self.root, place) for place in self.dirty()}
+        # The index may be behind, which is no change.
+        return pending.change(places).against(self.head(), self.algorithm)
 
     def written(self) -> Change:
         """What `write` has left in the work tree since the last commit.
@@ -219,6 +221,9 @@ class Repository:
         base = tip if tip.commit else self.head()
         narrow = change.against(base, self.algorithm)
         if not narrow.places:
+            if target == current and tip.commit:
+                # Killed after the last commit, before the index followed.
+                self._settle()
             return None
         if target != current:
             made = store(self.git, narrow, base)
@@ -230,8 +235,7 @@ class Repository:
         made = store(self.git, narrow, base)
         self._replace(narrow.places)
         self._move(target, made, tip.commit)
-        self.git("reset", "--quiet", "HEAD", "--", self._pathspec)
-        self._git_path(PENDING_FILE).unlink(missing_ok=True)
+        self._settle()
         return made
 
     def push(self, render: Render | None = None, branch: str | None = None) -> Pushed:
@@ -266,6 +270,11 @@ class Repository:
             # Not all at the same moment again.
             time.sleep(random.uniform(0, min(2.0, 0.05 * attempt)))  # noqa: S311 - when to try again
         raise Retryable(f"others were faster {_ATTEMPTS} times in pushing to {self.source.url}; push again")
+
+    def _settle(self) -> None:
+        """Let the index follow the commit, and forget what was written for it."""
+        self.git("reset", "--quiet", "HEAD", "--", self._pathspec)
+        self._git_path(PENDING_FILE).unlink(missing_ok=True)
 
     @property
     def _pathspec(self) -> str:

@@ -11,7 +11,7 @@ from elf_sdk.deploy.gitops.layout import ENVIRONMENTS, MANIFESTS, environment_of
 from elf_sdk.deploy.gitops.manifests import plan_manifests
 from elf_sdk.deploy.gitops.memory import Memory
 from elf_sdk.deploy.gitops.plan import Asked, Plan, plan
-from elf_sdk.deploy.gitops.proof import Chart, Progress, prove
+from elf_sdk.deploy.gitops.proof import Chart, Progress, render
 from elf_sdk.deploy.gitops.repository import Pushed, Repository
 from elf_sdk.deploy.gitops.snapshot import Snapshot
 from elf_sdk.deploy.helm import Choice, Helm
@@ -155,7 +155,8 @@ def _prove(
     progress: Progress = lambda done, total, about: None,
 ) -> str:
     different = planned.change.against(base, repository.algorithm)
-    return prove(charts_of(different, planned.namespaces), helm, progress=progress).helm
+    engine, _ = render(charts_of(different, planned.namespaces), helm, progress=progress)
+    return engine
 
 
 def charts_of(change: Change, namespaces: Mapping[tuple[str, str], str]) -> Iterator[Chart]:
