@@ -31,8 +31,8 @@ def values_markdown() -> str:
 def _page(names: Sequence[str], every: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     yield "# Values of a chart"
     yield ""
-    yield "Generated from the models by `elf_sdk.deploy.values_reference.values_markdown`; a test says when it is out of"
-    yield "date."
+    yield "Generated from the models by `elf_sdk.deploy.values_reference.values_markdown`; a test says when it is not"
+    yield "what they say."
     yield ""
     yield "`elf package` writes every value from `team.yaml` and `elf.yaml`, so there is seldom one to set by hand."
     yield "Where there is, put it into a values file that comes after the environment's. Unknown keys are refused, and"

@@ -10,14 +10,13 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from elf_sdk.deploy.chart import Templates, load_templates
-from elf_sdk.deploy.gitops import proof
 from elf_sdk.deploy.gitops.argocd import Source
 from elf_sdk.deploy.gitops.change import Change
 from elf_sdk.deploy.gitops.deployed import Deployed
 from elf_sdk.deploy.gitops.directory import Directories
 from elf_sdk.deploy.gitops.layout import Tree
 from elf_sdk.deploy.gitops.plan import team_places
-from elf_sdk.deploy.gitops.proof import Chart, Progress
+from elf_sdk.deploy.gitops.proof import Chart, Progress, render
 from elf_sdk.deploy.gitops.repository import Repository
 from elf_sdk.deploy.gitops.snapshot import Snapshot
 from elf_sdk.deploy.helm import Helm, choose_helm
@@ -155,7 +154,8 @@ def prove(
     """
     changed = [*(move.target for move in planned.moves if move.changes), *planned.neighbours]
     charts = [Chart(each.environment, each.app.team, each.app.namespace, each.files) for each in changed]
-    return proof.prove(charts, helm, progress=progress).helm
+    engine, _ = render(charts, helm, progress=progress)
+    return engine
 
 
 def commit(

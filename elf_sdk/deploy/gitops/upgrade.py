@@ -16,7 +16,7 @@ from elf_sdk.deploy.gitops.deployed import Deployed
 from elf_sdk.deploy.gitops.directory import Directories
 from elf_sdk.deploy.gitops.layout import Tree
 from elf_sdk.deploy.gitops.plan import team_places
-from elf_sdk.deploy.gitops.proof import Chart, Progress, prove
+from elf_sdk.deploy.gitops.proof import Chart, Progress, render
 from elf_sdk.deploy.gitops.repository import Repository
 from elf_sdk.deploy.gitops.snapshot import Snapshot
 from elf_sdk.deploy.helm import Helm, choose_helm
@@ -101,7 +101,7 @@ def upgrade(
             Chart(environment.name, each.after.app.team, each.after.app.namespace, each.after.files)
             for each in planned.teams
         ]
-        engine = prove(charts, helm, progress=progress).helm
+        engine, _ = render(charts, helm, progress=progress)
         made = repository.commit(planned.change, branch)
     return Upgrade(environment, planned.library, planned.teams, planned.change, made, engine, planned.warnings)
 
