@@ -58,7 +58,8 @@ _CLOSE_SECONDS: Final = 10
 """What a process needs to end after its last run."""
 
 _RESERVED: Final = frozenset(
-    f"ELF_{name}" for name in ("ENVIRONMENT", "HOST", "LOG_LEVEL", "ORGANISATION", "PORT", "STORE", "TEAM_URL")
+    f"ELF_{name}"
+    for name in ("ENVIRONMENT", "HOST", "IMAGE_DIGEST", "LOG_LEVEL", "ORGANISATION", "PORT", "STORE", "TEAM_URL")
 ) | {"HOME"}
 """Variables that the chart writes."""
 

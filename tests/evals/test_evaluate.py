@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator
 from dataclasses import replace
 from typing import Any
 
+import httpx
 import pytest
 
 from elf_sdk import FunctionAdapter, FunctionContext
@@ -254,9 +255,12 @@ async def test_only_the_image_that_is_meant_may_answer(recordings: Recordings, s
     server = sells()
     async with serve(server, settings=replace(settings, image_digest=DIGEST)) as served:
         right = await recordings.have(served, digest=DIGEST)
+        async with httpx.AsyncClient() as http:
+            health = (await http.get(f"{served.url('boss')}/health")).json()
         other = await recordings.have_one(served, digest=DIGEST.replace("5e", "5f"))
     assert right.holds
     assert right.images == (DIGEST,)
+    assert health["image"] == DIGEST
     assert [check.detail for check in wrong(other)] == [f"{DIGEST} answered"]
     assert len(scripted(server).contexts) == 1, "the other one was not asked at all"
 
