@@ -12,6 +12,7 @@ from elf_sdk.cli.progress import Progress
 from elf_sdk.deploy.gitops.clone import open_repository
 from elf_sdk.deploy.gitops.promote import environment_called
 from elf_sdk.deploy.gitops.upgrade import upgrade as upgrade_environment
+from elf_sdk.deploy.gitops.write import push as push_commits
 from elf_sdk.deploy.helm import choose_helm
 from elf_sdk.errors import Failure
 from elf_sdk.settings import load_settings
@@ -69,8 +70,7 @@ def upgrade(
             progress=progress,
         )
     if done.commit and push:
-        with repository.lock():
-            repository.push(branch=branch)
+        push_commits(project, repository, branch)
     if as_json:
         print_json(
             {

@@ -103,6 +103,7 @@ class Deployed:
         }
         return type(self)(self.environment, app, dict(sorted(files.items())))
 
+    @property
     def repository(self) -> str:
         """Where its image is, such as `registry.example.com/agents/brand-team`."""
         for name in (own_file(self.environment), _VALUES):

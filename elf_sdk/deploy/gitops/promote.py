@@ -20,13 +20,15 @@ from elf_sdk.deploy.gitops.proof import Chart, Progress, render
 from elf_sdk.deploy.gitops.repository import Repository
 from elf_sdk.deploy.gitops.snapshot import Snapshot
 from elf_sdk.deploy.helm import Helm, choose_helm
+from elf_sdk.deploy.image.registry import Registry
 from elf_sdk.deploy.images import read_digests, write_digest
-from elf_sdk.errors import BadInput
+from elf_sdk.deploy.reference import Reference, registry_of
+from elf_sdk.errors import BadInput, NotFound
 from elf_sdk.team.edges import compile_edges
 from elf_sdk.team.organisation import Environment, Organisation
 from elf_sdk.team.project import LoadedTeam, Project
 
-__all__ = ["Move", "Promotion", "below", "commit", "environment_called", "promotion", "prove"]
+__all__ = ["Move", "Promotion", "below", "commit", "environment_called", "promotion", "prove", "refuse_absent"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +158,36 @@ def prove(
     charts = [Chart(each.environment, each.app.team, each.app.namespace, each.files) for each in changed]
     engine, _ = render(charts, helm, progress=progress)
     return engine
+
+
+def refuse_absent(planned: Promotion, credentials: Sequence[str] = ()) -> None:
+    """Refuse a promotion of images that the registry of the next environment does not have.
+
+    Images without a registry, which were loaded into a cluster by hand, are not looked for.
+
+    Args:
+        planned: the promotion.
+        credentials: files in which docker and podman keep what opens registries.
+
+    Raises:
+        NotFound: an image is not there.
+        Denied: the registry refuses this user.
+        Retryable: it is not reached.
+        Failure: it answers something else.
+    """
+    absent: list[str] = []
+    for move in planned.moves:
+        repository, digest = move.target.repository, move.target.app.digest
+        host = registry_of(repository)
+        if move.changes and digest and host:
+            with Registry(host, credentials) as registry:
+                if not registry.holds(Reference(host, repository.removeprefix(f"{host}/"), ""), digest):
+                    absent.append(f"{repository}@{digest}")
+    if absent:
+        raise NotFound(
+            f"the registry does not have {', '.join(absent)}; push it with elf image push, or copy it from that of "
+            f"{planned.source.name}"
+        )
 
 
 def commit(

@@ -13,7 +13,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -96,6 +96,20 @@ class Registry:
         except ValueError:
             raise Failure(f"the registry {self._host} has no manifest for {reference} but something else") from None
         return Manifest(digest, str((body.get("config") or {}).get("digest", "")))
+
+    def holds(self, reference: Reference, digest: str) -> bool:
+        """Whether the registry has the image with `digest` in the repository of `reference`, whatever its tag means.
+
+        Raises:
+            ElfError: as `manifest`.
+        """
+        answer = self._get(replace(reference, tag=digest))
+        if answer.status_code not in (200, 404):
+            raise Failure(
+                f"the registry {self._host} answers {answer.status_code} when it is asked for {digest} in "
+                f"{reference.repository}; is it one?"
+            )
+        return bool(answer.status_code == 200)
 
     def _get(self, reference: Reference) -> Any:
         path = f"{reference.path}/manifests/{reference.tag}"
