@@ -14,6 +14,7 @@ from elf_sdk.deploy import surroundings, workload
 from elf_sdk.deploy.defaults import defaults_of
 from elf_sdk.deploy.egress import egress_of
 from elf_sdk.deploy.network import network_values
+from elf_sdk.deploy.reference import image_of
 from elf_sdk.deploy.values_model import Values
 from elf_sdk.errors import BadInput
 from elf_sdk.team.clashes import MAIN_PORT
@@ -41,6 +42,7 @@ def team_values(
     """
     namespace = spec.namespace_in(environment)
     here = spec.for_environment(environment.name)
+    image = image_of(here, organisation)
     defaults, gateway = defaults_of(environment.name), organisation.agent_gateway
     ephemeral = workload.is_ephemeral(here, environment, defaults)
     entries = workload.secrets(here, organisation, environment, ephemeral=ephemeral)
@@ -59,8 +61,8 @@ def team_values(
         "environment": environment.name,
         "namespace": namespace,
         "image": {
-            "repository": _repository(here, organisation),
-            "tag": spec.version,
+            "repository": image.repository,
+            "tag": image.tag,
             "digest": digest,
             "pullPolicy": "IfNotPresent",
             "pullSecrets": list(here.image.pull_secrets),
@@ -153,11 +155,6 @@ def _differing(values: Mapping[str, Any], others: Sequence[Mapping[str, Any]]) -
             continue
         different[key] = _differing(value, rest) if isinstance(value, Mapping) else value
     return different
-
-
-def _repository(spec: TeamSpec, organisation: Organisation) -> str:
-    registry = spec.image.registry if spec.image.registry is not None else organisation.registry
-    return f"{registry.rstrip('/')}/{spec.name}" if registry else spec.name
 
 
 def _problems(error: ValidationError) -> Iterator[str]:

@@ -17,7 +17,7 @@ MAIN_PORT: Final = 8000
 
 _SETTINGS: Final[Mapping[str, str]] = {
     **dict.fromkeys(("ELF_ENVIRONMENT", "ELF_HOST", "ELF_NAMESPACE", "ELF_ORGANISATION", "ELF_PORT", "HOME"), ""),
-    **dict.fromkeys(("ELF_EDGES_FILE", "ELF_STORE", "ELF_TEAM_TOKENS", "ELF_TEAM_URL"), ""),
+    **dict.fromkeys(("ELF_EDGES_FILE", "ELF_IMAGE_DIGEST", "ELF_STORE", "ELF_TEAM_TOKENS", "ELF_TEAM_URL"), ""),
     **dict.fromkeys(
         (
             "ELF_WORKLOAD_ISSUER",

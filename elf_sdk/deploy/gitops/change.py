@@ -7,9 +7,10 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from elf_sdk.deploy.gitops.app import App
-from elf_sdk.deploy.gitops.layout import APP_FILE, Tree, environment_of, team_place
+from elf_sdk.deploy.gitops.layout import APP_FILE, Tree, environment_of
 from elf_sdk.deploy.gitops.objects import Hash, tree_id
 from elf_sdk.deploy.gitops.snapshot import Snapshot
+from elf_sdk.errors import Conflict
 
 __all__ = ["OPERATION", "SCOPE", "Change", "Step", "message", "steps"]
 
@@ -50,6 +51,24 @@ class Change:
         }
         return replace(self, places=dict(sorted(different.items())))
 
+    def refuse_overlap(self, base: Snapshot, now: Snapshot, algorithm: Hash = "sha1") -> None:
+        """Refuse to put this change on `now` where somebody else has changed one of its places.
+
+        Args:
+            base: what the change was made for.
+            now: what there is meanwhile.
+            algorithm: how the repository names objects.
+
+        Raises:
+            Conflict: a place is neither as it was nor as it should become.
+        """
+        for place in self.against(base, algorithm).against(now, algorithm).places:
+            if base.ids.get(place) != now.ids.get(place):
+                raise Conflict(
+                    f"{place} was changed by somebody else since this {self.operation} began; look at what is there, "
+                    "and begin again"
+                )
+
 
 @dataclass(frozen=True, slots=True)
 class Step:
@@ -85,12 +104,12 @@ class Step:
 
 def steps(change: Change, base: Snapshot) -> tuple[Step, ...]:
     """What `change` does to teams, in the order of environments and names."""
-    inside = [each for place in change.places if (each := environment_of(place))]
-    before = base.apps(inside)
+    inside = {place: each for place in change.places if (each := environment_of(place))}
+    before = base.apps(inside.values())
     found = []
-    for environment, team in inside:
-        tree = change.places[team_place(environment, team)]
-        after = None if tree is None else App.decode(tree[APP_FILE], f"{team_place(environment, team)}/{APP_FILE}")
+    for place, (environment, team) in inside.items():
+        tree = change.places[place]
+        after = None if tree is None else App.decode(tree.get(APP_FILE, b""), f"{place}/{APP_FILE}")
         found.append(Step(environment, team, before.get((environment, team)), after))
     return tuple(found)
 

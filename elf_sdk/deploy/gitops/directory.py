@@ -15,7 +15,7 @@ from elf_sdk.deploy.archive import archive
 from elf_sdk.deploy.chart import LIBRARY, Templates, chart_tree
 from elf_sdk.deploy.encode import to_yaml
 from elf_sdk.deploy.gitops.app import App
-from elf_sdk.deploy.gitops.layout import APP_FILE, GENERATED, Tree
+from elf_sdk.deploy.gitops.layout import APP_FILE, GENERATED, MANIFESTS, Tree
 from elf_sdk.deploy.values import shortcomings, team_values
 from elf_sdk.team.edges import Edges
 from elf_sdk.team.organisation import Environment, Organisation
@@ -103,8 +103,10 @@ class Directories:
         return known[1], known[2]
 
 
-def is_ours(path: str) -> bool:
+def is_ours(place: str, path: str) -> bool:
     """Whether a file of that name in a team's directory is one that `elf gitops` writes."""
+    if place.startswith(f"{MANIFESTS}/"):
+        return "/" not in path and path.endswith(".yaml")
     head, _, rest = path.partition("/")
     if rest:
         return head in ("charts", "templates")

@@ -10,7 +10,7 @@ from elf_sdk.deploy.helm import Choice, Helm
 from elf_sdk.deploy.prove import Proof, Prover
 from elf_sdk.errors import Failure
 
-__all__ = ["Chart", "Progress", "Proven", "prove"]
+__all__ = ["Chart", "Progress", "render"]
 
 Progress = Callable[[int, int, str], None]
 """Called with what is done, how much there is, and what it is about."""
@@ -33,26 +33,13 @@ class Chart:
     files: Tree
 
 
-@dataclass(frozen=True, slots=True)
-class Proven:
-    """What became of charts.
-
-    Attributes:
-        helm: which Helm it was; empty where there was nothing to prove.
-        manifests: what each renders to, by environment and team, where that was asked for.
-    """
-
-    helm: str
-    manifests: Mapping[tuple[str, str], str]
-
-
-def prove(
+def render(
     charts: Iterable[Chart],
     helm: Choice | Callable[[], Helm] = "auto",
     *,
     manifests: bool = False,
     progress: Progress = lambda done, total, about: None,
-) -> Proven:
+) -> tuple[str, Mapping[tuple[str, str], str]]:
     """Lint and render charts, and check what they render to against the schemas.
 
     Args:
@@ -61,13 +48,16 @@ def prove(
         manifests: whether what is rendered is wanted, and not only proven.
         progress: told about every chart.
 
+    Returns:
+        Which Helm it was, empty where there was nothing to prove; and by environment and team the manifests.
+
     Raises:
         Failure: some are wrong; the message names up to ten.
         Missing: Helm or the Kubernetes schemas have to be installed.
     """
     groups = list(_together(charts))
     if not groups:
-        return Proven("", {})
+        return "", {}
     proofs: list[Proof] = []
     with Prover(helm, charts=len(groups), manifests=manifests) as prover:
         for done, proof in enumerate(prover.prove_trees(groups), start=1):
@@ -78,7 +68,7 @@ def prove(
         more = [f"and {len(wrong) - 10} more"] if len(wrong) > 10 else []
         raise Failure("\n".join(["nothing was replaced, because of:", *wrong[:10], *more]))
     rendered = {(name, proof.team): each.manifests for proof in proofs for name, each in proof.rendered.items()}
-    return Proven(prover.helm, rendered if manifests else {})
+    return prover.helm, rendered if manifests else {}
 
 
 def _together(charts: Iterable[Chart]) -> Iterator[tuple[str, Tree, Mapping[str, str]]]:

@@ -160,22 +160,47 @@ class Repository:
         Pending.of(change, {**kept, **{p: self._id(tree) for p, tree in different.places.items()}}).save(file)
         return different
 
+    def changed(self) -> Change:
+        """What the work tree holds instead of the checked-out commit, whoever it was."""
+        pending = Pending.read(self._git_path(PENDING_FILE))
+        places = {place: read_place(self.root, place) for place in self.dirty()}
+        # The index may be behind, which is no change.
+        return pending.change(places).against(self.head(), self.algorithm)
+
     def written(self) -> Change:
         """What `write` has left in the work tree since the last commit.
 
         Raises:
             BadInput: somebody else has changed one of its files since, or another one.
         """
-        pending = Pending.read(self._git_path(PENDING_FILE))
-        places: dict[str, Tree | None] = {}
-        for place in self.dirty():
-            places[place] = tree = read_place(self.root, place)
-            if place not in pending.places or pending.places[place] != self._id(tree):
+        known = Pending.read(self._git_path(PENDING_FILE)).places
+        change = self.changed()
+        for place, tree in change.places.items():
+            if place not in known or known[place] != self._id(tree):
                 raise BadInput(
                     f"{self.root / place} was changed, and not by elf gitops; commit that yourself, or discard it "
                     f"with: git -C {self.top} restore {self.source.path}/{place}"
                 )
-        return pending.change(places)
+        return change
+
+    def refresh(self) -> None:
+        """Bring the branch that the clone is on to what the remote has, where it has nothing of its own.
+
+        Raises:
+            BadInput: the clone is in no state for it, or holds changes that are in the way.
+            Failure: git cannot fetch.
+            Retryable: the remote cannot be reached.
+        """
+        name = self.branch()
+        local, there = self.head().commit, self._fetch(name)
+        if there is None or local == there:
+            return
+        if local and self.git.attempt("merge-base", "--is-ancestor", local, there).returncode != 0:
+            return  # commits of its own; a push brings both together
+        if not self._bring(name, local or "", there, here=True):
+            raise BadInput(
+                f"{self.top} has changes that are in the way of what the remote has; commit or discard them first"
+            )
 
     def commit_written(self, branch: str | None = None) -> str | None:
         """Commit what `write` has left.
@@ -215,6 +240,9 @@ class Repository:
         base = tip if tip.commit else self.head()
         narrow = change.against(base, self.algorithm)
         if not narrow.places:
+            if target == current and tip.commit:
+                # Killed after the last commit, before the index followed.
+                self._settle()
             return None
         if target != current:
             made = store(self.git, narrow, base)
@@ -226,8 +254,7 @@ class Repository:
         made = store(self.git, narrow, base)
         self._replace(narrow.places)
         self._move(target, made, tip.commit)
-        self.git("reset", "--quiet", "HEAD", "--", self._pathspec)
-        self._git_path(PENDING_FILE).unlink(missing_ok=True)
+        self._settle()
         return made
 
     def push(self, render: Render | None = None, branch: str | None = None) -> Pushed:
@@ -263,6 +290,11 @@ class Repository:
             time.sleep(random.uniform(0, min(2.0, 0.05 * attempt)))  # noqa: S311 - when to try again
         raise Retryable(f"others were faster {_ATTEMPTS} times in pushing to {self.source.url}; push again")
 
+    def _settle(self) -> None:
+        """Let the index follow the commit, and forget what was written for it."""
+        self.git("reset", "--quiet", "HEAD", "--", self._pathspec)
+        self._git_path(PENDING_FILE).unlink(missing_ok=True)
+
     @property
     def _pathspec(self) -> str:
         return f":(literal,top){self.source.path}"
@@ -296,19 +328,29 @@ class Repository:
         """`local`, or what becomes of its own commits on top of `tip`."""
         if tip is None or self.git.attempt("merge-base", "--is-ancestor", tip, local).returncode == 0:
             return local
-        changes = [change_of(self.git, commit, self.source.path) for commit in between(self.git, tip, local)]
+        commits = between(self.git, tip, local)
+        changes = [change_of(self.git, commit, self.source.path) for commit in commits]
         if here and changes and (dirty := self.dirty()):
             raise BadInput(
                 f"the remote has moved, and {self.root / dirty[0]} has changes that are not committed; commit or "
                 "discard them, and push again"
             )
-        for change in changes:
+        for commit, change in zip(commits, changes, strict=True):
             base = self.at(tip)
-            again = render(change.scope, base) if render and change.operation == "write" else change
+            again = change
+            if change.operation != "write":
+                # Made from what somebody has looked at: it goes where that is still true, and is never made anew.
+                change.refuse_overlap(self.at(self._parent(commit)), base, self.algorithm)
+            elif render:
+                again = render(change.scope, base)
             narrow = again.against(base, self.algorithm)
             if narrow.places:
                 tip = store(self.git, narrow, base)
         return tip
+
+    def _parent(self, commit: str) -> str | None:
+        done = self.git.attempt("rev-parse", "--verify", "--quiet", f"{commit}^1")
+        return done.stdout.decode().strip() or None
 
     def _send(self, commit: str, branch: str) -> str:
         """Push; what the remote has against it, or nothing."""
