@@ -20,9 +20,10 @@ from elf_sdk.deploy.values_model import describe_values, values_schema
 from elf_sdk.errors import Missing
 from elf_sdk.team.spec import TeamSpec
 
-__all__ = ["Templates", "chart_tree", "load_templates", "templates_directory"]
+__all__ = ["LIBRARY", "Templates", "chart_tree", "load_templates", "templates_directory"]
 
 LIBRARY: Final = "elf-team"
+"""The chart that holds all templates."""
 
 _GENERATED: Final = "# Written by elf package; changes belong in team.yaml or elf.yaml.\n"
 
@@ -121,7 +122,7 @@ def _readme(spec: TeamSpec, values: Mapping[str, Mapping[str, Any]]) -> Iterator
         yield inline_markdown(spec.purpose)
         yield ""
     yield f"The Helm chart of the team `{spec.name}`, written by `elf package`:"
-    yield "changes belong in `team.yaml` or `elf.yaml`. It needs Kubernetes 1.30 or later, for `preStop` by `sleep`."
+    yield "changes belong in `team.yaml` or `elf.yaml`. It needs Kubernetes 1.31 or later."
     yield ""
     yield "| environment | namespace | replicas | image | install |"
     yield "|---|---|---|---|---|"

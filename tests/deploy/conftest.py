@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from pathlib import Path
 
 import pytest
@@ -10,6 +10,7 @@ import pytest
 from elf_sdk.deploy.helm import CommandLineHelm, EmbeddedHelm, Helm
 from elf_sdk.errors import Missing
 from tests.deploy.organisations import write_project
+from tests.kubernetes import INSTALL, ApiServer, programs, running
 
 WriteProject = Callable[..., Path]
 
@@ -25,7 +26,7 @@ def embedded() -> EmbeddedHelm:
     return EmbeddedHelm()
 
 
-def programs() -> list[str | None]:
+def helm_programs() -> list[str | None]:
     """Every helm that charts are to render the same under: those that ELF_TEST_HELM names, and the one on the PATH."""
     named = os.environ.get("ELF_TEST_HELM", "").split(os.pathsep)
     return list(dict.fromkeys(filter(None, [*named, shutil.which("helm")]))) or [None]
@@ -40,13 +41,23 @@ def _command_line(program: str | None) -> CommandLineHelm:
         pytest.skip(str(missing))
 
 
-@pytest.fixture(scope="session", params=programs())
+@pytest.fixture(scope="session", params=helm_programs())
 def command_line(request: pytest.FixtureRequest) -> CommandLineHelm:
     """Each helm program in turn."""
     return _command_line(request.param)
 
 
-@pytest.fixture(scope="session", params=["embedded", *programs()])
+@pytest.fixture(scope="session", params=["embedded", *helm_programs()])
 def any_helm(request: pytest.FixtureRequest, embedded: EmbeddedHelm) -> Helm:
     """The embedded Helm, and each helm program in turn."""
     return embedded if request.param == "embedded" else _command_line(request.param)
+
+
+@pytest.fixture(scope="session")
+def kube() -> Generator[ApiServer, None, None]:
+    """A Kubernetes API server for all tests of this process; a test makes namespaces of its own."""
+    found = programs()
+    if found is None:
+        pytest.skip(INSTALL)
+    with running(found) as server:
+        yield server
