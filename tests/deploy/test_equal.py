@@ -73,6 +73,16 @@ def test_a_chart_that_uses_every_field_is_the_same_objects(
     )
 
 
+def test_two_readers_of_yaml_see_the_same_objects(embedded: EmbeddedHelm, tmp_path: Path) -> None:
+    charts = [(chart.tree, chart.namespaces) for chart in map(example, [team.spec.name for team in PROJECT.teams])]
+    for number, (tree, namespaces) in enumerate([everything(), *charts]):
+        directory = tmp_path / str(number)
+        write_tree(directory, tree)
+        releases = [Release("a", ns, directory / f"values-{name}.yaml") for name, ns in namespaces.items()]
+        for text in embedded.render_each(directory, releases):
+            assert embedded.objects(str(text)) == parse_manifests(str(text))
+
+
 WRONG: list[dict[str, Any]] = [
     {"replicas": "2"},
     {"replicas": 1001},
