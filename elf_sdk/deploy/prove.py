@@ -101,7 +101,7 @@ def prove_one(helm: Helm, schemas: ObjectSchemas, chart: Provable) -> Proof:
         try:
             if isinstance(result, Failure):
                 raise result
-            objects = parse_manifests(result)
+            objects = parse_manifests(result, helm.objects(result))
             schemas.check(objects)
             rendered[environment] = Rendered(len(objects), result)
         except Failure as failure:
