@@ -102,7 +102,7 @@ def plan_manifests(
     change = Change(dict(sorted(places.items())), "write", asked.scope)
     refuse_later(change.against(base), asked, base, organisation)
     warnings = [*map(str, project.warnings), *(told for each in made.values() for told in each.warnings)]
-    return Plan(change, {}, (*warnings, *chosen.warnings)), engine
+    return Plan(change, (), (*warnings, *chosen.warnings)), engine
 
 
 def _directory(made: Directory, objects: Sequence[Mapping[str, Any]]) -> Tree:
