@@ -21,6 +21,7 @@ __all__ = [
     "Network",
     "Settings",
     "TrustedIssuer",
+    "audience",
     "cache_directory",
     "default_namespace",
     "is_safe_url",
@@ -77,9 +78,9 @@ class Settings:
         store: `ELF_STORE`, a SQLite file, or `:memory:` for the volatile log; default `.elf/elf.db`.
         database_url: `ELF_DATABASE_URL`, else `SUPABASE_DB_URL`: a PostgreSQL that goes before `store`; default none.
         jwt_secret: `JWT_SECRET_KEY`, shared secret of at least 32 bytes for HS256; empty means none.
-        elf_issuer: trusted to say who people and teams are, by public keys: `ELF_JWKS_FILE` or `ELF_JWKS_URL`,
-            `ELF_ISSUER`, default `elf:<organisation>:<environment>`, and `ELF_JWKS_ALGORITHM`, default EdDSA. Default:
-            none.
+        elf_issuer: trusted to say who people and teams are, by public keys: `ELF_JWKS_FILE` or `ELF_JWKS_URL`, default
+            by the issuer's OpenID configuration where it is an https address, `ELF_ISSUER`, default
+            `elf:<organisation>:<environment>`, and `ELF_JWKS_ALGORITHM`, default EdDSA. Default: none.
         workload_issuer: the Kubernetes cluster, trusted to say which team a service account is: `ELF_WORKLOAD_ISSUER`,
             `ELF_WORKLOAD_JWKS_FILE` or `ELF_WORKLOAD_JWKS_URL`, default by the issuer's OpenID configuration,
             `ELF_WORKLOAD_JWKS_TOKEN_FILE`, `ELF_WORKLOAD_JWKS_CA_FILE`, and `ELF_WORKLOAD_JWKS_ALGORITHM`, default
@@ -91,7 +92,9 @@ class Settings:
             and `elf-teams-<environment>` for any other.
         team_tokens: `ELF_TEAM_TOKENS`, a directory with one file for each team that this one calls, named as the team,
             which holds the token to call it with; read again when it changes. Default: none.
-        team_url: `ELF_TEAM_URL`, how teams reach each other, with `{team}` in it.
+        edges_file: `ELF_EDGES_FILE`, a file with the team's relationships in this environment, as its chart compiled
+            them: who may call it, and whom it calls where. Default: none, and then the team's own file says it.
+        team_url: `ELF_TEAM_URL`, how teams reach each other, with `{team}` in it; `edges_file` goes before it.
         public_url: `ELF_PUBLIC_URL`, the address of this team as others see it; default: from the request.
         trusted_proxies: `ELF_TRUSTED_PROXIES`, addresses or networks with commas between, whose forwarding headers are
             believed; default none.
@@ -130,6 +133,7 @@ class Settings:
     oidc_issuer: TrustedIssuer | None = None
     namespace: str = ""
     team_tokens: str = ""
+    edges_file: str = ""
     team_url: str = ""
     public_url: str = ""
     trusted_proxies: tuple[Network, ...] = ()
@@ -164,6 +168,11 @@ class Settings:
     def namespace_name(self) -> str:
         """The namespace of this environment's teams, default applied."""
         return self.namespace or default_namespace(self.environment)
+
+
+def audience(organisation: str, environment: str, team: str) -> str:
+    """Whom a token is for: one team in one environment of one organisation."""
+    return f"elf:{organisation}:{environment}:{team}"
 
 
 def default_namespace(environment: str) -> str:
@@ -238,6 +247,7 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
         oidc_issuer=trusted["ELF_OIDC"],
         namespace=source.get("ELF_NAMESPACE", ""),
         team_tokens=source.get("ELF_TEAM_TOKENS", ""),
+        edges_file=source.get("ELF_EDGES_FILE", ""),
         team_url=source.get("ELF_TEAM_URL", ""),
         public_url=source.get("ELF_PUBLIC_URL", "").rstrip("/"),
         trusted_proxies=_networks(source.get("ELF_TRUSTED_PROXIES", "")),
@@ -291,7 +301,7 @@ def _trusted(source: Mapping[str, str], prefix: str, default_issuer: str, algori
         return None
     if path and url:
         raise BadInput(f"{jwks}_FILE and {jwks}_URL are both set; keep one of them")
-    if default_issuer and not (path or url):
+    if default_issuer and not (path or url or is_safe_url(issuer)):
         raise BadInput(f"{prefix}_ISSUER is set without its keys; set {jwks}_FILE or {jwks}_URL too")
     issuer = issuer or default_issuer
     if not issuer:

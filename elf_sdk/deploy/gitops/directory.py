@@ -7,7 +7,7 @@ it, stands in `values-<env>.yaml`. The library is one archive: one file, and in 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -18,13 +18,12 @@ from elf_sdk.deploy.gitops.app import App
 from elf_sdk.deploy.gitops.layout import APP_FILE, GENERATED, MANIFESTS, Tree
 from elf_sdk.deploy.proofs import proof_keys
 from elf_sdk.deploy.team_chart import TeamChart
-from elf_sdk.deploy.values import Edges, shortcomings, team_values
-from elf_sdk.deploy.values_model import Peer
-from elf_sdk.team.org import Org
+from elf_sdk.deploy.values import shortcomings, team_values
+from elf_sdk.team.edges import Edges
 from elf_sdk.team.organisation import Environment, Organisation
 from elf_sdk.team.spec import TeamSpec
 
-__all__ = ["Directories", "Directory", "edges_in", "is_ours"]
+__all__ = ["Directories", "Directory", "is_ours"]
 
 _VALUES: Final = "values.yaml"
 _COMMON: Final = frozenset({"Chart.yaml", "values.schema.json"})
@@ -76,7 +75,7 @@ class Directories:
         Args:
             spec: the team, with all of its environments.
             environment: one of the organisation's.
-            edges: the team's neighbours there, from `edges_in`.
+            edges: the team's neighbours there, from `compile_edges`.
             digest: `sha256:…` of the image there; empty for the image by its tag.
             packaged: the chart that `elf package` makes of it, where that is known.
 
@@ -91,7 +90,7 @@ class Directories:
             version=spec.version,
             library=self._templates.library_version,
             digest=digest,
-            server=self._servers[cluster_of(spec, environment)],
+            server=self._servers[spec.cluster_in(environment)],
             namespace=spec.namespace_in(environment),
             sync=sync_of(spec, environment),
         )
@@ -100,14 +99,14 @@ class Directories:
         if packaged is not None and packaged.values[environment.name] == values:
             # The same templates with the same values, whatever file they stand in.
             proof = proof_keys(spec.name, packaged.tree, {environment.name: app.namespace})[environment.name]
-        warnings = tuple(shortcomings(spec, environment, values))
+        warnings = tuple(shortcomings(spec, self._organisation, environment, edges))
         return Directory(app, dict(sorted(files.items())), warnings, proof)
 
     def _shared(self, spec: TeamSpec, packaged: TeamChart | None) -> tuple[Sequence[Mapping[str, Any]], Tree]:
         """The values of every environment as far as they depend on no neighbour and no image, and the common files."""
         if self._common is None or self._common[0] is not spec:
             values = {
-                each.name: team_values(spec, self._organisation, each, Edges())
+                each.name: team_values(spec, self._organisation, each, Edges(spec.name))
                 for each in self._organisation.environments
             }
             chart = packaged.tree if packaged else chart_tree(spec, values, self._templates)
@@ -128,30 +127,6 @@ def is_ours(place: str, path: str) -> bool:
     if rest:
         return head in ("charts", "templates")
     return head in (APP_FILE, _VALUES, *_COMMON) or (head.startswith("values-") and head.endswith(".yaml"))
-
-
-def edges_in(org: Org, team: str, environment: Environment, present: Collection[str]) -> Edges:
-    """The team's neighbours in `environment`: whole edges to teams that are there.
-
-    Args:
-        org: the organisation.
-        team: whose neighbours.
-        environment: where.
-        present: the teams in it.
-    """
-
-    def peers(names: Iterable[str]) -> tuple[Peer, ...]:
-        return tuple(
-            Peer(team=name, namespace=org.teams[name].namespace_in(environment)) for name in names if name in present
-        )
-
-    return Edges(peers(org.callers(team)), peers(org.callees(team)))
-
-
-def cluster_of(spec: TeamSpec, environment: Environment) -> str:
-    """The cluster in which the team runs in `environment`."""
-    override = spec.environments.get(environment.name)
-    return (override and override.cluster) or environment.cluster
 
 
 def sync_of(spec: TeamSpec, environment: Environment) -> Any:
