@@ -35,6 +35,7 @@ __all__ = [
     "list_tree",
     "look_at",
     "read_file",
+    "replace_file",
     "staged",
     "swap",
     "tree_lock",
@@ -132,6 +133,28 @@ def _write(file: io.FileIO, content: bytes) -> None:
     left = memoryview(content)
     while left:
         left = left[file.write(left) :]
+
+
+def replace_file(path: Path, content: bytes, *, mode: int = 0o644) -> None:
+    """Put a file with `content` in the place of `path`, whole, and flushed to the disk.
+
+    Raises:
+        Failure: it cannot be written, such as on a full disk; `path` is as it was.
+    """
+    temporary = path.parent / f".{path.name}.{os.getpid()}.new"
+    try:
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fchmod(descriptor, mode)
+            os.fsync(descriptor)
+        temporary.replace(path)
+        _sync_directory(path.parent)
+    except OSError as error:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise Failure(f"{path} cannot be written: {error.strerror}; it is as it was") from None
 
 
 def _make_directories(root: Path, parent: str, made: set[str]) -> None:

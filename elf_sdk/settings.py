@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +19,7 @@ from urllib.parse import urlsplit
 from elf_sdk.errors import BadInput
 
 __all__ = [
+    "ImageSettings",
     "Network",
     "Settings",
     "TrustedIssuer",
@@ -26,7 +28,10 @@ __all__ = [
     "default_namespace",
     "is_safe_url",
     "key_variable",
+    "kubeconfig_files",
+    "load_image_settings",
     "load_settings",
+    "service_account_server",
     "variable",
 ]
 
@@ -38,6 +43,7 @@ _SWITCH: Final[Mapping[str, bool | None]] = {"": None, "on": True, "off": False}
 _IDEMPOTENCY: Final = ("always", "extension")
 _PROVIDERS: Final = ("openai", "anthropic", "openrouter", "ollama", "compatible")
 _ALGORITHMS: Final = ("EdDSA", "ES256", "RS256")
+_DIGEST: Final = re.compile("sha256:[0-9a-f]{64}")
 _LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
@@ -117,6 +123,8 @@ class Settings:
             not public, with commas between; `http://` before one where it has no HTTPS; default none.
         log_level: `ELF_LOG_LEVEL`, one of debug, info, warning and error; default `info`.
         log_format: `ELF_LOG_FORMAT`, `json` or `text`; default: text for a terminal, JSON for everything else.
+        image_digest: `ELF_IMAGE_DIGEST`, `sha256:…` of the container image that this process runs in, which the chat's
+            greeting and `/health` show; set by the chart. Default: none.
         gitops_repo_url: `GITOPS_REPO_URL`, the git repository that Argo CD watches, for `elf gitops`; goes before
             `gitops.url` of elf.yaml; default none.
         metrics_port: `ELF_METRICS_PORT`, a port of its own for `/metrics`, which then asks nobody who they are; default
@@ -151,6 +159,7 @@ class Settings:
     push_allow: tuple[str, ...] = ()
     log_level: str = "info"
     log_format: str = ""
+    image_digest: str = ""
     gitops_repo_url: str = field(default="", repr=False)
     metrics_port: int = 0
 
@@ -173,6 +182,63 @@ class Settings:
 def audience(organisation: str, environment: str, team: str) -> str:
     """Whom a token is for: one team in one environment of one organisation."""
     return f"elf:{organisation}:{environment}:{team}"
+
+
+@dataclass(frozen=True, slots=True)
+class ImageSettings:
+    """What those who build, push and name images were told by their environment.
+
+    Attributes:
+        registry: `DOCKER_REGISTRY`, a prefix of every image, such as `registry.example.com/agents`; goes before what
+            elf.yaml and team.yaml say; default none.
+        source_date_epoch: `SOURCE_DATE_EPOCH`, when the sources were made, in seconds since 1970, as
+            reproducible-builds.org defines it; default none.
+        credentials: files in which docker and podman keep what opens registries, the first of them that knows a
+            registry counts: `REGISTRY_AUTH_FILE`, `config.json` in `DOCKER_CONFIG`, and their default places.
+        proxies: addresses of the proxies that requests of this user go through.
+    """
+
+    registry: str = ""
+    source_date_epoch: int | None = None
+    credentials: tuple[str, ...] = ()
+    proxies: tuple[str, ...] = ()
+
+
+_REGISTRY: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]*(:[0-9]{1,5})?(/[a-z0-9]+([._-]+[a-z0-9]+)*)*")
+
+
+def load_image_settings(environ: Mapping[str, str] | None = None) -> ImageSettings:
+    """What `environ`, by default the process's own, says about images.
+
+    Raises:
+        BadInput: a variable holds what it cannot; the message names it.
+    """
+    source = os.environ if environ is None else environ
+    registry = source.get("DOCKER_REGISTRY", "").rstrip("/")
+    if registry and not _REGISTRY.fullmatch(registry):
+        raise BadInput(
+            f"DOCKER_REGISTRY is {registry!r}; set it to a host and a path, such as registry.example.com/agents"
+        )
+    epoch = source.get("SOURCE_DATE_EPOCH", "")
+    if epoch and not (epoch.isdecimal() and int(epoch) < 1 << 33):
+        raise BadInput(f"SOURCE_DATE_EPOCH is {epoch!r}; set it to whole seconds since 1970")
+    home = source.get("HOME", "")
+    places = (
+        (source.get("REGISTRY_AUTH_FILE", ""), ""),
+        (source.get("XDG_RUNTIME_DIR", ""), "containers/auth.json"),
+        (source.get("XDG_CONFIG_HOME", "") or (home and f"{home}/.config"), "containers/auth.json"),
+        (source.get("DOCKER_CONFIG", "") or (home and f"{home}/.docker"), "config.json"),
+    )
+    return ImageSettings(
+        registry=registry,
+        source_date_epoch=int(epoch) if epoch else None,
+        credentials=tuple(str(Path(place, name)) for place, name in places if place),
+        proxies=tuple(
+            value
+            for name in ("http_proxy", "https_proxy", "all_proxy")
+            if (value := source.get(name, "") or source.get(name.upper(), ""))
+        ),
+    )
 
 
 def default_namespace(environment: str) -> str:
@@ -221,6 +287,9 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
     a2a_idempotency = source.get("ELF_A2A_IDEMPOTENCY", defaults.a2a_idempotency).lower()
     if a2a_idempotency not in _IDEMPOTENCY:
         raise BadInput(f"ELF_A2A_IDEMPOTENCY is {a2a_idempotency!r}; set it to {' or '.join(_IDEMPOTENCY)}")
+    image_digest = source.get("ELF_IMAGE_DIGEST", "")
+    if image_digest and not _DIGEST.fullmatch(image_digest):
+        raise BadInput(f"ELF_IMAGE_DIGEST is {image_digest!r}; set it to sha256: and 64 hexadecimal digits")
     secret = _secret(source, "JWT_SECRET_KEY")
     if secret and len(secret.encode()) < 32:
         raise BadInput(f"JWT_SECRET_KEY has {len(secret.encode())} bytes; HS256 needs at least 32")
@@ -271,6 +340,7 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
         push_allow=tuple(entry.strip() for entry in source.get("ELF_PUSH_ALLOW", "").split(",") if entry.strip()),
         log_level=log_level,
         log_format=log_format,
+        image_digest=image_digest,
         gitops_repo_url=source.get("GITOPS_REPO_URL", "").strip(),
         metrics_port=_port(source, "ELF_METRICS_PORT", defaults.metrics_port),
     )
@@ -379,3 +449,17 @@ def cache_directory(environ: Mapping[str, str] | None = None) -> Path | None:
         # XDG Base Directory Specification: a path that is not absolute is ignored.
         given = f"{base if base.startswith('/') else source.get('HOME', '') + '/.cache'}/elf"
     return Path(given) if given.startswith("/") else None
+
+
+def kubeconfig_files(environ: Mapping[str, str] | None = None) -> tuple[Path, ...]:
+    """The files that `KUBECONFIG` names, as kubectl reads it; by default `~/.kube/config`."""
+    source = os.environ if environ is None else environ
+    named = tuple(Path(file) for file in source.get("KUBECONFIG", "").split(os.pathsep) if file)
+    return named or (Path("~/.kube/config").expanduser(),)
+
+
+def service_account_server(environ: Mapping[str, str] | None = None) -> str:
+    """The address of the API server as a pod finds it (`KUBERNETES_SERVICE_HOST`); empty elsewhere."""
+    source = os.environ if environ is None else environ
+    host, port = source.get("KUBERNETES_SERVICE_HOST", ""), source.get("KUBERNETES_SERVICE_PORT", "443")
+    return f"https://{f'[{host}]' if ':' in host else host}:{port}" if host else ""

@@ -10,15 +10,17 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from elf_sdk.errors import BadSpec
-from elf_sdk.team.document import read
+from elf_sdk.errors import BadInput, BadSpec
+from elf_sdk.files import replace_file
+from elf_sdk.team.document import parse, read
 from elf_sdk.team.organisation import Organisation
 
-__all__ = ["IMAGES_FILE", "read_digests"]
+__all__ = ["IMAGES_FILE", "read_digests", "write_digest"]
 
 IMAGES_FILE: Final = "images.lock.yaml"
 _DIGEST: Final = re.compile(r"sha256:[0-9a-f]{64}")
@@ -44,3 +46,62 @@ def read_digests(team_directory: Path, organisation: Organisation) -> Mapping[st
     if problems:
         raise BadSpec(problems)
     return {name: str(digest) for name, digest in document.data.items()}
+
+
+def write_digest(team_directory: Path, organisation: Organisation, environment: str, digest: str) -> bool:
+    """Say that `environment` runs the image with `digest`. Every other line, and what stands behind this one, stays.
+
+    The file is replaced whole: whoever reads it meanwhile finds the old one or the new one.
+
+    Args:
+        team_directory: the team's.
+        organisation: to which it belongs.
+        environment: one of the organisation's.
+        digest: `sha256:` and 64 hexadecimal digits.
+
+    Returns:
+        Whether the file said something else before.
+
+    Raises:
+        BadInput: the file is a link, or (BadSpec) something in it is no environment or no digest; it is as it was.
+        Failure: it cannot be written; it is as it was.
+    """
+    if not _DIGEST.fullmatch(digest):
+        raise BadInput(f"{digest!r} is no digest; it is written as sha256: and 64 hexadecimal digits")
+    path = team_directory / IMAGES_FILE
+    digests = dict(read_digests(team_directory, organisation))
+    if digests.get(environment) == digest:
+        return False
+    if path.is_symlink():
+        raise BadInput(f"{path} is a link; put the file itself there")
+    there = os.path.lexists(path)
+    # Bytes and not text, so that the ends of lines stay what they are.
+    text = path.read_bytes().decode("utf-8") if there else ""
+    names = [each.name for each in organisation.environments]
+    written = _with_line(text, environment, digest, names)
+    if parse(written, str(path)).data != {**digests, environment: digest}:
+        raise BadInput(
+            f"{path} is not written as one line an environment, such as `{environment}: {digest}`; write it so"
+        )
+    replace_file(path, written.encode("utf-8"), mode=stat.S_IMODE(path.stat().st_mode) if there else 0o644)
+    return True
+
+
+def _with_line(text: str, environment: str, digest: str, names: list[str]) -> str:
+    """`text` with the line of `environment`: changed where it is, else behind those of the environments before it."""
+    lines = text.splitlines(keepends=True)
+    end = "\r\n" if lines and lines[0].endswith("\r\n") else "\n"
+    if lines and not lines[-1].endswith(("\n", "\r")):
+        lines[-1] += end
+    at = {name: index for index, line in enumerate(lines) for name in names if _line_of(name).match(line)}
+    if environment in at:
+        line = lines[at[environment]]
+        lines[at[environment]] = _line_of(environment).sub(lambda found: f"{found[1]}{digest}", line, count=1)
+        return "".join(lines)
+    before = [at[name] for name in names[: names.index(environment)] if name in at]
+    lines.insert(max(before) + 1 if before else min(at.values(), default=len(lines)), f"{environment}: {digest}{end}")
+    return "".join(lines)
+
+
+def _line_of(environment: str) -> re.Pattern[str]:
+    return re.compile(rf"""^(["']?{re.escape(environment)}["']?\s*:\s*)["']?sha256:[0-9a-f]{{64}}["']?""")

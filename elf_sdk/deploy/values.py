@@ -14,6 +14,7 @@ from elf_sdk.deploy import surroundings, workload
 from elf_sdk.deploy.defaults import defaults_of
 from elf_sdk.deploy.egress import egress_of
 from elf_sdk.deploy.network import network_values
+from elf_sdk.deploy.reference import image_of
 from elf_sdk.deploy.values_model import Values
 from elf_sdk.errors import BadInput
 from elf_sdk.team.clashes import MAIN_PORT
@@ -26,6 +27,7 @@ __all__ = ["layered", "shortcomings", "team_values"]
 
 _RESERVED: Final[Mapping[str, str]] = {
     **dict.fromkeys(("ELF_ENVIRONMENT", "ELF_HOST", "ELF_NAMESPACE", "ELF_ORGANISATION", "ELF_PORT", "HOME"), ""),
+    "ELF_IMAGE_DIGEST": "",
     **dict.fromkeys(("ELF_EDGES_FILE", "ELF_LOG_LEVEL", "ELF_STORE", "ELF_TEAM_TOKENS", "ELF_TEAM_URL"), ""),
     **dict.fromkeys(
         (
@@ -67,6 +69,7 @@ def team_values(
     """
     namespace = spec.namespace_in(environment)
     here = spec.for_environment(environment.name)
+    image = image_of(here, organisation)
     defaults, gateway = defaults_of(environment.name), organisation.agent_gateway
     ephemeral = workload.is_ephemeral(here, environment, defaults)
     entries = workload.secrets(here, organisation, environment, ephemeral=ephemeral)
@@ -85,8 +88,8 @@ def team_values(
         "environment": environment.name,
         "namespace": namespace,
         "image": {
-            "repository": _repository(here, organisation),
-            "tag": spec.version,
+            "repository": image.repository,
+            "tag": image.tag,
             "digest": digest,
             "pullPolicy": "IfNotPresent",
             "pullSecrets": list(here.image.pull_secrets),
@@ -168,6 +171,8 @@ def shortcomings(spec: TeamSpec, organisation: Organisation, environment: Enviro
         yield f"{where}: {' and '.join(dict.fromkeys(what))} cannot be reached: {reason}"
     for absent in edges.absent:
         yield f"{where}: {absent.team} {absent.reason}, so neither can call the other there"
+    for server, variable in workload.unset_variables(spec.for_environment(environment.name)):
+        yield f"{where}: the MCP server {server!r} is given {variable}, which has no value; add it to secrets or to env"
 
 
 def _differing(values: Mapping[str, Any], others: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -178,11 +183,6 @@ def _differing(values: Mapping[str, Any], others: Sequence[Mapping[str, Any]]) -
             continue
         different[key] = _differing(value, rest) if isinstance(value, Mapping) else value
     return different
-
-
-def _repository(spec: TeamSpec, organisation: Organisation) -> str:
-    registry = spec.image.registry if spec.image.registry is not None else organisation.registry
-    return f"{registry.rstrip('/')}/{spec.name}" if registry else spec.name
 
 
 def _refuse_reserved(spec: TeamSpec, environment: Environment) -> None:

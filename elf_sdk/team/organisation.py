@@ -8,6 +8,7 @@ from typing import Annotated, Final, Literal
 
 from pydantic import AfterValidator, Field
 
+from elf_sdk.errors import BadInput
 from elf_sdk.settings import default_namespace, is_safe_url
 from elf_sdk.team.base import FORMAT, FORMAT_TYPE, FileModel, Frozen, Location, shown
 from elf_sdk.team.deployment import MigrationRef
@@ -153,6 +154,9 @@ class Cluster(Frozen):
     """The cluster, as in `cluster:` of an environment."""
     server: Url
     """Address of its API server."""
+    context: Name | None = None
+    """The context of a kubeconfig that leads to it, for commands that ask a cluster. Default: the one with this
+    address, or of this name; for the cluster that Argo CD itself runs in, the current one."""
     api_server: ApiServer = ApiServer()
     """Where pods find the API server."""
     dns: ClusterDns = ClusterDns()
@@ -278,6 +282,18 @@ class Organisation(FileModel):
     def title(self) -> str:
         """The name to show to people."""
         return self.display_name or self.name
+
+    def environment(self, name: str) -> Environment:
+        """The environment called `name`.
+
+        Raises:
+            BadInput: there is none; the message lists those that there are.
+        """
+        for environment in self.environments:
+            if environment.name == name:
+                return environment
+        there = ", ".join(environment.name for environment in self.environments)
+        raise BadInput(f"there is no environment {name!r}; there are: {there}")
 
     @property
     def clients(self) -> tuple[tuple[str, Pods], ...]:

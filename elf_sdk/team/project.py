@@ -16,7 +16,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -24,6 +24,7 @@ import yaml
 
 from elf_sdk.cache import Cache
 from elf_sdk.errors import BadInput, BadSpec, Problem
+from elf_sdk.settings import load_image_settings
 from elf_sdk.team.base import Location
 from elf_sdk.team.document import Document
 from elf_sdk.team.load import ORGANISATION_FILE, TEAM_FILE, in_order, read_model, read_organisation
@@ -177,9 +178,36 @@ def survey(start: Path) -> Survey:
     chosen = [team.spec.name for team in teams if team.directory == meant] or [team.spec.name for team in teams]
     warnings = tuple(problem for problem in problems if problem.severity == "warning")
     project = Project(root, organisation or Organisation(), teams_dir, tuple(teams), tuple(chosen), warnings)
+    project = _in_registry(project, load_image_settings().registry)
     # By file, and within a file by line; what is said of a file as a whole comes after its lines.
     ordered = sorted(problems, key=lambda problem: (problem.file, problem.line or sys.maxsize))
     return Survey(project, tuple(ordered))
+
+
+def _in_registry(project: Project, registry: str) -> Project:
+    """`project` with every image in `registry`, whatever its files say; as it is where `registry` is empty.
+
+    Done here, once, so that whoever names an image (a builder, a chart, a promotion) names the same one.
+    """
+    if not registry:
+        return project
+
+    def moved(spec: TeamSpec) -> TeamSpec:
+        # Without one of its own, a team and each of its environments has the organisation's.
+        environments = {
+            name: override.model_copy(update={"image": override.image.model_copy(update={"registry": None})})
+            if override.image
+            else override
+            for name, override in spec.environments.items()
+        }
+        image = spec.image.model_copy(update={"registry": None})
+        return spec.model_copy(update={"image": image, "environments": environments})
+
+    return replace(
+        project,
+        organisation=project.organisation.model_copy(update={"registry": registry}),
+        teams=tuple(replace(team, spec=moved(team.spec)) for team in project.teams),
+    )
 
 
 def _absolute(path: Path) -> Path:

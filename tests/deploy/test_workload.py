@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
-from elf_sdk.deploy.values import team_values
+from elf_sdk.deploy.values import shortcomings, team_values
 from elf_sdk.errors import BadInput
 from elf_sdk.team.edges import Edges
 from elf_sdk.team.organisation import Organisation
+from elf_sdk.team.spec import TeamSpec
 from tests.deploy.organisations import Object, environment, render, spec, values_of
 
 
@@ -186,6 +187,24 @@ def test_what_kubernetes_knows_more_of_is_passed_on_as_it_is_written(tmp_path: P
     assert mount in found["containers"][0]["volumeMounts"]
     assert found["containers"][1:] == [beside]
     assert found["initContainers"][1:] == [first]
+
+
+def test_a_token_for_an_mcp_server_that_nobody_sets_is_named() -> None:
+    servers = [
+        {"name": "crm", "url": "https://crm.example.com/mcp", "token_env": "CRM_TOKEN"},
+        {"name": "files", "command": ["files"], "env": ["FILES_ROOT", "FILES_KEY"]},
+    ]
+    given = {"mcp": servers, "env": [{"name": "FILES_ROOT", "value": "/data"}]}
+
+    def said(team: TeamSpec) -> list[str]:
+        return list(shortcomings(team, Organisation(), environment("dev"), Edges(team.name)))
+
+    assert said(spec(**given)) == [
+        "brand-team in dev: the MCP server 'crm' is given CRM_TOKEN, which has no value; add it to secrets or to env",
+        "brand-team in dev: the MCP server 'files' is given FILES_KEY, which has no value; add it to secrets or to env",
+    ]
+    secrets = [{"name": name, "from": {"secret": "mcp", "key": name}} for name in ("CRM_TOKEN", "FILES_KEY")]
+    assert said(spec(**given, secrets=secrets)) == []
 
 
 @pytest.mark.parametrize("name", ["ELF_DATABASE_URL", "ELF_DRAIN_SECONDS", "ELF_PUSH_ALLOW"])

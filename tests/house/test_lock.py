@@ -37,7 +37,7 @@ def test_every_line_is_a_pin_with_hashes_or_says_why(path: Path) -> None:
     assert hashed
 
 
-@pytest.mark.parametrize("name", ["demo.txt", "uv.txt"])
+@pytest.mark.parametrize("name", ["demo.txt", "image.txt", "uv.txt"])
 def test_the_smaller_sets_are_parts_of_the_whole(name: str) -> None:
     assert _pins(name) <= _pins("dev.txt")
 

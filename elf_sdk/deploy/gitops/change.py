@@ -10,6 +10,7 @@ from elf_sdk.deploy.gitops.app import App
 from elf_sdk.deploy.gitops.layout import APP_FILE, Tree, environment_of
 from elf_sdk.deploy.gitops.objects import Hash, tree_id
 from elf_sdk.deploy.gitops.snapshot import Snapshot
+from elf_sdk.errors import Conflict
 
 __all__ = ["OPERATION", "SCOPE", "Change", "Step", "message", "steps"]
 
@@ -49,6 +50,24 @@ class Change:
             if base.ids.get(place) != (None if tree is None else tree_id(tree, algorithm))
         }
         return replace(self, places=dict(sorted(different.items())))
+
+    def refuse_overlap(self, base: Snapshot, now: Snapshot, algorithm: Hash = "sha1") -> None:
+        """Refuse to put this change on `now` where somebody else has changed one of its places.
+
+        Args:
+            base: what the change was made for.
+            now: what there is meanwhile.
+            algorithm: how the repository names objects.
+
+        Raises:
+            Conflict: a place is neither as it was nor as it should become.
+        """
+        for place in self.against(base, algorithm).against(now, algorithm).places:
+            if base.ids.get(place) != now.ids.get(place):
+                raise Conflict(
+                    f"{place} was changed by somebody else since this {self.operation} began; look at what is there, "
+                    "and begin again"
+                )
 
 
 @dataclass(frozen=True, slots=True)

@@ -190,6 +190,25 @@ class Repository:
                 )
         return change
 
+    def refresh(self) -> None:
+        """Bring the branch that the clone is on to what the remote has, where it has nothing of its own.
+
+        Raises:
+            BadInput: the clone is in no state for it, or holds changes that are in the way.
+            Failure: git cannot fetch.
+            Retryable: the remote cannot be reached.
+        """
+        name = self.branch()
+        local, there = self.head().commit, self._fetch(name)
+        if there is None or local == there:
+            return
+        if local and self.git.attempt("merge-base", "--is-ancestor", local, there).returncode != 0:
+            return  # commits of its own; a push brings both together
+        if not self._bring(name, local or "", there, here=True):
+            raise BadInput(
+                f"{self.top} has changes that are in the way of what the remote has; commit or discard them first"
+            )
+
     def commit_written(self, branch: str | None = None) -> str | None:
         """Commit what `write` has left.
 
@@ -316,19 +335,29 @@ class Repository:
         """`local`, or what becomes of its own commits on top of `tip`."""
         if tip is None or self.git.attempt("merge-base", "--is-ancestor", tip, local).returncode == 0:
             return local
-        changes = [change_of(self.git, commit, self.source.path) for commit in between(self.git, tip, local)]
+        commits = between(self.git, tip, local)
+        changes = [change_of(self.git, commit, self.source.path) for commit in commits]
         if here and changes and (dirty := self.dirty()):
             raise BadInput(
                 f"the remote has moved, and {self.root / dirty[0]} has changes that are not committed; commit or "
                 "discard them, and push again"
             )
-        for change in changes:
+        for commit, change in zip(commits, changes, strict=True):
             base = self.at(tip)
-            again = render(change.scope, base) if render and change.operation == "write" else change
+            again = change
+            if change.operation != "write":
+                # Made from what somebody has looked at: it goes where that is still true, and is never made anew.
+                change.refuse_overlap(self.at(self._parent(commit)), base, self.algorithm)
+            elif render:
+                again = render(change.scope, base)
             narrow = again.against(base, self.algorithm)
             if narrow.places:
                 tip = store(self.git, narrow, base)
         return tip
+
+    def _parent(self, commit: str) -> str | None:
+        done = self.git.attempt("rev-parse", "--verify", "--quiet", f"{commit}^1")
+        return done.stdout.decode().strip() or None
 
     def _send(self, commit: str, branch: str) -> str:
         """Push; what the remote has against it, or nothing."""

@@ -1,0 +1,233 @@
+"""`elf image`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from elf_sdk.cli.output import print_json
+from elf_sdk.deploy.image.builder import BUILDERS, Builder, Tell, choose_builder
+from elf_sdk.deploy.image.index import read_index
+from elf_sdk.errors import BadInput
+from elf_sdk.team.project import Project, find_project
+
+__all__ = ["image"]
+
+_teams = click.argument("teams", nargs=-1, metavar="[TEAM]…")
+_all = click.option("--all", "every", is_flag=True, help="All teams.")
+_project = click.option(
+    "--project", type=click.Path(path_type=Path), default=Path(), help="The project.  [default: this directory]"
+)
+_builder = click.option(
+    "--builder",
+    "choice",
+    type=click.Choice(["auto", *BUILDERS]),
+    default="auto",
+    show_default=True,
+    help="What builds; auto is the first of them whose engine answers.",
+)
+_verbose = click.option("--verbose", is_flag=True, help="Show what the builder prints.")
+_as_json = click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
+
+
+@click.group()
+def image() -> None:
+    """Build, push and load the container images of teams.
+
+    Example: elf image build --all, then elf image push --all
+    """
+
+
+@image.command()
+@_teams
+@_all
+@_project
+@_builder
+@click.option("--base", default="", help="The image to build on, instead of each team's image.base.")
+@click.option("--allow-unlocked", is_flag=True, help="Take a team's requirements.txt although it has no hashes.")
+@click.option("--no-cache", is_flag=True, help="Use nothing of earlier builds.")
+@click.option(
+    "--context",
+    "output",
+    type=click.Path(path_type=Path),
+    help="Build nothing: write the Dockerfile, and all that it copies, to this directory, below the team's name.",
+)
+@_verbose
+@_as_json
+def build(
+    teams: tuple[str, ...],
+    every: bool,
+    project: Path,
+    choice: str,
+    base: str,
+    allow_unlocked: bool,
+    no_cache: bool,
+    output: Path | None,
+    verbose: bool,
+    as_json: bool,
+) -> None:
+    """Build the image of each TEAM, called as the chart calls it.
+
+    Packages are locked by hash. They come from where this user's pip takes them from.
+
+    Example: elf image build brand-team --builder buildah
+    """
+    from elf_sdk.deploy.image import build as images
+
+    found, names = _chosen(project, teams, every)
+    if output is not None:
+        for context in images.contexts(found, names, base=base, allow_unlocked=allow_unlocked):
+            place = output / context.team.spec.name
+            context.write(place, read_index())
+            click.echo(f"{place}: the context of {context.reference}")
+        return
+    built = []
+    for each in images.build(
+        found,
+        names,
+        builder=lambda: _engine(choice),
+        base=base,
+        allow_unlocked=allow_unlocked,
+        cache=not no_cache,
+        tell=_teller(verbose),
+        starts=lambda context: click.echo(f"building {context.reference} on {context.base}", err=True),
+    ):
+        built.append(each)
+        if not as_json:
+            size = f", {each.size / 1e6:.0f} MB" if each.size else ""
+            click.echo(
+                f"{click.style('✓', fg='green')} {each.reference}  {each.image_id[7:19]}{size}, {each.seconds:.0f} s"
+            )
+    if as_json:
+        print_json({"images": [_built(each) for each in built]})
+
+
+@image.command()
+@_teams
+@_all
+@_project
+@_builder
+@click.option("--force", is_flag=True, help="Take the tag away from another image that has it in the registry.")
+@_verbose
+@_as_json
+def push(
+    teams: tuple[str, ...], every: bool, project: Path, choice: str, force: bool, verbose: bool, as_json: bool
+) -> None:
+    """Push the image of each TEAM, and write its digest for the first environment to images.lock.yaml.
+
+    Credentials are those of docker login, podman login or buildah login. The digest is the registry's own.
+
+    Example: DOCKER_REGISTRY=registry.example.com/agents elf image push --all
+    """
+    from elf_sdk.deploy.image import push as pushing
+
+    found, names = _chosen(project, teams, every)
+    pushed = []
+    for each in pushing.push(
+        found,
+        names,
+        builder=lambda: _engine(choice),
+        force=force,
+        tell=_teller(verbose),
+        starts=lambda reference: click.echo(f"pushing {reference}", err=True),
+    ):
+        pushed.append(each)
+        if not as_json:
+            done = "was there already" if each.was_there else f"{each.seconds:.0f} s"
+            click.echo(f"{click.style('✓', fg='green')} {each.reference}  {each.digest}  {each.environment}, {done}")
+    if as_json:
+        print_json({"images": [_pushed(each) for each in pushed]})
+
+
+def _pushed(each: Any) -> dict[str, Any]:
+    return {
+        "team": each.team,
+        "image": str(each.reference),
+        "digest": each.digest,
+        "environment": each.environment,
+        "file": str(each.lock),
+        "was_there": each.was_there,
+        "seconds": round(each.seconds, 1),
+    }
+
+
+@image.command()
+@_teams
+@_all
+@_project
+@_builder
+@click.option("--kind", default="", metavar="NAME", help="Into the kind cluster of that name.")
+@click.option("--k3s", is_flag=True, help="Into this machine's k3s, or its containerd.")
+@click.option("--ssh", default="", metavar="USER@HOST", help="Into the k3s or containerd of another machine.")
+@_verbose
+@_as_json
+def load(
+    teams: tuple[str, ...],
+    every: bool,
+    project: Path,
+    choice: str,
+    kind: str,
+    k3s: bool,
+    ssh: str,
+    verbose: bool,
+    as_json: bool,
+) -> None:
+    """Load the image of each TEAM into a cluster that has no registry.
+
+    Charts find it by its tag, as long as images.lock.yaml has no digest for the environment.
+
+    Example: elf image load --all --kind dev
+    """
+    from elf_sdk.deploy.image import load as loading
+
+    target = loading.Target(kind, k3s, ssh)
+    found, names = _chosen(project, teams, every)
+    loaded = []
+    for each in loading.load(
+        found,
+        target,
+        names,
+        builder=lambda: _engine(choice),
+        tell=_teller(verbose),
+        starts=lambda reference: click.echo(f"loading {reference} into {target}", err=True),
+    ):
+        loaded.append(each)
+        if not as_json:
+            click.echo(f"{click.style('✓', fg='green')} {each.reference}  in {target}, {each.seconds:.0f} s")
+    if as_json:
+        images = [
+            {"team": each.team, "image": str(each.reference), "target": str(target), "seconds": round(each.seconds, 1)}
+            for each in loaded
+        ]
+        print_json({"images": images})
+
+
+def _built(each: Any) -> dict[str, Any]:
+    return {
+        "team": each.team,
+        "image": str(each.reference),
+        "id": each.image_id,
+        "bytes": each.size or None,
+        "seconds": round(each.seconds, 1),
+        "extras": list(each.extras),
+        "locked": each.locked,
+    }
+
+
+def _chosen(path: Path, teams: tuple[str, ...], every: bool) -> tuple[Project, tuple[str, ...]]:
+    if bool(teams) == every:
+        raise BadInput("name the teams, or write --all" + (", not both" if teams else ""))
+    found = find_project(path)
+    return found, tuple(team.spec.name for team in found.teams) if every else teams
+
+
+def _engine(choice: str) -> Builder:
+    engine = choose_builder(choice)
+    click.echo(f"with {engine.name} {engine.version}", err=True)
+    return engine
+
+
+def _teller(verbose: bool) -> Tell:
+    return (lambda line: click.echo(f"    {line}", err=True)) if verbose else (lambda line: None)
