@@ -23,6 +23,7 @@ __all__ = [
     "Network",
     "Settings",
     "TrustedIssuer",
+    "cache_directory",
     "default_namespace",
     "is_safe_url",
     "key_variable",
@@ -422,3 +423,17 @@ def variable(name: str, environ: Mapping[str, str] | None = None) -> str:
         BadInput: the file cannot be read.
     """
     return _secret(os.environ if environ is None else environ, name)
+
+
+def cache_directory(environ: Mapping[str, str] | None = None) -> Path | None:
+    """Where commands may keep what they can compute again; None for nowhere.
+
+    `ELF_CACHE_DIR`, where `off` means nowhere; else `elf` in `XDG_CACHE_HOME`, else `~/.cache/elf`.
+    """
+    source = os.environ if environ is None else environ
+    given = source.get("ELF_CACHE_DIR", "")
+    if not given:
+        base = source.get("XDG_CACHE_HOME", "")
+        # XDG Base Directory Specification: a path that is not absolute is ignored.
+        given = f"{base if base.startswith('/') else source.get('HOME', '') + '/.cache'}/elf"
+    return Path(given) if given.startswith("/") else None

@@ -42,6 +42,7 @@ _COMMANDS: Final = {
     "org": _Command("org", "Show the organisation: who reports to whom."),
     "package": _Command("package", "Write a Helm chart for each team, proven for every environment."),
     "promote": _Command("promote", "Bring teams from one environment to the next: the same chart, the same image."),
+    "remove": _Command("remove", "Take a team out of an environment."),
     "schema": _Command("schema", "Print the JSON Schema of team.yaml, elf.yaml or an eval."),
     "serve": _Command("serve", "Serve one team, as its container does."),
     "talk": _Command("talk", "Talk to a team in the terminal."),

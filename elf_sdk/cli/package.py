@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import click
 
 from elf_sdk.cli.output import counted, print_json, print_warning
 from elf_sdk.cli.progress import Progress
 from elf_sdk.cli.words import split_words
-from elf_sdk.deploy import helm
+from elf_sdk.deploy.helm import Choice
 from elf_sdk.deploy.package import Report
 from elf_sdk.deploy.package import package as write_charts
 from elf_sdk.errors import Failure
@@ -43,7 +43,7 @@ def package(
     output: Path | None,
     check: bool,
     prove: bool,
-    choice: Literal["auto", "embedded", "cli"],
+    choice: Choice,
     as_json: bool,
 ) -> None:
     """Write a Helm chart for each team, proven for every environment before anything is replaced.
@@ -60,7 +60,7 @@ def package(
             find_project(path),
             names,
             output=output,
-            helm=lambda: helm.choose_helm(choice),
+            helm=choice,
             check=check,
             prove=prove,
             progress=progress,

@@ -188,3 +188,12 @@ def test_a_promotion_is_taken_back_by_git_revert(site: Site) -> None:
     repository.git("revert", "--no-edit", "HEAD")
     assert site.files("staging") == before
     repository.push()
+
+
+def test_plain_manifests_are_not_promoted(tmp_path: Path) -> None:
+    site = Site(tmp_path)
+    repository = site.clone()
+    write(site.project, repository, Asked(format="manifests"))
+    repository.commit_written()
+    with pytest.raises(BadInput, match="gitops holds plain manifests, and no charts that could be moved"):
+        plan(site, "staging")

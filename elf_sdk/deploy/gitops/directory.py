@@ -11,10 +11,11 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from elf_sdk.deploy.chart import LIBRARY, Templates, archive, chart_tree
+from elf_sdk.deploy.archive import archive
+from elf_sdk.deploy.chart import LIBRARY, Templates, chart_tree
 from elf_sdk.deploy.encode import to_yaml
 from elf_sdk.deploy.gitops.app import App
-from elf_sdk.deploy.gitops.layout import APP_FILE, GENERATED, Tree
+from elf_sdk.deploy.gitops.layout import APP_FILE, GENERATED, MANIFESTS, Tree
 from elf_sdk.deploy.values import Edges, shortcomings, team_values
 from elf_sdk.deploy.values_model import Peer
 from elf_sdk.team.org import Org
@@ -101,8 +102,10 @@ class Directories:
         return known[1], known[2]
 
 
-def is_ours(path: str) -> bool:
+def is_ours(place: str, path: str) -> bool:
     """Whether a file of that name in a team's directory is one that `elf gitops` writes."""
+    if place.startswith(f"{MANIFESTS}/"):
+        return "/" not in path and path.endswith(".yaml")
     head, _, rest = path.partition("/")
     if rest:
         return head in ("charts", "templates")

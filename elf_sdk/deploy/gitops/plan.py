@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
-from elf_sdk.deploy.chart import Templates, load_templates
+from elf_sdk.cache import digest_of
+from elf_sdk.deploy.chart import load_templates
 from elf_sdk.deploy.encode import to_yaml
 from elf_sdk.deploy.gitops import argocd
 from elf_sdk.deploy.gitops.app import App
 from elf_sdk.deploy.gitops.argocd import IN_CLUSTER, Source
 from elf_sdk.deploy.gitops.change import Change
-from elf_sdk.deploy.gitops.directory import Directories, cluster_of, edges_in
+from elf_sdk.deploy.gitops.directory import Directories, Directory, cluster_of, edges_in
 from elf_sdk.deploy.gitops.layout import (
     BOOTSTRAP,
     CLUSTERS,
@@ -23,13 +24,33 @@ from elf_sdk.deploy.gitops.layout import (
     project_place,
     team_place,
 )
+from elf_sdk.deploy.gitops.memory import Memory, Remembered
+from elf_sdk.deploy.gitops.objects import Hash, tree_id
 from elf_sdk.deploy.gitops.snapshot import Snapshot
 from elf_sdk.deploy.images import read_digests
+from elf_sdk.deploy.team_chart import TeamCharts
+from elf_sdk.deploy.values import Edges
 from elf_sdk.errors import BadInput
 from elf_sdk.team.organisation import Cluster, Environment, Organisation
-from elf_sdk.team.project import Project
+from elf_sdk.team.project import LoadedTeam, Project
 
-__all__ = ["Asked", "Plan", "plan", "refuse_removal", "structure", "team_places"]
+__all__ = [
+    "Asked",
+    "Chosen",
+    "Format",
+    "Plan",
+    "choose",
+    "make_directory",
+    "object_file",
+    "plan",
+    "refuse_later",
+    "refuse_removal",
+    "structure",
+    "team_places",
+]
+
+
+Format = Literal["argocd", "manifests"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,17 +61,20 @@ class Asked:
         teams: names; none means those of the project's path.
         all_environments: not only the first environment.
         allow_remove: how many teams may be removed at most.
+        format: `argocd` for charts and ApplicationSets, `manifests` for plain rendered YAML with Kustomize.
     """
 
     teams: tuple[str, ...] = ()
     all_environments: bool = False
     allow_remove: int = 0
+    format: Format = "argocd"
 
     @property
     def scope(self) -> str:
         """As it stands in a commit."""
         words = ["all-environments"] if self.all_environments else []
-        return " ".join([*words, *self.teams, *([f"allow-remove={self.allow_remove}"] if self.allow_remove else [])])
+        words += [*self.teams, *([f"allow-remove={self.allow_remove}"] if self.allow_remove else [])]
+        return " ".join([*words, *(["format=manifests"] if self.format == "manifests" else [])])
 
     @classmethod
     def from_scope(cls, scope: str) -> Asked:
@@ -59,7 +83,8 @@ class Asked:
         removed = [word.removeprefix("allow-remove=") for word in words if word.startswith("allow-remove=")]
         names = [word for word in words if word not in ("all-environments", "first-environment") and "=" not in word]
         allowed = int(removed[0]) if removed and removed[0].isdecimal() else 0
-        return cls(tuple(names), "all-environments" in words, allowed)
+        plain: Format = "manifests" if "format=manifests" in words else "argocd"
+        return cls(tuple(names), "all-environments" in words, allowed, plain)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +92,8 @@ class Plan:
     """What the repository becomes.
 
     Attributes:
-        change: every place that was looked at, those that stay as they are included.
-        namespaces: by environment and team, where each chart goes.
+        change: the places that were looked at; those that are known to stay as they are may be left out.
+        namespaces: by environment and team, where each chart among them goes.
         warnings: what will not work although the charts are right, and what is left to do.
     """
 
@@ -77,7 +102,16 @@ class Plan:
     warnings: tuple[str, ...]
 
 
-def plan(project: Project, asked: Asked, base: Snapshot, source: Source, templates: Templates | None = None) -> Plan:
+def plan(
+    project: Project,
+    asked: Asked,
+    base: Snapshot,
+    source: Source,
+    *,
+    memory: Memory | None = None,
+    dirty: Collection[str] = (),
+    algorithm: Hash = "sha1",
+) -> Plan:
     """The plan for `project` on top of `base`.
 
     Args:
@@ -85,41 +119,116 @@ def plan(project: Project, asked: Asked, base: Snapshot, source: Source, templat
         asked: what is to be written.
         base: the commit that it goes on.
         source: where Argo CD reads.
-        templates: of the charts; default: those that came with this package.
+        memory: what came of the teams the last time.
+        dirty: places that are made whatever the memory says.
+        algorithm: by which the repository names objects.
 
     Raises:
         BadInput: it cannot be written so, or would take away what nobody said should go.
     """
-    organisation = project.organisation
-    selected = project.select(asked.teams)
-    first, *others = organisation.environments
-    whole = not asked.teams and len(selected) == len(project.teams) and project.teams_dir != project.teams[0].directory
-    directories = Directories(organisation, templates or load_templates())
+    chosen = choose(project, asked, base)
     places: dict[str, Tree | None] = dict(structure(project, source))
-    namespaces: dict[tuple[str, str], str] = {}
     warnings = [str(problem) for problem in project.warnings]
-    gone = _gone(project, base, asked.allow_remove) if whole else {}
-    for environment in organisation.environments if asked.all_environments else [first]:
-        present = {*base.teams(environment.name), *(team.spec.name for team in selected)}
-        present -= {name for name, where in gone.items() if environment.name in where}
-        for team in selected:
-            digests = read_digests(team.directory, organisation)
-            # At the start every environment runs what the first one does, unless it was given its own.
-            digest = digests.get(environment.name) or digests.get(first.name, "")
-            edges = edges_in(project.org, team.spec.name, environment, present)
-            made = directories.make(team.spec, environment, edges, digest)
-            places |= team_places(made.app, made.files, environment, organisation, source)
-            namespaces[environment.name, team.spec.name] = made.app.namespace
-            warnings += made.warnings
-    for team_name, where in gone.items():
-        for name in where:
-            places |= {team_place(name, team_name): None, project_place(name, team_name): None}
-    if asked.all_environments:
-        _refuse_later(Change(places).against(base), base, others)
-    if whole:
-        warnings += _left(project, base)
+    maker = _Maker(project, source, memory, algorithm)
+    for environment in chosen.environments:
+        for team in chosen.teams:
+            made, told = maker.make(team, environment, chosen.present[environment.name], base, dirty)
+            places |= made
+            warnings += told
+    for environment_name, name in chosen.gone:
+        places |= {team_place(environment_name, name): None, project_place(environment_name, name): None}
     change = Change(dict(sorted(places.items())), "write", asked.scope)
-    return Plan(change, namespaces, tuple(warnings))
+    refuse_later(change.against(base, algorithm), asked, base, project.organisation)
+    return Plan(change, maker.namespaces, (*warnings, *chosen.warnings))
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """What is asked for, beside what a commit holds.
+
+    Attributes:
+        teams: that are written.
+        environments: in which they are.
+        present: the teams that each of these then has.
+        gone: environment and team of each that leaves.
+        warnings: of teams that stay although their team.yaml is gone.
+    """
+
+    teams: tuple[LoadedTeam, ...]
+    environments: tuple[Environment, ...]
+    present: Mapping[str, Collection[str]]
+    gone: tuple[tuple[str, str], ...]
+    warnings: tuple[str, ...]
+
+
+def choose(project: Project, asked: Asked, base: Snapshot) -> Chosen:
+    """Which teams, in which environments, and who leaves.
+
+    Raises:
+        BadInput: there is no such team, or something would go that nobody said should.
+    """
+    known, selected = project.organisation.environments, project.select(asked.teams)
+    whole = not asked.teams and len(selected) == len(project.teams) and project.teams_dir != project.teams[0].directory
+    gone = _gone(project, base, asked.allow_remove) if whole else ()
+    environments = known if asked.all_environments else known[:1]
+    names = {team.spec.name for team in selected}
+    present = {
+        each.name: {*base.teams(each.name), *names} - {name for where, name in gone if where == each.name}
+        for each in environments
+    }
+    return Chosen(selected, environments, present, gone, tuple(_left(project, base)) if whole else ())
+
+
+class _Maker:
+    """Makes the places of teams, or knows that they stay as they are."""
+
+    def __init__(self, project: Project, source: Source, memory: Memory | None, algorithm: Hash) -> None:
+        templates = load_templates()
+        self._project, self._source, self._memory, self._algorithm = project, source, memory, algorithm
+        self._directories = Directories(project.organisation, templates)
+        self._charts = TeamCharts(project, templates)
+        self._keys: dict[str, str] = {}
+        self.namespaces: dict[tuple[str, str], str] = {}
+
+    def make(
+        self,
+        team: LoadedTeam,
+        environment: Environment,
+        present: Collection[str],
+        base: Snapshot,
+        dirty: Collection[str],
+    ) -> tuple[Mapping[str, Tree | None], tuple[str, ...]]:
+        """The team's places in `environment`, none where they are known to be those of `base`; warnings."""
+        organisation, name = self._project.organisation, team.spec.name
+        edges = edges_in(self._project.org, name, environment, present)
+        key = self._key(team, environment, edges) if self._memory else ""
+        place = team_place(environment.name, name)
+        known = self._memory.recall(place, key) if self._memory else None
+        if known and not any(base.ids.get(each) != known.ids[each] or each in dirty for each in known.ids):
+            return {}, known.warnings
+        made = make_directory(self._directories, team, environment, edges, organisation)
+        places = team_places(made.app, made.files, environment, organisation, self._source)
+        self.namespaces[environment.name, name] = made.app.namespace
+        if self._memory:
+            ids = {each: tree_id(tree, self._algorithm) for each, tree in places.items() if tree is not None}
+            self._memory.remember(place, Remembered(key, ids, made.warnings))
+        return places, made.warnings
+
+    def _key(self, team: LoadedTeam, environment: Environment, edges: Edges) -> str:
+        name = team.spec.name
+        if name not in self._keys:
+            self._keys[name] = self._charts.key(team)
+        return digest_of(self._keys[name], environment.name, repr(edges), repr(self._source), self._algorithm)
+
+
+def make_directory(
+    directories: Directories, team: LoadedTeam, environment: Environment, edges: Edges, organisation: Organisation
+) -> Directory:
+    """The directory of a team in `environment`, with the image that images.lock.yaml names for it."""
+    digests = read_digests(team.directory, organisation)
+    # At the start every environment runs what the first one does, unless it was given its own.
+    digest = digests.get(environment.name) or digests.get(organisation.environments[0].name, "")
+    return directories.make(team.spec, environment, edges, digest)
 
 
 def team_places(
@@ -131,7 +240,7 @@ def team_places(
     )
     return {
         team_place(environment.name, app.team): files,
-        project_place(environment.name, app.team): _file([project]),
+        project_place(environment.name, app.team): object_file([project]),
     }
 
 
@@ -150,34 +259,30 @@ def structure(project: Project, source: Source) -> dict[str, Tree]:
     ]
     elsewhere = {cluster.name for cluster in others}
     here = {each for name, names in wanted.items() if name not in elsewhere for each in names}
-    places = {f"{BOOTSTRAP}/root.yaml": _file(argocd.root(organisation, source, others))}
+    places = {f"{BOOTSTRAP}/root.yaml": object_file(argocd.root(organisation, source, others))}
     if here:
-        places[f"{BOOTSTRAP}/namespaces.yaml"] = _file(argocd.namespaces(here, organisation))
+        places[f"{BOOTSTRAP}/namespaces.yaml"] = object_file(argocd.namespaces(here, organisation))
     for other in others:
         names = argocd.namespaces(wanted[other.name], organisation)
-        places[f"{CLUSTERS}/{other.name}/namespaces.yaml"] = _file(names)
+        places[f"{CLUSTERS}/{other.name}/namespaces.yaml"] = object_file(names)
     for environment in organisation.environments:
         made = argocd.application_set(environment, organisation, source)
-        places[application_set_place(environment.name)] = _file([made])
+        places[application_set_place(environment.name)] = object_file([made])
     return places
 
 
-def _file(objects: Sequence[Mapping[str, Any]]) -> Tree:
+def object_file(objects: Sequence[Mapping[str, Any]]) -> Tree:
+    """The place that is a file with these objects."""
     return {"": (GENERATED + "---\n".join(to_yaml(each) for each in objects)).encode()}
 
 
-def _gone(project: Project, base: Snapshot, allowed: int) -> dict[str, list[str]]:
-    """The teams that the project no longer has, with the environments that they leave by themselves."""
-    organisation = project.organisation
+def _gone(project: Project, base: Snapshot, allowed: int) -> tuple[tuple[str, str], ...]:
+    """Environment and team of those that the project no longer has, where they leave by themselves."""
     known = {team.spec.name for team in project.teams}
-    found: dict[str, list[str]] = {}
-    for environment in organisation.environments:
-        if not argocd.guarded(environment):
-            for team in base.teams(environment.name):
-                if team not in known:
-                    found.setdefault(team, []).append(environment.name)
-    refuse_removal(found, organisation.archived, allowed)
-    return found
+    loose = [each.name for each in project.organisation.environments if not argocd.guarded(each)]
+    gone = tuple((name, team) for name in loose for team in base.teams(name) if team not in known)
+    refuse_removal({team for _, team in gone}, project.organisation.archived, allowed)
+    return gone
 
 
 def refuse_removal(teams: Collection[str], archived: Collection[str], allowed: int) -> None:
@@ -211,14 +316,22 @@ def _some(names: Sequence[str]) -> str:
     return f"{shown} and {len(names) - 5} more" if len(names) > 5 else shown
 
 
-def _refuse_later(change: Change, base: Snapshot, others: Iterable[Environment]) -> None:
-    for environment in others:
-        if not base.teams(environment.name):
-            continue
-        changed = [
-            each[1] for place in change.places if (each := environment_of(place)) and each[0] == environment.name
-        ]
-        if changed:
+def refuse_later(change: Change, asked: Asked, base: Snapshot, organisation: Organisation) -> None:
+    """Refuse to write any but the first environment where it has teams already.
+
+    Args:
+        change: with nothing but what differs from `base`.
+        asked: what is to be written.
+        base: the commit that it goes on.
+        organisation: whose environments they are.
+
+    Raises:
+        BadInput: a team there would change.
+    """
+    for environment in organisation.environments[1:] if asked.all_environments else ():
+        inside = (environment_of(place) for place, tree in change.places.items() if tree is not None)
+        changed = [each[1] for each in inside if each and each[0] == environment.name]
+        if changed and base.teams(environment.name):
             raise BadInput(
                 f"{environment.name} has teams already, and {_some(changed)} would change there; "
                 "--all-environments is for the very start, later changes are promoted"
@@ -227,11 +340,10 @@ def _refuse_later(change: Change, base: Snapshot, others: Iterable[Environment])
 
 def _left(project: Project, base: Snapshot) -> Iterator[str]:
     known = {team.spec.name for team in project.teams}
-    for environment in project.organisation.environments:
-        if argocd.guarded(environment):
-            for team in base.teams(environment.name):
-                if team not in known:
-                    yield (
-                        f"{team} has no team.yaml any more and is still in {environment.name}, where nothing goes by "
-                        f"itself; elf remove {team} --env {environment.name} takes it away"
-                    )
+    for environment in filter(argocd.guarded, project.organisation.environments):
+        for team in base.teams(environment.name):
+            if team not in known:
+                yield (
+                    f"{team} has no team.yaml any more and is still in {environment.name}, where nothing goes by "
+                    f"itself; elf remove {team} --env {environment.name} takes it away"
+                )

@@ -1,33 +1,24 @@
-"""Charts as they stand in a GitOps repository, linted and rendered by real Helm and checked against the schemas."""
+"""Charts as they stand in a GitOps repository, proven, or only rendered to be looked at."""
 
 from __future__ import annotations
 
-import os
-import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Final
 
-from elf_sdk.deploy.gitops.layout import Tree
-from elf_sdk.deploy.helm import Helm, choose_helm
-from elf_sdk.deploy.kubernetes import ObjectSchemas, parse_manifests
+from elf_sdk.deploy.gitops.layout import APP_FILE, Tree
+from elf_sdk.deploy.helm import Choice, Helm
+from elf_sdk.deploy.prove import Proof, Prover
 from elf_sdk.errors import Failure
 
-__all__ = ["Chart", "Objects", "Progress", "render"]
+__all__ = ["Chart", "Progress", "render"]
 
 Progress = Callable[[int, int, str], None]
 """Called with what is done, how much there is, and what it is about."""
-Objects = Sequence[Mapping[str, Any]]
-
-_WORKERS: Final = 4
 
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """A team's directory in an environment, to be rendered.
+    """A team's directory in an environment.
 
     Attributes:
         environment: its name.
@@ -43,75 +34,51 @@ class Chart:
 
 
 def render(
-    charts: Sequence[Chart],
+    charts: Iterable[Chart],
+    helm: Choice | Callable[[], Helm] = "auto",
     *,
-    helm: Callable[[], Helm] = choose_helm,
-    check: bool = True,
+    manifests: bool = False,
     progress: Progress = lambda done, total, about: None,
-) -> tuple[str, list[Objects]]:
-    """What each chart renders to.
+) -> tuple[str, Mapping[tuple[str, str], str]]:
+    """Lint and render charts, and check what they render to against the schemas.
 
     Args:
-        charts: to be rendered.
-        helm: gives the Helm.
-        check: the objects against the schemas.
+        charts: to be proven.
+        helm: which Helm, or what gives it; asked for only when there is something to prove.
+        manifests: whether what is rendered is wanted, and not only proven.
         progress: told about every chart.
 
     Returns:
-        Which Helm it was, empty where there was nothing to render, and the objects of each chart.
+        Which Helm it was, empty where there was nothing to prove; and by environment and team the manifests.
 
     Raises:
         Failure: some are wrong; the message names up to ten.
         Missing: Helm or the Kubernetes schemas have to be installed.
     """
-    if not charts:
-        return "", []
-    engine, schemas = helm(), ObjectSchemas()
-
-    def one(job: tuple[Path, Chart]) -> Objects | Failure:
-        directory, chart = job
-        values = directory / f"values-{chart.environment}.yaml"
-        try:
-            objects = parse_manifests(engine.render(directory, values, release=chart.team, namespace=chart.namespace))
-            if check:
-                schemas.check(objects)
-        except Failure as failure:
-            return failure
-        return objects
-
-    found: list[Objects] = []
-    wrong: list[str] = []
-    with _on_disk(charts) as directories, ThreadPoolExecutor(min(_WORKERS, os.cpu_count() or 1)) as pool:
-        results = pool.map(one, zip(directories, charts, strict=True))
-        for done, (chart, result) in enumerate(zip(charts, results, strict=True), start=1):
-            where = f"{chart.team} in {chart.environment}"
-            progress(done, len(charts), where)
-            if isinstance(result, Failure):
-                wrong.append(f"{where}: {result}")
-            else:
-                found.append(result)
+    groups = list(_together(charts))
+    if not groups:
+        return "", {}
+    proofs: list[Proof] = []
+    with Prover(helm, charts=len(groups), manifests=manifests) as prover:
+        for done, proof in enumerate(prover.prove_trees(groups), start=1):
+            progress(done, len(groups), proof.team)
+            proofs.append(proof)
+    wrong = [f"{proof.team} in {name}: {why}" for proof in proofs for name, why in proof.wrong.items()]
     if wrong:
         more = [f"and {len(wrong) - 10} more"] if len(wrong) > 10 else []
         raise Failure("\n".join(["nothing was replaced, because of:", *wrong[:10], *more]))
-    return engine.name, found
+    rendered = {(name, proof.team): each.manifests for proof in proofs for name, each in proof.rendered.items()}
+    return prover.helm, rendered if manifests else {}
 
 
-@contextmanager
-def _on_disk(charts: Sequence[Chart]) -> Iterator[list[Path]]:
-    """The charts as directories; what is the same in many is one file with many names."""
-    with tempfile.TemporaryDirectory(prefix="elf-gitops-") as directory:
-        root = Path(directory)
-        first: dict[bytes, Path] = {}
-        places = []
-        for number, chart in enumerate(charts):
-            place = root / str(number) / chart.team
-            for name, content in chart.files.items():
-                file = place / name
-                file.parent.mkdir(parents=True, exist_ok=True)
-                if content in first:
-                    os.link(first[content], file)
-                else:
-                    file.write_bytes(content)
-                    first[content] = file
-            places.append(place)
-        yield places
+def _together(charts: Iterable[Chart]) -> Iterator[tuple[str, Tree, Mapping[str, str]]]:
+    """Directories that are one chart with the values of several environments: that chart once."""
+    found: dict[tuple[str, tuple[tuple[str, bytes], ...]], tuple[dict[str, bytes], dict[str, str]]] = {}
+    for chart in charts:
+        values = f"values-{chart.environment}.yaml"
+        common = {name: content for name, content in chart.files.items() if name not in (APP_FILE, values)}
+        tree, namespaces = found.setdefault((chart.team, tuple(sorted(common.items()))), (common, {}))
+        tree[values] = chart.files[values]
+        namespaces[chart.environment] = chart.namespace
+    for (team, _), (tree, namespaces) in found.items():
+        yield team, tree, namespaces

@@ -160,22 +160,28 @@ class Repository:
         Pending.of(change, {**kept, **{p: self._id(tree) for p, tree in different.places.items()}}).save(file)
         return different
 
+    def changed(self) -> Change:
+        """What the work tree holds instead of the checked-out commit, whoever it was."""
+        pending = Pending.read(self._git_path(PENDING_FILE))
+        places = {place: read_place(self.root, place) for place in self.dirty()}
+        # The index may be behind, which is no change.
+        return pending.change(places).against(self.head(), self.algorithm)
+
     def written(self) -> Change:
         """What `write` has left in the work tree since the last commit.
 
         Raises:
             BadInput: somebody else has changed one of its files since, or another one.
         """
-        pending = Pending.read(self._git_path(PENDING_FILE))
-        places: dict[str, Tree | None] = {}
-        for place in self.dirty():
-            places[place] = tree = read_place(self.root, place)
-            if place not in pending.places or pending.places[place] != self._id(tree):
+        known = Pending.read(self._git_path(PENDING_FILE)).places
+        change = self.changed()
+        for place, tree in change.places.items():
+            if place not in known or known[place] != self._id(tree):
                 raise BadInput(
                     f"{self.root / place} was changed, and not by elf gitops; commit that yourself, or discard it "
                     f"with: git -C {self.top} restore {self.source.path}/{place}"
                 )
-        return pending.change(places)
+        return change
 
     def refresh(self) -> None:
         """Bring the branch that the clone is on to what the remote has, where it has nothing of its own.
@@ -234,6 +240,9 @@ class Repository:
         base = tip if tip.commit else self.head()
         narrow = change.against(base, self.algorithm)
         if not narrow.places:
+            if target == current and tip.commit:
+                # Killed after the last commit, before the index followed.
+                self._settle()
             return None
         if target != current:
             made = store(self.git, narrow, base)
@@ -245,8 +254,7 @@ class Repository:
         made = store(self.git, narrow, base)
         self._replace(narrow.places)
         self._move(target, made, tip.commit)
-        self.git("reset", "--quiet", "HEAD", "--", self._pathspec)
-        self._git_path(PENDING_FILE).unlink(missing_ok=True)
+        self._settle()
         return made
 
     def push(self, render: Render | None = None, branch: str | None = None) -> Pushed:
@@ -281,6 +289,11 @@ class Repository:
             # Not all at the same moment again.
             time.sleep(random.uniform(0, min(2.0, 0.05 * attempt)))  # noqa: S311 - when to try again
         raise Retryable(f"others were faster {_ATTEMPTS} times in pushing to {self.source.url}; push again")
+
+    def _settle(self) -> None:
+        """Let the index follow the commit, and forget what was written for it."""
+        self.git("reset", "--quiet", "HEAD", "--", self._pathspec)
+        self._git_path(PENDING_FILE).unlink(missing_ok=True)
 
     @property
     def _pathspec(self) -> str:

@@ -8,11 +8,11 @@ there is the old tree or the new one.
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 from elf_sdk.deploy.gitops.directory import is_ours
-from elf_sdk.deploy.gitops.layout import Tree, environment_of
+from elf_sdk.deploy.gitops.layout import Tree, environment_of, place_of
 from elf_sdk.errors import BadInput
 from elf_sdk.files import keep_tree, list_tree, staged, swap, write_tree
 
@@ -63,7 +63,7 @@ def replace_places(root: Path, places: Mapping[str, Tree | None]) -> None:
             if tree is not None:
                 _write(stage / place, tree)
         if root.is_dir():
-            _keep(root, stage, "", places)
+            keep_tree(root, stage, [path for path in list_tree(root) if place_of(path) not in places])
         swap(stage, root)
 
 
@@ -74,26 +74,11 @@ def _write(target: Path, tree: Tree) -> None:
         write_tree(target, tree)
 
 
-def _keep(root: Path, stage: Path, relative: str, places: Collection[str]) -> None:
-    """Take over what is in no place that is replaced."""
-    with os.scandir(root / relative) as entries:
-        names = sorted(entry.name for entry in entries)
-    around = {place.rpartition("/")[0] for place in places}
-    around |= {parent.rpartition("/")[0] for parent in tuple(around)}
-    for name in names:
-        path = f"{relative}/{name}" if relative else name
-        if path in places:
-            continue
-        if path in around:
-            _keep(root, stage, path, places)
-        else:
-            (stage / path).parent.mkdir(parents=True, exist_ok=True)
-            keep_tree(root / path, stage / path)
-
-
 def _refuse_foreign(root: Path, places: Mapping[str, Tree | None]) -> None:
     for place, tree in places.items():
         if environment_of(place) and (root / place).is_dir():
-            foreign = [name for name in list_tree(root / place) if name not in (tree or {}) and not is_ours(name)]
+            foreign = [
+                name for name in list_tree(root / place) if name not in (tree or {}) and not is_ours(place, name)
+            ]
             if foreign:
                 raise BadInput(f"{root / place} holds {foreign[0]}, which elf gitops did not write; move it elsewhere")
