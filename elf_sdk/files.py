@@ -129,6 +129,12 @@ def write_tree(root: Path, files: Mapping[str, bytes]) -> None:
         raise Failure(f"{path} cannot be written: {error.strerror}; nothing was replaced") from None
 
 
+def _write(file: io.FileIO, content: bytes) -> None:
+    left = memoryview(content)
+    while left:
+        left = left[file.write(left) :]
+
+
 def replace_file(path: Path, content: bytes, *, mode: int = 0o644) -> None:
     """Put a file with `content` in the place of `path`, whole, and flushed to the disk.
 
@@ -149,12 +155,6 @@ def replace_file(path: Path, content: bytes, *, mode: int = 0o644) -> None:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
         raise Failure(f"{path} cannot be written: {error.strerror}; it is as it was") from None
-
-
-def _write(file: io.FileIO, content: bytes) -> None:
-    left = memoryview(content)
-    while left:
-        left = left[file.write(left) :]
 
 
 def _make_directories(root: Path, parent: str, made: set[str]) -> None:

@@ -23,12 +23,15 @@ __all__ = [
     "Network",
     "Settings",
     "TrustedIssuer",
+    "audience",
     "cache_directory",
     "default_namespace",
     "is_safe_url",
     "key_variable",
+    "kubeconfig_files",
     "load_image_settings",
     "load_settings",
+    "service_account_server",
     "variable",
 ]
 
@@ -81,9 +84,9 @@ class Settings:
         store: `ELF_STORE`, a SQLite file, or `:memory:` for the volatile log; default `.elf/elf.db`.
         database_url: `ELF_DATABASE_URL`, else `SUPABASE_DB_URL`: a PostgreSQL that goes before `store`; default none.
         jwt_secret: `JWT_SECRET_KEY`, shared secret of at least 32 bytes for HS256; empty means none.
-        elf_issuer: trusted to say who people and teams are, by public keys: `ELF_JWKS_FILE` or `ELF_JWKS_URL`,
-            `ELF_ISSUER`, default `elf:<organisation>:<environment>`, and `ELF_JWKS_ALGORITHM`, default EdDSA. Default:
-            none.
+        elf_issuer: trusted to say who people and teams are, by public keys: `ELF_JWKS_FILE` or `ELF_JWKS_URL`, default
+            by the issuer's OpenID configuration where it is an https address, `ELF_ISSUER`, default
+            `elf:<organisation>:<environment>`, and `ELF_JWKS_ALGORITHM`, default EdDSA. Default: none.
         workload_issuer: the Kubernetes cluster, trusted to say which team a service account is: `ELF_WORKLOAD_ISSUER`,
             `ELF_WORKLOAD_JWKS_FILE` or `ELF_WORKLOAD_JWKS_URL`, default by the issuer's OpenID configuration,
             `ELF_WORKLOAD_JWKS_TOKEN_FILE`, `ELF_WORKLOAD_JWKS_CA_FILE`, and `ELF_WORKLOAD_JWKS_ALGORITHM`, default
@@ -95,7 +98,9 @@ class Settings:
             and `elf-teams-<environment>` for any other.
         team_tokens: `ELF_TEAM_TOKENS`, a directory with one file for each team that this one calls, named as the team,
             which holds the token to call it with; read again when it changes. Default: none.
-        team_url: `ELF_TEAM_URL`, how teams reach each other, with `{team}` in it.
+        edges_file: `ELF_EDGES_FILE`, a file with the team's relationships in this environment, as its chart compiled
+            them: who may call it, and whom it calls where. Default: none, and then the team's own file says it.
+        team_url: `ELF_TEAM_URL`, how teams reach each other, with `{team}` in it; `edges_file` goes before it.
         public_url: `ELF_PUBLIC_URL`, the address of this team as others see it; default: from the request.
         trusted_proxies: `ELF_TRUSTED_PROXIES`, addresses or networks with commas between, whose forwarding headers are
             believed; default none.
@@ -136,6 +141,7 @@ class Settings:
     oidc_issuer: TrustedIssuer | None = None
     namespace: str = ""
     team_tokens: str = ""
+    edges_file: str = ""
     team_url: str = ""
     public_url: str = ""
     trusted_proxies: tuple[Network, ...] = ()
@@ -171,6 +177,11 @@ class Settings:
     def namespace_name(self) -> str:
         """The namespace of this environment's teams, default applied."""
         return self.namespace or default_namespace(self.environment)
+
+
+def audience(organisation: str, environment: str, team: str) -> str:
+    """Whom a token is for: one team in one environment of one organisation."""
+    return f"elf:{organisation}:{environment}:{team}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -305,6 +316,7 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
         oidc_issuer=trusted["ELF_OIDC"],
         namespace=source.get("ELF_NAMESPACE", ""),
         team_tokens=source.get("ELF_TEAM_TOKENS", ""),
+        edges_file=source.get("ELF_EDGES_FILE", ""),
         team_url=source.get("ELF_TEAM_URL", ""),
         public_url=source.get("ELF_PUBLIC_URL", "").rstrip("/"),
         trusted_proxies=_networks(source.get("ELF_TRUSTED_PROXIES", "")),
@@ -359,7 +371,7 @@ def _trusted(source: Mapping[str, str], prefix: str, default_issuer: str, algori
         return None
     if path and url:
         raise BadInput(f"{jwks}_FILE and {jwks}_URL are both set; keep one of them")
-    if default_issuer and not (path or url):
+    if default_issuer and not (path or url or is_safe_url(issuer)):
         raise BadInput(f"{prefix}_ISSUER is set without its keys; set {jwks}_FILE or {jwks}_URL too")
     issuer = issuer or default_issuer
     if not issuer:
@@ -437,3 +449,17 @@ def cache_directory(environ: Mapping[str, str] | None = None) -> Path | None:
         # XDG Base Directory Specification: a path that is not absolute is ignored.
         given = f"{base if base.startswith('/') else source.get('HOME', '') + '/.cache'}/elf"
     return Path(given) if given.startswith("/") else None
+
+
+def kubeconfig_files(environ: Mapping[str, str] | None = None) -> tuple[Path, ...]:
+    """The files that `KUBECONFIG` names, as kubectl reads it; by default `~/.kube/config`."""
+    source = os.environ if environ is None else environ
+    named = tuple(Path(file) for file in source.get("KUBECONFIG", "").split(os.pathsep) if file)
+    return named or (Path("~/.kube/config").expanduser(),)
+
+
+def service_account_server(environ: Mapping[str, str] | None = None) -> str:
+    """The address of the API server as a pod finds it (`KUBERNETES_SERVICE_HOST`); empty elsewhere."""
+    source = os.environ if environ is None else environ
+    host, port = source.get("KUBERNETES_SERVICE_HOST", ""), source.get("KUBERNETES_SERVICE_PORT", "443")
+    return f"https://{f'[{host}]' if ':' in host else host}:{port}" if host else ""

@@ -19,10 +19,9 @@ from elf_sdk.cache import code_digest, digest_of
 from elf_sdk.deploy.archive import archive
 from elf_sdk.deploy.chart import Templates, chart_tree, load_templates
 from elf_sdk.deploy.images import IMAGES_FILE, read_digests
-from elf_sdk.deploy.values import Edges, shortcomings, team_values
-from elf_sdk.deploy.values_model import Peer
+from elf_sdk.deploy.values import shortcomings, team_values
 from elf_sdk.errors import Failure
-from elf_sdk.team.organisation import Environment
+from elf_sdk.team.edges import Edges, compile_edges
 from elf_sdk.team.project import LoadedTeam, Project
 
 __all__ = ["TeamChart", "TeamCharts"]
@@ -109,7 +108,7 @@ class TeamCharts:
         for environment in organisation.environments:
             name = environment.name
             values[name] = team_values(spec, organisation, environment, edges[name], digests.get(name, ""))
-            warnings += shortcomings(spec, environment, values[name])
+            warnings += shortcomings(spec, organisation, environment, edges[name])
         tree = chart_tree(spec, values, self._templates)
         return TeamChart(spec.name, spec.version, tree, values, edges, tuple(warnings))
 
@@ -120,16 +119,11 @@ class TeamCharts:
         return digest_of(code_digest(), pydantic.VERSION, organisation, *_parts(self._templates))
 
     def _edges(self, team: LoadedTeam) -> Mapping[str, Edges]:
-        name, org = team.spec.name, self._project.org
-        callers, callees = org.callers(name), org.callees(name)
+        org, organisation = self._project.org, self._project.organisation
         return {
-            environment.name: Edges(self._peers(callers, environment), self._peers(callees, environment))
-            for environment in self._project.organisation.environments
+            environment.name: compile_edges(org, organisation, environment, team.spec.name)
+            for environment in organisation.environments
         }
-
-    def _peers(self, names: Iterable[str], environment: Environment) -> tuple[Peer, ...]:
-        teams = self._project.org.teams
-        return tuple(Peer(team=name, namespace=teams[name].namespace_in(environment)) for name in names)
 
 
 def _parts(templates: Templates) -> Iterable[bytes | str]:

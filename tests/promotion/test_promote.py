@@ -115,7 +115,7 @@ def test_a_neighbour_that_comes_later_changes_edges_and_nothing_else(tmp_path: P
     changed = {path for path in before if before[path] != after[path]}
     assert changed == {"chief-team/values-staging.yaml"}
     values = site.data("staging", "chief-team", "values-staging.yaml")
-    assert [peer["team"] for peer in values["networkPolicy"]["egress"]["teams"]] == ["brand-team", "data-team"]
+    assert [callee["team"] for callee in values["edges"]["callees"]] == ["brand-team", "data-team"]
     assert values["replicas"] == 1, "what else has changed in its team.yaml waits for its own promotion"
     assert "chief-team gets new neighbours, and nothing else" in site.log()
 

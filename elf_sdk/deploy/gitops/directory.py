@@ -7,7 +7,7 @@ it, stands in `values-<env>.yaml`. The library is one archive: one file, and in 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -16,13 +16,12 @@ from elf_sdk.deploy.chart import LIBRARY, Templates, chart_tree
 from elf_sdk.deploy.encode import to_yaml
 from elf_sdk.deploy.gitops.app import App
 from elf_sdk.deploy.gitops.layout import APP_FILE, GENERATED, MANIFESTS, Tree
-from elf_sdk.deploy.values import Edges, shortcomings, team_values
-from elf_sdk.deploy.values_model import Peer
-from elf_sdk.team.org import Org
+from elf_sdk.deploy.values import shortcomings, team_values
+from elf_sdk.team.edges import Edges
 from elf_sdk.team.organisation import Environment, Organisation
 from elf_sdk.team.spec import TeamSpec
 
-__all__ = ["Directories", "Directory", "edges_in", "is_ours"]
+__all__ = ["Directories", "Directory", "is_ours"]
 
 _VALUES: Final = "values.yaml"
 
@@ -63,7 +62,7 @@ class Directories:
         Args:
             spec: the team, with all of its environments.
             environment: one of the organisation's.
-            edges: the team's neighbours there, from `edges_in`.
+            edges: the team's neighbours there, from `compile_edges`.
             digest: `sha256:…` of the image there; empty for the image by its tag.
 
         Raises:
@@ -77,18 +76,20 @@ class Directories:
             version=spec.version,
             library=self._templates.library_version,
             digest=digest,
-            server=self._servers[cluster_of(spec, environment)],
+            server=self._servers[spec.cluster_in(environment)],
             namespace=spec.namespace_in(environment),
             sync=sync_of(spec, environment),
         )
         files = {**shared, APP_FILE: app.encode(), f"values-{environment.name}.yaml": own.encode()}
-        return Directory(app, dict(sorted(files.items())), tuple(shortcomings(spec, environment, values)))
+        return Directory(
+            app, dict(sorted(files.items())), tuple(shortcomings(spec, self._organisation, environment, edges))
+        )
 
     def _shared(self, spec: TeamSpec) -> tuple[Sequence[Mapping[str, Any]], Tree]:
         known = self._common.get(spec.name)
         if known is None or known[0] is not spec:
             values = {
-                each.name: team_values(spec, self._organisation, each, Edges())
+                each.name: team_values(spec, self._organisation, each, Edges(spec.name))
                 for each in self._organisation.environments
             }
             chart = chart_tree(spec, values, self._templates)
@@ -112,30 +113,6 @@ def is_ours(place: str, path: str) -> bool:
     return head in (APP_FILE, "Chart.yaml", _VALUES, "values.schema.json") or (
         head.startswith("values-") and head.endswith(".yaml")
     )
-
-
-def edges_in(org: Org, team: str, environment: Environment, present: Collection[str]) -> Edges:
-    """The team's neighbours in `environment`: whole edges to teams that are there.
-
-    Args:
-        org: the organisation.
-        team: whose neighbours.
-        environment: where.
-        present: the teams in it.
-    """
-
-    def peers(names: Iterable[str]) -> tuple[Peer, ...]:
-        return tuple(
-            Peer(team=name, namespace=org.teams[name].namespace_in(environment)) for name in names if name in present
-        )
-
-    return Edges(peers(org.callers(team)), peers(org.callees(team)))
-
-
-def cluster_of(spec: TeamSpec, environment: Environment) -> str:
-    """The cluster in which the team runs in `environment`."""
-    override = spec.environments.get(environment.name)
-    return (override and override.cluster) or environment.cluster
 
 
 def sync_of(spec: TeamSpec, environment: Environment) -> Any:

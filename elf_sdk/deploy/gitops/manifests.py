@@ -20,7 +20,7 @@ from elf_sdk.deploy.encode import to_yaml
 from elf_sdk.deploy.gitops import argocd
 from elf_sdk.deploy.gitops.argocd import Source
 from elf_sdk.deploy.gitops.change import Change
-from elf_sdk.deploy.gitops.directory import Directories, Directory, cluster_of, edges_in
+from elf_sdk.deploy.gitops.directory import Directories, Directory
 from elf_sdk.deploy.gitops.layout import (
     APP_FILE,
     GENERATED,
@@ -37,6 +37,7 @@ from elf_sdk.deploy.gitops.snapshot import Snapshot
 from elf_sdk.deploy.helm import Choice, Helm
 from elf_sdk.deploy.kubernetes import parse_manifests
 from elf_sdk.errors import BadInput
+from elf_sdk.team.edges import compile_edges
 from elf_sdk.team.organisation import Environment, Organisation
 from elf_sdk.team.project import Project
 
@@ -72,12 +73,14 @@ def plan_manifests(
     made: dict[tuple[str, str], Directory] = {}
     for environment in chosen.environments:
         for team in chosen.teams:
-            if cluster_of(team.spec, environment) != environment.cluster:
+            if team.spec.cluster_in(environment) != environment.cluster:
                 raise BadInput(
                     f"{team.spec.name} runs in another cluster than the rest of {environment.name}, and plain "
                     "manifests have one Application an environment; write --format argocd"
                 )
-            edges = edges_in(project.org, team.spec.name, environment, chosen.present[environment.name])
+            edges = compile_edges(
+                project.org, project.organisation, environment, team.spec.name, chosen.present[environment.name]
+            )
             made[environment.name, team.spec.name] = make_directory(directories, team, environment, edges, organisation)
     charts = [Chart(*where, each.app.namespace, each.files) for where, each in made.items()]
     engine, rendered = render(charts, helm, manifests=True, progress=progress)

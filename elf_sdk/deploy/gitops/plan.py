@@ -13,7 +13,7 @@ from elf_sdk.deploy.gitops import argocd
 from elf_sdk.deploy.gitops.app import App
 from elf_sdk.deploy.gitops.argocd import IN_CLUSTER, Source
 from elf_sdk.deploy.gitops.change import Change
-from elf_sdk.deploy.gitops.directory import Directories, Directory, cluster_of, edges_in
+from elf_sdk.deploy.gitops.directory import Directories, Directory
 from elf_sdk.deploy.gitops.layout import (
     BOOTSTRAP,
     CLUSTERS,
@@ -29,8 +29,8 @@ from elf_sdk.deploy.gitops.objects import Hash, tree_id
 from elf_sdk.deploy.gitops.snapshot import Snapshot
 from elf_sdk.deploy.images import read_digests
 from elf_sdk.deploy.team_chart import TeamCharts
-from elf_sdk.deploy.values import Edges
 from elf_sdk.errors import BadInput
+from elf_sdk.team.edges import Edges, compile_edges
 from elf_sdk.team.organisation import Cluster, Environment, Organisation
 from elf_sdk.team.project import LoadedTeam, Project
 
@@ -200,7 +200,7 @@ class _Maker:
     ) -> tuple[Mapping[str, Tree | None], tuple[str, ...]]:
         """The team's places in `environment`, none where they are known to be those of `base`; warnings."""
         organisation, name = self._project.organisation, team.spec.name
-        edges = edges_in(self._project.org, name, environment, present)
+        edges = compile_edges(self._project.org, organisation, environment, name, present)
         key = self._key(team, environment, edges) if self._memory else ""
         place = team_place(environment.name, name)
         known = self._memory.recall(place, key) if self._memory else None
@@ -252,7 +252,7 @@ def structure(project: Project, source: Source) -> dict[str, Tree]:
     for environment in organisation.environments:
         wanted.setdefault(environment.cluster, set()).add((environment.namespace_name, environment.name))
         for team in project.teams:
-            cluster = cluster_of(team.spec, environment)
+            cluster = team.spec.cluster_in(environment)
             wanted.setdefault(cluster, set()).add((team.spec.namespace_in(environment), environment.name))
     others: list[Cluster] = [
         clusters[name] for name in sorted(wanted) if clusters[name].server.rstrip("/") != IN_CLUSTER

@@ -13,7 +13,7 @@ from elf_sdk.deploy.chart import Templates, load_templates
 from elf_sdk.deploy.gitops.argocd import Source
 from elf_sdk.deploy.gitops.change import Change
 from elf_sdk.deploy.gitops.deployed import Deployed, refuse_manifests
-from elf_sdk.deploy.gitops.directory import Directories, edges_in
+from elf_sdk.deploy.gitops.directory import Directories
 from elf_sdk.deploy.gitops.layout import Tree
 from elf_sdk.deploy.gitops.plan import team_places
 from elf_sdk.deploy.gitops.proof import Chart, Progress, render
@@ -24,6 +24,7 @@ from elf_sdk.deploy.image.registry import Registry
 from elf_sdk.deploy.images import read_digests, write_digest
 from elf_sdk.deploy.reference import Reference, registry_of
 from elf_sdk.errors import BadInput, NotFound
+from elf_sdk.team.edges import compile_edges
 from elf_sdk.team.organisation import Environment, Organisation
 from elf_sdk.team.project import LoadedTeam, Project
 
@@ -161,7 +162,7 @@ def prove(
     """
     changed = [*(move.target for move in planned.moves if move.changes), *planned.neighbours]
     charts = [Chart(each.environment, each.app.team, each.app.namespace, each.files) for each in changed]
-    engine, _ = render(charts, helm=helm, progress=progress)
+    engine, _ = render(charts, helm, progress=progress)
     return engine
 
 
@@ -284,7 +285,9 @@ def _made(
 ) -> tuple[Deployed, tuple[str, ...]]:
     """The directory as it would be made now, with the version and the image of `like`; and its warnings."""
     spec = project.org.teams[team].model_copy(update={"version": like.app.version})
-    made = directories.make(spec, target, edges_in(project.org, team, target, present), like.app.digest)
+    made = directories.make(
+        spec, target, compile_edges(project.org, project.organisation, target, team, present), like.app.digest
+    )
     return Deployed(target.name, made.app, made.files), made.warnings
 
 

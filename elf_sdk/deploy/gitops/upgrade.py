@@ -13,7 +13,7 @@ from elf_sdk.deploy.chart import LIBRARY, Templates, load_templates
 from elf_sdk.deploy.gitops.argocd import Source
 from elf_sdk.deploy.gitops.change import Change
 from elf_sdk.deploy.gitops.deployed import Deployed, refuse_manifests
-from elf_sdk.deploy.gitops.directory import Directories, edges_in
+from elf_sdk.deploy.gitops.directory import Directories
 from elf_sdk.deploy.gitops.layout import Tree
 from elf_sdk.deploy.gitops.plan import team_places
 from elf_sdk.deploy.gitops.proof import Chart, Progress, render
@@ -21,6 +21,7 @@ from elf_sdk.deploy.gitops.repository import Repository
 from elf_sdk.deploy.gitops.snapshot import Snapshot
 from elf_sdk.deploy.helm import Choice, Helm
 from elf_sdk.errors import BadInput
+from elf_sdk.team.edges import compile_edges
 from elf_sdk.team.organisation import Environment
 from elf_sdk.team.project import Project
 
@@ -101,7 +102,7 @@ def upgrade(
             Chart(environment.name, each.after.app.team, each.after.app.namespace, each.after.files)
             for each in planned.teams
         ]
-        engine, _ = render(charts, helm=helm, progress=progress)
+        engine, _ = render(charts, helm, progress=progress)
         made = repository.commit(planned.change, branch)
     return Upgrade(environment, planned.library, planned.teams, planned.change, made, engine, planned.warnings)
 
@@ -130,7 +131,7 @@ def upgrade_of(
             warnings.append(f"{name} in {environment.name} has no team.yaml any more; its chart stays as it is")
             continue
         _refuse_newer(there, library)
-        edges = edges_in(project.org, name, environment, present)
+        edges = compile_edges(project.org, project.organisation, environment, name, present)
         made = directories.make(
             spec.model_copy(update={"version": there.app.version}), environment, edges, there.app.digest
         )
