@@ -10,6 +10,7 @@ import pytest
 from elf_sdk.deploy.gitops.plan import Asked
 from elf_sdk.deploy.gitops.promote import commit
 from elf_sdk.deploy.gitops.write import write
+from elf_sdk.deploy.images import write_digest
 from elf_sdk.errors import BadInput, Conflict
 from tests.deploy.organisations import TEAMS
 
@@ -197,3 +198,27 @@ def test_plain_manifests_are_not_promoted(tmp_path: Path) -> None:
     repository.commit_written()
     with pytest.raises(BadInput, match="gitops holds plain manifests, and no charts that could be moved"):
         plan(site, "staging")
+
+
+def test_a_promotion_in_the_repository_of_the_project_itself(tmp_path: Path) -> None:
+    site = Site(tmp_path)
+    (site.root / "elf.yaml").unlink()
+    for command in (
+        ["init", "--quiet", "-b", "main"],
+        ["remote", "add", "origin", str(site.remote)],
+        ["add", "--all"],
+        ["commit", "--quiet", "-m", "Teams"],
+    ):
+        subprocess.run(["git", *command], cwd=site.root, check=True)
+    repository = site.clone()
+    for team in TEAMS:
+        write_digest(site.root / "teams" / team, site.project.organisation, "dev", digest(1))
+    write(site.project, repository)
+    repository.commit_written()
+    repository.refresh()
+    planned = plan(site, "staging")
+    assert commit(site.project, repository, planned)
+    files = repository.git("show", "--format=", "--name-only", "HEAD").split()
+    assert files
+    assert all(name.startswith(("gitops/environments/staging/", "gitops/projects/")) for name in files)
+    assert all(site.lock(team)["staging"] == digest(1) for team in TEAMS), "beside it, for the person to commit"
