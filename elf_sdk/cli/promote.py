@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
 
 import click
 
@@ -18,7 +17,7 @@ from elf_sdk.deploy.gitops.deployed import Deployed
 from elf_sdk.deploy.gitops.repository import Repository
 from elf_sdk.deploy.gitops.rollback import rollback as roll_back
 from elf_sdk.deploy.gitops.write import push as push_commits
-from elf_sdk.deploy.helm import choose_helm
+from elf_sdk.deploy.helm import Choice
 from elf_sdk.errors import BadInput
 from elf_sdk.evals.result import ConversationResult
 from elf_sdk.server.local import local_settings
@@ -67,7 +66,7 @@ def promote(
     check: bool,
     offline: bool,
     clone: Path | None,
-    choice: Literal["auto", "embedded", "cli"],
+    choice: Choice,
     as_json: bool,
 ) -> None:
     """Bring TEAM from one environment to the next: the same chart and the same image, in one commit.
@@ -98,7 +97,7 @@ def promote(
         made = None
         if moves and not check:
             with Progress("proving charts") as progress:
-                promoting.prove(planned, helm=lambda: choose_helm(choice), progress=progress)
+                promoting.prove(planned, helm=choice, progress=progress)
             if not offline:
                 promoting.refuse_absent(planned, load_image_settings().credentials)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
 
 import click
 
@@ -13,7 +12,7 @@ from elf_sdk.deploy.gitops.clone import open_repository
 from elf_sdk.deploy.gitops.promote import environment_called
 from elf_sdk.deploy.gitops.upgrade import upgrade as upgrade_environment
 from elf_sdk.deploy.gitops.write import push as push_commits
-from elf_sdk.deploy.helm import choose_helm
+from elf_sdk.deploy.helm import Choice
 from elf_sdk.errors import Failure
 from elf_sdk.settings import load_settings
 from elf_sdk.team.project import find_project
@@ -44,7 +43,7 @@ def upgrade(
     check: bool,
     offline: bool,
     clone: Path | None,
-    choice: Literal["auto", "embedded", "cli"],
+    choice: Choice,
     as_json: bool,
 ) -> None:
     """Bring the charts of an environment to the library of this elf, and change nothing else, in one commit.
@@ -66,7 +65,7 @@ def upgrade(
             chosen,
             branch=branch,
             check=check,
-            helm=lambda: choose_helm(choice),
+            helm=choice,
             progress=progress,
         )
     if done.commit and push:

@@ -12,14 +12,14 @@ from dataclasses import dataclass, replace
 from elf_sdk.deploy.chart import Templates, load_templates
 from elf_sdk.deploy.gitops.argocd import Source
 from elf_sdk.deploy.gitops.change import Change
-from elf_sdk.deploy.gitops.deployed import Deployed
+from elf_sdk.deploy.gitops.deployed import Deployed, refuse_manifests
 from elf_sdk.deploy.gitops.directory import Directories
 from elf_sdk.deploy.gitops.layout import Tree
 from elf_sdk.deploy.gitops.plan import team_places
 from elf_sdk.deploy.gitops.proof import Chart, Progress, render
 from elf_sdk.deploy.gitops.repository import Repository
 from elf_sdk.deploy.gitops.snapshot import Snapshot
-from elf_sdk.deploy.helm import Helm, choose_helm
+from elf_sdk.deploy.helm import Choice, Helm
 from elf_sdk.deploy.image.registry import Registry
 from elf_sdk.deploy.images import read_digests, write_digest
 from elf_sdk.deploy.reference import Reference, registry_of
@@ -98,12 +98,13 @@ def promotion(
         templates: of charts; default: those that came with this package.
 
     Raises:
-        BadInput: it is the first environment, a team is not in the one below, its image has no digest, or an edge
-            would have only one end.
+        BadInput: it is the first environment, a team is not in the one below, its image has no digest, an edge would
+            have only one end, or the repository holds plain manifests.
     """
     organisation = project.organisation
     target = environment_called(organisation, to)
     lower = below(organisation, target)
+    refuse_manifests(base)
     teams = project.select(names or [name for name in base.teams(lower.name) if name in project.org.teams])
     if not names and not base.teams(lower.name):
         raise BadInput(f"no team is in {lower.name}; elf gitops write puts them into the first environment")
@@ -142,10 +143,15 @@ def promotion(
 def prove(
     planned: Promotion,
     *,
-    helm: Callable[[], Helm] = choose_helm,
+    helm: Choice | Callable[[], Helm] = "auto",
     progress: Progress = lambda done, total, about: None,
 ) -> str:
     """Lint, render and check the charts as they will stand in the next environment.
+
+    Args:
+        planned: the promotion.
+        helm: which Helm proves charts, or what gives it; asked for only when there is something to prove.
+        progress: told about every chart.
 
     Returns:
         Which Helm did it.

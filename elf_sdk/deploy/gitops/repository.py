@@ -193,12 +193,16 @@ class Repository:
     def refresh(self) -> None:
         """Bring the branch that the clone is on to what the remote has, where it has nothing of its own.
 
+        A repository that holds the project too is left alone: its teams have been read already.
+
         Raises:
             BadInput: the clone is in no state for it, or holds changes that are in the way.
             Failure: git cannot fetch.
             Retryable: the remote cannot be reached.
         """
         name = self.branch()
+        if self._own:
+            return
         local, there = self.head().commit, self._fetch(name)
         if there is None or local == there:
             return
