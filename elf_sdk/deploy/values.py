@@ -11,7 +11,7 @@ from typing import Any, Final, Literal
 
 from pydantic import ValidationError
 
-from elf_sdk.deploy.reference import image_of
+from elf_sdk.deploy.image_reference import image_of
 from elf_sdk.deploy.values_model import Peer, Values
 from elf_sdk.errors import BadInput
 from elf_sdk.models.llm import KEYLESS

@@ -6,10 +6,12 @@ and not the PATH.
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import shutil
 import subprocess
+import tarfile
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,7 +21,7 @@ from typing import Any, Final, Literal
 from elf_sdk.deploy.image.failures import build_failure, push_failure
 from elf_sdk.deploy.image.index import PackageIndex
 from elf_sdk.deploy.image.program import Tell, asked, last_line, output, run
-from elf_sdk.deploy.reference import Reference, is_loopback, qualified, registry_of
+from elf_sdk.deploy.image_reference import Reference, is_loopback, qualified, registry_of
 from elf_sdk.errors import BadInput, Failure, Missing
 
 __all__ = ["BUILDERS", "Builder", "BuilderName", "choose_builder"]
@@ -136,11 +138,16 @@ class Builder:
         Raises:
             Failure: it cannot be read.
         """
-        if self.name != "buildah":
-            return output([self.name, "run", "--rm", "--network", "none", "--entrypoint", "cat", str(reference), path])
-        container = output([self.name, "from", "--pull-never", str(reference)]).decode().strip()
+        made = ("from", "--pull-never") if self.name == "buildah" else ("create",)
+        container = output([self.name, *made, str(reference)]).decode().strip()
         try:
-            return output([self.name, "run", container, "--", "cat", path])
+            if self.name == "buildah":
+                return output([self.name, "run", container, "--", "cat", path])
+            # The others need not run it: they give the file as an archive.
+            with tarfile.open(fileobj=io.BytesIO(output([self.name, "cp", f"{container}:{path}", "-"]))) as archive:
+                [entry] = archive.getmembers()
+                content = archive.extractfile(entry)
+                return content.read() if content else b""
         finally:
             asked([self.name, "rm", container])
 

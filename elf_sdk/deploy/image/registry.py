@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from elf_sdk.deploy.reference import DOCKER_HUB, Reference, is_loopback
+from elf_sdk.deploy.image_reference import DOCKER_HUB, Reference, is_loopback
 from elf_sdk.errors import Failure, Forbidden, Retryable, Unauthenticated
 
 __all__ = ["Manifest", "Registry"]
