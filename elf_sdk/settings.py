@@ -23,6 +23,7 @@ __all__ = [
     "Network",
     "Settings",
     "TrustedIssuer",
+    "audience",
     "default_namespace",
     "is_safe_url",
     "key_variable",
@@ -93,7 +94,9 @@ class Settings:
             and `elf-teams-<environment>` for any other.
         team_tokens: `ELF_TEAM_TOKENS`, a directory with one file for each team that this one calls, named as the team,
             which holds the token to call it with; read again when it changes. Default: none.
-        team_url: `ELF_TEAM_URL`, how teams reach each other, with `{team}` in it.
+        edges_file: `ELF_EDGES_FILE`, a file with the team's relationships in this environment, as its chart compiled
+            them: who may call it, and whom it calls where. Default: none, and then the team's own file says it.
+        team_url: `ELF_TEAM_URL`, how teams reach each other, with `{team}` in it; `edges_file` goes before it.
         public_url: `ELF_PUBLIC_URL`, the address of this team as others see it; default: from the request.
         trusted_proxies: `ELF_TRUSTED_PROXIES`, addresses or networks with commas between, whose forwarding headers are
             believed; default none.
@@ -130,6 +133,7 @@ class Settings:
     oidc_issuer: TrustedIssuer | None = None
     namespace: str = ""
     team_tokens: str = ""
+    edges_file: str = ""
     team_url: str = ""
     public_url: str = ""
     trusted_proxies: tuple[Network, ...] = ()
@@ -222,6 +226,11 @@ def load_image_settings(environ: Mapping[str, str] | None = None) -> ImageSettin
     )
 
 
+def audience(organisation: str, environment: str, team: str) -> str:
+    """Whom a token is for: one team in one environment of one organisation."""
+    return f"elf:{organisation}:{environment}:{team}"
+
+
 def default_namespace(environment: str) -> str:
     """The Kubernetes namespace of an environment's teams, unless it is told otherwise."""
     return "elf-teams" if environment == "prod" else f"elf-teams-{environment}"
@@ -294,6 +303,7 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
         oidc_issuer=trusted["ELF_OIDC"],
         namespace=source.get("ELF_NAMESPACE", ""),
         team_tokens=source.get("ELF_TEAM_TOKENS", ""),
+        edges_file=source.get("ELF_EDGES_FILE", ""),
         team_url=source.get("ELF_TEAM_URL", ""),
         public_url=source.get("ELF_PUBLIC_URL", "").rstrip("/"),
         trusted_proxies=_networks(source.get("ELF_TRUSTED_PROXIES", "")),

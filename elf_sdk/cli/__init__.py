@@ -32,6 +32,7 @@ class _Command:
 
 
 _COMMANDS: Final = {
+    "ask": _Command("ask", "Ask a team one thing by A2A, and print the answer."),
     "check": _Command("check", "Check team.yaml and elf.yaml files, and the organisation they form."),
     "db": _Command("db", "Look after the PostgreSQL database of a team."),
     "dev": _Command("dev", "Serve teams on this machine, with a token and a command to try."),

@@ -125,7 +125,7 @@ def _readme(spec: TeamSpec, values: Mapping[str, Mapping[str, Any]]) -> Iterator
         yield inline_markdown(spec.purpose)
         yield ""
     yield f"The Helm chart of the team `{spec.name}`, written by `elf package`:"
-    yield "changes belong in `team.yaml` or `elf.yaml`. It needs Kubernetes 1.30 or later, for `preStop` by `sleep`."
+    yield "changes belong in `team.yaml` or `elf.yaml`. It needs Kubernetes 1.31 or later."
     yield ""
     yield "| environment | namespace | replicas | image | install |"
     yield "|---|---|---|---|---|"

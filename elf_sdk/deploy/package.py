@@ -26,12 +26,11 @@ from elf_sdk.deploy.helm import Helm, choose_helm
 from elf_sdk.deploy.images import read_digests
 from elf_sdk.deploy.kubernetes import KUBERNETES_VERSION, ObjectSchemas, parse_manifests
 from elf_sdk.deploy.manifest import MANIFEST, Charted, Manifest, read_manifest
-from elf_sdk.deploy.values import Edges, shortcomings, team_values
-from elf_sdk.deploy.values_model import Peer
+from elf_sdk.deploy.values import shortcomings, team_values
 from elf_sdk.errors import Failure
 from elf_sdk.files import Drift, compare, keep_tree, staged, swap, tree_lock, write_tree
+from elf_sdk.team.edges import compile_edges
 from elf_sdk.team.org import Org
-from elf_sdk.team.organisation import Environment
 from elf_sdk.team.project import LoadedTeam, Project
 
 __all__ = ["Packaged", "Report", "package"]
@@ -179,21 +178,15 @@ def _chart(team: LoadedTeam, project: Project, org: Org, templates: Templates) -
     values: dict[str, dict[str, Any]] = {}
     warnings: list[str] = []
     for environment in organisation.environments:
-        edges = Edges(
-            _peers(org, org.callers(spec.name), environment), _peers(org, org.callees(spec.name), environment)
-        )
+        edges = compile_edges(org, organisation, environment, spec.name)
         own = team_values(spec, organisation, environment, edges, digests.get(environment.name, ""))
-        warnings += shortcomings(spec, environment, own)
+        warnings += shortcomings(spec, organisation, environment, edges)
         values[environment.name] = own
     tree = chart_tree(spec, values, templates)
     files = {f"{spec.name}/{path}": content for path, content in tree.items()}
     files[f"{spec.name}-{spec.version}.tgz"] = archive(spec.name, tree)
     namespaces = {name: own["namespace"] for name, own in values.items()}
     return _Chart(spec.name, spec.version, files, namespaces, tuple(warnings))
-
-
-def _peers(org: Org, names: Iterable[str], environment: Environment) -> tuple[Peer, ...]:
-    return tuple(Peer(team=name, namespace=org.teams[name].namespace_in(environment)) for name in names)
 
 
 def _compare(charts: Sequence[_Chart], output: Path, there: Manifest, *, whole: bool) -> Iterator[Packaged]:

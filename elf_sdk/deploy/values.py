@@ -6,61 +6,23 @@ Pure: no files, no processes, no network. Rendering and proving is the business 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Any
 
 from pydantic import ValidationError
 
-from elf_sdk.deploy.image_reference import image_of
-from elf_sdk.deploy.values_model import Peer, Values
+from elf_sdk.deploy import surroundings, workload
+from elf_sdk.deploy.defaults import defaults_of
+from elf_sdk.deploy.egress import egress_of
+from elf_sdk.deploy.image_reference import repository_of
+from elf_sdk.deploy.network import network_values
+from elf_sdk.deploy.values_model import Values
 from elf_sdk.errors import BadInput
-from elf_sdk.models.llm import KEYLESS
-from elf_sdk.settings import key_variable
-from elf_sdk.team.kinds import duration_seconds
+from elf_sdk.team.clashes import MAIN_PORT
+from elf_sdk.team.edges import Edges
 from elf_sdk.team.organisation import Environment, Organisation
 from elf_sdk.team.spec import TeamSpec
 
-__all__ = ["Edges", "layered", "shortcomings", "team_values"]
-
-
-@dataclass(frozen=True, slots=True)
-class Edges:
-    """A team's neighbours in one environment; whole edges only.
-
-    Attributes:
-        callers: who may call the team.
-        callees: whom the team may call.
-    """
-
-    callers: tuple[Peer, ...] = ()
-    callees: tuple[Peer, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class _Defaults:
-    """What an environment is, where nobody says otherwise. Quantities are Kubernetes's."""
-
-    replicas: int
-    log_level: Literal["debug", "info"]
-    egress: Literal["open", "proxy"]
-    cpu: tuple[str, str]
-    memory: tuple[str, str]
-    ephemeral: tuple[str, str]
-    drain_cap: int
-
-
-_DEV: Final = _Defaults(1, "debug", "open", ("25m", "1"), ("256Mi", "768Mi"), ("64Mi", "1Gi"), 30)
-_STAGING: Final = _Defaults(1, "info", "open", ("50m", "1"), ("256Mi", "768Mi"), ("64Mi", "1Gi"), 300)
-_PROD: Final = _Defaults(2, "info", "proxy", ("250m", "1"), ("512Mi", "1Gi"), ("256Mi", "2Gi"), 300)
-
-_PRE_STOP_SECONDS: Final = 5
-_CLOSE_SECONDS: Final = 10
-"""What a process needs to end after its last run."""
-
-_RESERVED: Final = frozenset(
-    f"ELF_{name}" for name in ("ENVIRONMENT", "HOST", "LOG_LEVEL", "ORGANISATION", "PORT", "STORE", "TEAM_URL")
-) | {"HOME"}
-"""Variables that the chart writes."""
+__all__ = ["layered", "shortcomings", "team_values"]
 
 
 def team_values(
@@ -80,11 +42,11 @@ def team_values(
     """
     namespace = spec.namespace_in(environment)
     here = spec.for_environment(environment.name)
-    image = image_of(here, organisation)
-    defaults = {"dev": _DEV, "prod": _PROD}.get(environment.name, _STAGING)
-    replicas = defaults.replicas if here.replicas is None else here.replicas
-    # One replica of dev needs no database; as soon as there are two, they have to share one.
-    ephemeral = here.runs.store == "ephemeral" or (environment.name == "dev" and replicas <= 1)
+    defaults, gateway = defaults_of(environment.name), organisation.agent_gateway
+    ephemeral = workload.is_ephemeral(here, environment, defaults)
+    entries = workload.secrets(here, organisation, environment, ephemeral=ephemeral)
+    migration = workload.migration(here, organisation, ephemeral=ephemeral)
+    *owned, owned_migration = surroundings.owned_secrets(here, organisation, [*entries, migration])
     data = {
         "team": {
             "name": spec.name,
@@ -98,40 +60,51 @@ def team_values(
         "environment": environment.name,
         "namespace": namespace,
         "image": {
-            "repository": image.repository,
-            "tag": image.tag,
+            "repository": repository_of(here, organisation),
+            "tag": spec.version,
             "digest": digest,
             "pullPolicy": "IfNotPresent",
             "pullSecrets": list(here.image.pull_secrets),
         },
-        "replicas": replicas,
+        "replicas": workload.replicas(here, defaults),
         "settings": {
-            "logLevel": defaults.log_level,
+            "logLevel": here.serving.log_level or defaults.log_level,
             "store": "/data/elf.db",
-            "teamUrl": f"http://{{team}}.{environment.namespace_name}.svc:8000",
+            "teamUrl": f"http://{{team}}.{namespace}.svc:{MAIN_PORT}",
+            "publicUrl": here.serving.public_url or (gateway.url_of(spec.name) if gateway else ""),
+            "trustedProxies": list(here.serving.trusted_proxies),
+            "pushAllow": list(here.serving.push_allow),
         },
         "env": [{"name": variable.name, "value": variable.value} for variable in here.env],
-        "secrets": list(_secrets(here, environment)),
+        "secrets": owned,
         "store": {"kind": "ephemeral" if ephemeral else "postgres"},
-        "resources": _resources(here, defaults),
+        "migration": owned_migration,
+        "ports": {"grpc": here.serving.grpc_port or 0, "metrics": here.serving.metrics_port},
+        "resources": workload.resources(here, defaults),
         "probes": {
             # A framework's import takes seconds on a busy node: two minutes to start, then a minute of silence.
             "startup": {"periodSeconds": 2, "timeoutSeconds": 2, "failureThreshold": 60},
             "liveness": {"periodSeconds": 10, "timeoutSeconds": 5, "failureThreshold": 6},
             "readiness": {"periodSeconds": 5, "timeoutSeconds": 3, "failureThreshold": 2},
         },
-        "drain": {"preStopSeconds": _PRE_STOP_SECONDS, "gracePeriodSeconds": _grace(here, defaults)},
-        "volumes": {"dataSize": "512Mi", "tmpSize": "256Mi"},
-        "service": {"appProtocol": ""},
-        "priorityClassName": "",
-        "podDisruptionBudget": {"enabled": True, "maxUnavailable": 1},
-        "networkPolicy": {
-            "enabled": True,
-            "ingress": {"teams": _peers(edges.callers), "gateways": _gateways(organisation)},
-            "egress": _egress(here, organisation, defaults, edges, ephemeral=ephemeral),
-        },
+        "drain": workload.drain(here, defaults),
+        "volumes": {"dataSize": here.pod.data_size, "tmpSize": here.pod.tmp_size},
+        "scheduling": workload.scheduling(here),
+        "extra": workload.additions(here),
+        "autoscaling": workload.autoscaling(here, defaults, ephemeral=ephemeral),
+        "podDisruptionBudget": {"enabled": here.pod.disruption_budget, "maxUnavailable": 1},
+        "service": {"appProtocol": here.serving.app_protocol or "", "grpcAppProtocol": "kubernetes.io/h2c"},
+        "ingress": surroundings.ingress(here),
+        "httpRoute": surroundings.http_route(here, namespace),
+        "monitoring": surroundings.monitoring(here),
+        "externalSecrets": surroundings.external_secrets(
+            here, organisation, environment, [*owned, *([owned_migration] if owned_migration["enabled"] else [])]
+        ),
+        "test": surroundings.conversation(),
+        **network_values(
+            spec, organisation, environment, edges, workload.store_ports(here, organisation, ephemeral=ephemeral)
+        ),
     }
-    _refuse_reserved(here, environment)
     try:
         Values.model_validate(data)
     except ValidationError as error:
@@ -157,33 +130,20 @@ def layered(by_environment: Mapping[str, Mapping[str, Any]]) -> tuple[dict[str, 
     }
 
 
-def shortcomings(spec: TeamSpec, environment: Environment, values: Mapping[str, Any]) -> Iterator[str]:
-    """What will not work in `environment` although the chart is right, one sentence each."""
-    here = spec.for_environment(environment.name)
-    rules = values["networkPolicy"]["egress"]
-    needs = sorted(
-        {f"the model of {llm.provider}" for llm in here.llm.chain() if llm.provider != "offline"}
-        | {f"the MCP server {server.name!r}" for server in here.mcp if server.url}
-    )
+def shortcomings(spec: TeamSpec, organisation: Organisation, environment: Environment, edges: Edges) -> Iterator[str]:
+    """What will not work in `environment` although the chart is right, one sentence each; arguments as above."""
     where = f"{spec.name} in {environment.name}"
-    if needs and (closed := _closed(rules)):
-        yield f"{where}: nothing outside the organisation is reached, {' and '.join(needs)} neither: {closed}"
-    for peer in rules["teams"]:
-        if peer["namespace"] != environment.namespace_name:
-            yield (
-                f"{where}: {peer['team']} runs in the namespace {peer['namespace']}, which ELF_TEAM_URL does not "
-                f"reach; keep teams that call each other in {environment.namespace_name}"
-            )
-
-
-def _closed(rules: Mapping[str, Any]) -> str:
-    if rules["mode"] == "proxy" and not (rules["proxy"]["namespace"] or rules["proxy"]["cidr"]):
-        return "egress.mode is proxy, and egress.proxy names none; name it, or choose another mode"
-    if rules["mode"] == "cidr" and not rules["cidrs"]:
-        return "egress.mode is cidr, and egress.cidrs is empty; add the networks"
-    if rules["mode"] == "cilium-fqdn":
-        return "egress.mode cilium-fqdn writes no policy for Cilium yet; choose proxy or cidr"
-    return ""
+    egress = egress_of(spec, organisation, environment, edges)
+    unreached: dict[str, list[str]] = {}
+    for dependency in egress.table:
+        if dependency.needed and (reason := egress.closed(dependency)):
+            unreached.setdefault(reason, []).append(dependency.what)
+    for reason, what in unreached.items():
+        yield f"{where}: {' and '.join(dict.fromkeys(what))} cannot be reached: {reason}"
+    for absent in edges.absent:
+        yield f"{where}: {absent.team} {absent.reason}, so neither can call the other there"
+    for server, variable in workload.unset_variables(spec.for_environment(environment.name)):
+        yield f"{where}: the MCP server {server!r} is given {variable}, which has no value; add it to secrets or to env"
 
 
 def _differing(values: Mapping[str, Any], others: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -194,120 +154,6 @@ def _differing(values: Mapping[str, Any], others: Sequence[Mapping[str, Any]]) -
             continue
         different[key] = _differing(value, rest) if isinstance(value, Mapping) else value
     return different
-
-
-def _secrets(spec: TeamSpec, environment: Environment) -> Iterator[dict[str, Any]]:
-    """The team's own, then those that its model and its chat need and that it does not name itself."""
-    own = {secret.name for secret in spec.secrets}
-    for secret in spec.secrets:
-        yield {
-            "name": secret.name,
-            "secret": secret.secret,
-            "key": secret.key,
-            "mount": secret.mount,
-            "optional": False,
-        }
-    wanted: dict[str, tuple[str, str, Literal["file", "variable"], bool]] = {}
-    for llm in spec.llm.chain():
-        if llm.provider == "compatible":
-            # An endpoint of one's own may want no key; a variable may be absent, a file that is named may not.
-            wanted[key_variable(llm.provider)] = ("llm-api-keys", "compatible-api-key", "variable", True)
-        elif llm.provider not in KEYLESS:
-            wanted[key_variable(llm.provider)] = ("llm-api-keys", f"{llm.provider}-api-key", "file", False)
-    # ELF_DATABASE_URL is not among them yet: one process serves a team on PostgreSQL, so a second replica, and with it
-    # every rolling update, would wait for the first one to go.
-    if environment.name == "dev":
-        # A shared secret signs as well as it verifies; beyond dev an issuer signs. Without it only chat is closed.
-        wanted["JWT_SECRET_KEY"] = ("elf-jwt", "jwt-secret-key", "variable", True)
-    for name, (holder, key, mount, optional) in sorted(wanted.items()):
-        if name not in own:
-            yield {"name": name, "secret": holder, "key": key, "mount": mount, "optional": optional}
-
-
-def _resources(spec: TeamSpec, defaults: _Defaults) -> dict[str, Any]:
-    given = spec.resources
-    cpu, memory, ephemeral = defaults.cpu, defaults.memory, defaults.ephemeral
-    return {
-        "requests": {
-            "cpu": given.cpu_request or cpu[0],
-            "memory": given.memory_request or memory[0],
-            "ephemeral-storage": given.ephemeral_storage or ephemeral[0],
-        },
-        "limits": {
-            "cpu": given.cpu_limit or _at_least(given.cpu_request, cpu[1]),
-            "memory": given.memory_limit or _at_least(given.memory_request, memory[1]),
-            "ephemeral-storage": given.ephemeral_storage or ephemeral[1],
-        },
-    }
-
-
-_SUFFIXES: Final = {
-    "": 1.0,
-    "m": 1e-3,
-    "k": 1e3,
-    "M": 1e6,
-    "G": 1e9,
-    "T": 1e12,
-    "Ki": 2.0**10,
-    "Mi": 2.0**20,
-    "Gi": 2.0**30,
-    "Ti": 2.0**40,
-}
-
-
-def _at_least(request: str | None, limit: str) -> str:
-    """The default limit, or the request where that is more: Kubernetes refuses a request above its limit."""
-    return request if request and _amount(request) > _amount(limit) else limit
-
-
-def _amount(quantity: str) -> float:
-    number = quantity.rstrip("mkMGTKi")
-    return float(number) * _SUFFIXES[quantity[len(number) :]]
-
-
-def _grace(spec: TeamSpec, defaults: _Defaults) -> int:
-    run = min(int(duration_seconds(spec.runs.deadline)) or 1, defaults.drain_cap)
-    return _PRE_STOP_SECONDS + run + _CLOSE_SECONDS
-
-
-def _peers(peers: tuple[Peer, ...]) -> list[dict[str, Any]]:
-    return [{"team": peer.team, "namespace": peer.namespace} for peer in sorted(peers, key=lambda peer: peer.team)]
-
-
-def _gateways(organisation: Organisation) -> list[dict[str, Any]]:
-    gateway = organisation.agent_gateway
-    return [{"namespace": gateway.namespace, "labels": dict(sorted(gateway.labels.items()))}] if gateway else []
-
-
-def _egress(
-    spec: TeamSpec, organisation: Organisation, defaults: _Defaults, edges: Edges, *, ephemeral: bool
-) -> dict[str, Any]:
-    given, database = spec.egress, organisation.database
-    proxy = given.proxy
-    return {
-        "mode": given.mode or defaults.egress,
-        "teams": _peers(edges.callees),
-        "store": {
-            "enabled": not ephemeral,
-            "port": database.port,
-            "namespace": database.namespace or "",
-            "cidrs": list(database.cidrs),
-        },
-        "proxy": {
-            "host": proxy.host if proxy else "",
-            "port": proxy.port if proxy else 443,
-            "namespace": (proxy and proxy.namespace) or "",
-            "cidr": (proxy and proxy.cidr) or "",
-        },
-        "hosts": list(given.hosts),
-        "cidrs": list(given.cidrs),
-    }
-
-
-def _refuse_reserved(spec: TeamSpec, environment: Environment) -> None:
-    for variable in spec.env:
-        if variable.name in _RESERVED:
-            raise BadInput(f"{spec.name} in {environment.name}: env: the chart itself sets {variable.name}; remove it")
 
 
 def _problems(error: ValidationError) -> Iterator[str]:

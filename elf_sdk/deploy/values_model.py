@@ -7,42 +7,41 @@ has to be removed.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, Final, Literal, Self, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
-from pydantic.alias_generators import to_camel
+from pydantic import BaseModel, Field, StringConstraints, model_validator
 
-__all__ = ["Peer", "Values", "describe_values", "values_schema"]
+from elf_sdk.deploy.network_model import EdgesValues, NetworkPolicyValues, WorkloadTokens
+from elf_sdk.deploy.values_access import ExternalSecrets, HttpRoute, Ingress, Monitoring, ServiceValues, Test
+from elf_sdk.deploy.values_kinds import (
+    Cidr,
+    Digest,
+    Name,
+    Repository,
+    SecretKey,
+    SecretName,
+    Tag,
+    ValuesModel,
+    VariableName,
+)
+from elf_sdk.deploy.values_pod import (
+    Drain,
+    Extra,
+    Migration,
+    Ports,
+    Probes,
+    ResourceRequirements,
+    Scheduling,
+    Store,
+    Volumes,
+)
+from elf_sdk.deploy.values_scaling import Autoscaling, DisruptionBudget
 
-Name = Annotated[str, StringConstraints(pattern=r"^[a-z]([-a-z0-9]*[a-z0-9])?$", max_length=63)]
-Quantity = Annotated[str, StringConstraints(pattern=r"^[0-9]+(\.[0-9]+)?(m|k|M|G|T|Ki|Mi|Gi|Ti)?$")]
-Cidr = Annotated[str, StringConstraints(pattern=r"^[0-9a-fA-F.:]+/[0-9]{1,3}$")]
-Port = Annotated[int, Field(ge=1, le=65535)]
-Seconds = Annotated[int, Field(ge=1, le=86_400)]
-SecretName = Annotated[
-    str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$", max_length=253)
-]
-SecretKey = Annotated[str, StringConstraints(pattern=r"^[-._a-zA-Z0-9]+$", max_length=253)]
-VariableName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", max_length=253)]
-Repository = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9._/:]*[a-z0-9])?$", max_length=255)]
-# Lengths stand beside the patterns: Helm compiles them for every render, and unrolls a counted repetition.
-Tag = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][-A-Za-z0-9_.]*$", max_length=128)]
-Digest = Annotated[str, StringConstraints(pattern=r"^(sha256:[0-9a-f]+)?$", max_length=71)]
+__all__ = ["Values", "describe_values", "unset_values", "values_schema"]
 
 
-class _Values(BaseModel):
-    model_config = ConfigDict(
-        frozen=True,
-        extra="forbid",
-        alias_generator=to_camel,
-        validate_by_name=True,
-        validate_by_alias=True,
-        use_attribute_docstrings=True,
-    )
-
-
-class Team(_Values):
+class Team(ValuesModel):
     """What the team is; from team.yaml."""
 
     name: Annotated[Name, Field(max_length=45)]
@@ -52,11 +51,14 @@ class Team(_Values):
     purpose: str
     """For people; an annotation."""
     version: Annotated[str, Field(max_length=64)]
+    """Semantic version; a label."""
     placement: str
+    """Its place in the organisation; an annotation."""
     framework: str
+    """Its adapter; an annotation. With `crewai` comes a directory for CrewAI's files."""
 
 
-class ContainerImage(_Values):
+class ContainerImage(ValuesModel):
     """The container image."""
 
     repository: Repository
@@ -66,203 +68,109 @@ class ContainerImage(_Values):
     digest: Digest
     """`sha256:…`, from images.lock.yaml; empty for none."""
     pull_policy: Literal["Always", "IfNotPresent", "Never"]
+    """When a node fetches it."""
     pull_secrets: tuple[SecretName, ...]
+    """Secrets that open the registry."""
 
 
-class ProcessSettings(_Values):
+class ProcessSettings(ValuesModel):
     """Settings of the team's process, in its ConfigMap as `ELF_…`."""
 
     log_level: Literal["debug", "info", "warning", "error"]
+    """From which level up logs are written."""
     store: str
     """The SQLite file."""
     team_url: str
     """How other teams are reached, with `{team}` in it."""
+    public_url: str
+    """The team's address as others see it; empty: as the request says."""
+    trusted_proxies: tuple[Cidr, ...]
+    """Networks whose forwarding headers are believed."""
+    push_allow: tuple[str, ...]
+    """What push notifications may go to although it is not public."""
 
 
-class Variable(_Values):
+class Variable(ValuesModel):
     """A variable of the team's process, in its ConfigMap."""
 
     name: VariableName
+    """Its name."""
     value: Annotated[str, StringConstraints(pattern=r"^[^\x00]*$")]
+    """Its value, as it is: nothing in it is expanded."""
 
 
-class SecretValue(_Values):
+class SecretValue(ValuesModel):
     """A value from a Secret; the Secret is named here, and never its value."""
 
     name: VariableName
     """`file` sets NAME_FILE to the path of a file, `variable` sets NAME."""
     secret: SecretName
+    """Name of the Secret."""
     key: SecretKey
+    """Key in it."""
     mount: Literal["file", "variable"]
+    """A file is read again when the Secret changes, where the process does so; a variable never."""
     optional: bool
     """Whether the pod starts without it."""
 
 
-class Store(_Values):
-    """Where runs are kept."""
-
-    kind: Literal["postgres", "ephemeral"]
-    """`ephemeral` is the pod's own disk: one replica, lost with the pod."""
-
-
-Quantities = dict[Literal["cpu", "memory", "ephemeral-storage"], Quantity]
-
-
-class ResourceRequirements(_Values):
-    """Resources of one replica, as Kubernetes writes them: cpu, memory, ephemeral-storage."""
-
-    requests: Quantities
-    limits: Quantities
-
-
-class Probe(_Values):
-    """The timing of a probe."""
-
-    period_seconds: Seconds
-    timeout_seconds: Seconds
-    failure_threshold: Annotated[int, Field(ge=1)]
-
-
-class Probes(_Values):
-    """`/startupz`, `/livez` and `/readyz`: started once, alive, ready for requests."""
-
-    startup: Probe
-    liveness: Probe
-    readiness: Probe
-
-
-class Drain(_Values):
-    """How a pod ends."""
-
-    pre_stop_seconds: Seconds
-    """It still answers for this long, until all endpoints have forgotten it."""
-    grace_period_seconds: Seconds
-    """For all of it: preStop, and the runs that have to finish."""
-
-
-class Volumes(_Values):
-    """The two places that can be written; both are lost with the pod."""
-
-    data_size: Quantity
-    """/data, which is also HOME."""
-    tmp_size: Quantity
-    """/tmp."""  # noqa: S108 - the mount path in the pod
-
-
-class ServiceValues(_Values):
-    """The Service."""
-
-    app_protocol: str
-    """A hint for gateways, such as `kubernetes.io/ws`; empty for none."""
-
-
-class DisruptionBudget(_Values):
-    """The PodDisruptionBudget, which exists only with two replicas or more."""
-
-    enabled: bool
-    max_unavailable: Annotated[int, Field(ge=1)]
-
-
-class Peer(_Values):
-    """Another team, and the namespace in which it runs."""
-
-    team: Name
-    namespace: Name
-
-
-class Gateway(_Values):
-    """A gateway in front of all teams."""
-
-    namespace: Name
-    labels: dict[str, str]
-
-
-class IngressRules(_Values):
-    """Who may call the team."""
-
-    teams: tuple[Peer, ...]
-    """The organisation's edges that end here."""
-    gateways: tuple[Gateway, ...]
-
-
-class Proxy(_Values):
-    """The one way out in mode `proxy`; without namespace and CIDR nothing leaves."""
-
-    host: str
-    """Its name, for the team's process; a policy knows no names."""
-    port: Port
-    namespace: Name | Literal[""]
-    cidr: Cidr | Literal[""]
-
-
-class StoreEgress(_Values):
-    """The way to the database."""
-
-    enabled: bool
-    port: Port
-    namespace: Name | Literal[""]
-    cidrs: tuple[Cidr, ...]
-    """Without these and a namespace the port is open to any address, because the database's own stands in a Secret."""
-
-
-class EgressRules(_Values):
-    """What the team may reach."""
-
-    mode: Literal["proxy", "cidr", "cilium-fqdn", "open"]
-    """`open` is port 443 of public addresses; `cilium-fqdn` lets nothing out yet."""
-    teams: tuple[Peer, ...]
-    """The organisation's edges that begin here."""
-    store: StoreEgress
-    proxy: Proxy
-    hosts: tuple[str, ...]
-    cidrs: tuple[Cidr, ...]
-
-
-class NetworkPolicyValues(_Values):
-    """The NetworkPolicy: what it does not name is refused."""
-
-    enabled: bool
-    ingress: IngressRules
-    egress: EgressRules
-
-
-class Values(_Values):
+class Values(ValuesModel):
     """All values of a team's chart."""
 
     team: Team
     organisation: Name
+    """The organisation, as it stands in tokens."""
     environment: Name
+    """The environment, as it stands in tokens and in the database."""
     namespace: Name
     """Where every object goes, whatever namespace Helm was told."""
     image: ContainerImage
     replicas: Annotated[int, Field(ge=0, le=1000)]
+    """How many there are, where no autoscaler decides."""
     settings: ProcessSettings
     env: tuple[Variable, ...]
-    """The team's own variables; a list is replaced whole by another values file."""
+    """A list is replaced whole by another values file."""
     secrets: tuple[SecretValue, ...]
     store: Store
+    migration: Migration
+    ports: Ports
     resources: ResourceRequirements
     probes: Probes
     drain: Drain
     volumes: Volumes
-    service: ServiceValues
-    priority_class_name: SecretName | Literal[""]
+    scheduling: Scheduling
+    extra: Extra
+    autoscaling: Autoscaling
     pod_disruption_budget: DisruptionBudget
+    service: ServiceValues
+    ingress: Ingress
+    http_route: HttpRoute
+    monitoring: Monitoring
+    external_secrets: ExternalSecrets
+    test: Test
+    edges: EdgesValues
+    workload_tokens: WorkloadTokens
     network_policy: NetworkPolicyValues
 
     @model_validator(mode="after")
     def _one_replica(self) -> Self:
-        if self.store.kind == "ephemeral" and self.replicas > 1:
+        if self.store.kind == "ephemeral" and (self.replicas > 1 or self.autoscaling.enabled):
+            what = "autoscaling is on" if self.autoscaling.enabled else f"replicas is {self.replicas}"
             raise ValueError(
-                f"replicas is {self.replicas}, but an ephemeral store is the pod's own disk; "
-                "write replicas: 1, or runs: {store: default}"
+                f"{what}, but an ephemeral store is the pod's own disk; "
+                "write replicas: 1 and no autoscaling, or runs: {store: default}"
             )
         return self
 
 
 _EPHEMERAL_IS_ONE: Final[dict[str, Any]] = {
     "if": {"properties": {"store": {"properties": {"kind": {"const": "ephemeral"}}}}},
-    "then": {"properties": {"replicas": {"maximum": 1}}},
+    "then": {
+        "properties": {
+            "replicas": {"maximum": 1},
+            "autoscaling": {"properties": {"enabled": {"const": False}}},
+        }
+    },
 }
 
 
@@ -296,6 +204,24 @@ def _without_titles(node: object) -> object:
 def describe_values() -> Iterator[tuple[str, str, str]]:
     """Path, type and meaning of every value, in the order of the file."""
     yield from _describe(Values, "")
+
+
+def unset_values(values: Mapping[str, Any]) -> Iterator[str]:
+    """Paths of the values that `values` does not set, or sets to nothing that shows: empty text, an empty list, 0."""
+    for path, _, _ in describe_values():
+        if not any(found is False or found for found in _found(values, path.split("."))):
+            yield path
+
+
+def _found(node: Any, path: Sequence[str]) -> Iterator[Any]:
+    """What is at `path`, once for each item of the lists on the way."""
+    if not path:
+        yield node
+        return
+    name = path[0].removesuffix("[]")
+    if isinstance(node, Mapping) and name in node:
+        for each in node[name] if path[0].endswith("[]") else (node[name],):
+            yield from _found(each, path[1:])
 
 
 def _describe(model: type[BaseModel], prefix: str) -> Iterator[tuple[str, str, str]]:

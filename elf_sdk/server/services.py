@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from elf_sdk.errors import BadInput
+from elf_sdk.errors import BadInput, Forbidden
 from elf_sdk.models.llm import Endpoint, resolve
 from elf_sdk.models.offline import OfflineModel
 from elf_sdk.models.script import OfflineScript, load_script
@@ -33,6 +33,7 @@ from elf_sdk.store import Store, store_at
 from elf_sdk.store.delegations import Delegations
 from elf_sdk.store.facts import settle_environment
 from elf_sdk.store.push import PushConfigs
+from elf_sdk.team.edges import Edges, read_edges
 from elf_sdk.team.org import Org
 from elf_sdk.team.spec import TeamSpec
 
@@ -60,7 +61,9 @@ class Connections:
 
         with self._making:
             if self._client is None:
-                self._client = httpx.AsyncClient(timeout=httpx.Timeout(30, read=None))
+                # Teams are beside each other. A proxy that the environment names for what is outside would only read
+                # the tokens.
+                self._client = httpx.AsyncClient(timeout=httpx.Timeout(30, read=None), trust_env=False)
             return self._client
 
     async def aclose(self) -> None:
@@ -85,6 +88,7 @@ class Services:
         connections: to other teams.
         offline: the offline model; starts when the first team needs it.
         org: the organisation, where its files are at hand.
+        edges: a team's relationships as its chart compiled them, in a cluster; they go before its own file.
         clients: of other teams, by caller and callee; each keeps what the callee's card says.
         metrics: what is counted.
     """
@@ -100,6 +104,7 @@ class Services:
     connections: Connections
     offline: OfflineModel
     org: Org | None = None
+    edges: Edges | None = None
     clients: dict[tuple[str, str], TeamClient] = field(default_factory=dict, repr=False)
     metrics: Metrics = field(default_factory=Metrics)
 
@@ -110,16 +115,38 @@ class Services:
 
     def delegates_of(self, spec: TeamSpec) -> tuple[Delegate, ...]:
         """The teams that this one manages, as far as both sides say so."""
+        compiled = self._edges_of(spec.name)
+        if compiled is not None:
+            below = (callee for callee in compiled.callees if callee.relation == "manages")
+            return tuple(Delegate(callee.team, callee.title, callee.purpose) for callee in below)
         if self.org is None:
             return tuple(Delegate(name, name, "") for name in spec.manages)
         children = (self.org.teams[name] for name in self.org.children(spec.name))
         return tuple(Delegate(child.name, child.title, child.purpose) for child in children)
 
     def callers_of(self, spec: TeamSpec) -> frozenset[str]:
-        """The teams that may call this one."""
+        """The teams that may call this one: its edges, and itself, as the test of its deployment does."""
+        compiled = self._edges_of(spec.name)
+        if compiled is not None:
+            return frozenset({spec.name, *(caller.team for caller in compiled.callers)})
         if self.org is None:
-            return frozenset({*spec.peers, *([spec.reports_to] if spec.reports_to else [])})
-        return frozenset(self.org.callers(spec.name))
+            return frozenset({spec.name, *spec.peers, *([spec.reports_to] if spec.reports_to else [])})
+        return frozenset({spec.name, *self.org.callers(spec.name)})
+
+    def _edges_of(self, team: str) -> Edges | None:
+        """What the chart compiled for a team; None where there is no chart.
+
+        Raises:
+            BadInput: it was compiled for another team.
+        """
+        if self.edges is None or self.edges.team == team:
+            return self.edges
+        if self.org is None:
+            raise BadInput(
+                f"ELF_EDGES_FILE holds the relationships of {self.edges.team!r}, and this is {team!r}; mount those of "
+                f"{team!r}, or unset it"
+            )
+        return None
 
     def endpoint(self, spec: TeamSpec, directory: Path | None) -> Endpoint:
         """The model of a team, with its fallbacks. Starts the offline model where one of them is that.
@@ -144,17 +171,29 @@ class Services:
 
         Raises:
             BadInput: nothing says where teams are.
+            Forbidden: it is no team that `caller` may call in this environment.
         """
         # The HTTP client behind it takes a tenth of a second, which most processes never need.
         from elf_sdk.server.a2a.client import TeamClient
 
-        template = self.settings.team_url
-        if "{team}" not in template:
-            raise BadInput(f"{caller} cannot reach {team}: set ELF_TEAM_URL to an address with {{team}} in it")
+        url = self._address_of(caller, team)
         tokens = TeamTokens(self.settings.team_tokens, self.issuer if self.secret else None)
-        url = template.replace("{team}", team)
         client = TeamClient(url, lambda: tokens.token(caller, team), self.connections.client(), team=team)
         return self.clients.setdefault((caller, team), client)
+
+    def _address_of(self, caller: str, team: str) -> str:
+        compiled = self._edges_of(caller)
+        if compiled is not None:
+            for callee in compiled.callees:
+                if callee.team == team:
+                    return callee.url
+            raise Forbidden(
+                f"{caller} may not call {team} in {self.settings.environment}; name each other in both team.yaml, and "
+                "package both"
+            )
+        if "{team}" not in self.settings.team_url:
+            raise BadInput(f"{caller} cannot reach {team}: set ELF_TEAM_URL to an address with {{team}} in it")
+        return self.settings.team_url.replace("{team}", team)
 
 
 @asynccontextmanager
@@ -165,6 +204,7 @@ async def open_services(settings: Settings, org: Org | None = None) -> AsyncGene
         ElfError: the store cannot be opened or belongs to another environment, the secret cannot be kept, or a setting
             holds what it cannot.
     """
+    edges = read_edges(Path(settings.edges_file)) if settings.edges_file else None
     async with AsyncExitStack() as stack:
         volatile = settings.store == ":memory:" and not settings.database_url
         store_path = Path(settings.store)
@@ -195,7 +235,7 @@ async def open_services(settings: Settings, org: Org | None = None) -> AsyncGene
             stack.push_async_callback(durable.close)
         connections = Connections()
         stack.push_async_callback(connections.aclose)
-        trust = Trust(settings)
+        trust = Trust(settings, {caller.team: caller.namespace for caller in edges.callers} if edges else {})
         await stack.enter_async_context(trust.reading())
         offline = OfflineModel()
         stack.callback(offline.stop)
@@ -211,5 +251,6 @@ async def open_services(settings: Settings, org: Org | None = None) -> AsyncGene
             connections=connections,
             offline=offline,
             org=org,
+            edges=edges,
             metrics=metrics,
         )

@@ -10,29 +10,32 @@ from elf_sdk.team.base import Frozen
 from elf_sdk.team.kinds import (
     Bool,
     Cidr,
-    Duration,
     EnvName,
     EnvValue,
     HostName,
     ImageName,
+    KubernetesObject,
     Label,
+    LabelKey,
+    Labels,
     Port,
     Quantity,
     ResourceName,
     SecretKey,
+    Url,
     Whole,
 )
 
 __all__ = [
     "Autoscaling",
+    "Database",
     "Egress",
     "EgressProxy",
     "EnvVar",
     "Image",
-    "Ingress",
-    "Monitoring",
+    "MigrationRef",
+    "Pod",
     "Resources",
-    "Route",
     "SecretKeyRef",
     "SecretRef",
 ]
@@ -77,13 +80,34 @@ class SecretRef(Frozen):
         return self.source.key
 
 
+class MigrationRef(SecretKeyRef):
+    """The key of a Secret with the address at which the schema is migrated."""
+
+    port: Port | None = None
+    """Its port, which network policies open. Default: the database's."""
+
+
+class Database(Frozen):
+    """Where the URL of the team's database is kept, as far as that is not as in elf.yaml."""
+
+    secret: ResourceName | None = None
+    """Another Secret, for a team with a role and a schema of its own."""
+    key: SecretKey | None = None
+    """Another key in it."""
+    migrate: MigrationRef | None = None
+    """Another address to migrate at."""
+
+
 class EgressProxy(Frozen):
     """The one place that outgoing traffic may go to in mode `proxy`, found by its namespace or its network."""
 
+    kind: Literal["forward", "gateway"] = "forward"
+    """`forward`: an HTTP proxy, which the process is told of by HTTPS_PROXY. `gateway`: it answers like a model, and
+    `llm.base_url` names it."""
     host: HostName = ""
     """Name of the proxy."""
     port: Port = 443
-    """Port of the proxy."""
+    """Port of the proxy, also behind its Service."""
     namespace: Label | None = None
     """The namespace of its pods, where it runs in the cluster."""
     cidr: Cidr | None = None
@@ -131,50 +155,50 @@ class Resources(Frozen):
 
 
 class Autoscaling(Frozen):
-    """Horizontal autoscaling; then `replicas` is the minimum's business."""
+    """More replicas when there is more to do; `replicas` is then where it begins."""
 
     enabled: Bool | None = None
-    """Default: on in prod."""
+    """Default: on in prod, unless the store is ephemeral or `replicas` is 0."""
+    kind: Literal["hpa", "keda"] = "hpa"
+    """A HorizontalPodAutoscaler, or a ScaledObject of KEDA."""
     min_replicas: Annotated[Whole, Field(ge=1)] | None = None
     """Default: the environment's replicas."""
     max_replicas: Annotated[Whole, Field(ge=1)] | None = None
-    """Default: the environment's."""
+    """Default: three times the minimum."""
     cpu_percent: Annotated[Whole, Field(ge=1, le=100)] = 70
     """Average use of `cpu_request` above which a replica is added."""
+    prometheus: Url | None = None
+    """With `keda`: the Prometheus that also counts the team's runs. Default: the processor's use alone."""
+    runs_per_replica: Annotated[Whole, Field(ge=1)] | None = None
+    """With `prometheus`: runs that work or wait, for each replica. Default: three quarters of `runs.concurrency`."""
 
 
-class Ingress(Frozen):
-    """A Kubernetes Ingress in front of the team."""
+class Pod(Frozen):
+    """What else a pod is given. Lists hold objects as Kubernetes writes them, and stand behind the chart's own."""
 
-    enabled: Bool = False
-    """Whether there is one."""
-    class_name: ResourceName = "nginx"
-    """The ingress class."""
-    host: HostName = ""
-    """The name that it answers to."""
-    tls_secret: ResourceName | None = None
-    """The Secret with its certificate."""
-
-
-class Route(Frozen):
-    """A Gateway API HTTPRoute in front of the team."""
-
-    enabled: Bool = False
-    """Whether there is one."""
-    parent: ResourceName = "gateway"
-    """Name of the Gateway."""
-    parent_namespace: Label | None = None
-    """Namespace of the Gateway. Default: the team's own."""
-    host: HostName = ""
-    """The name that it answers to."""
-
-
-class Monitoring(Frozen):
-    """How Prometheus finds the team."""
-
-    enabled: Bool = False
-    """Whether the chart has a monitor."""
-    kind: Literal["ServiceMonitor", "PodMonitor"] = "ServiceMonitor"
-    """The kind of monitor."""
-    interval: Duration = "30s"
-    """Between two scrapes."""
+    data_size: Quantity = "512Mi"
+    """How much fits into /data, which is HOME."""
+    tmp_size: Quantity = "256Mi"
+    """How much fits into /tmp."""
+    disruption_budget: Bool = True
+    """Whether work on nodes may take only one replica at a time; from two replicas on."""
+    priority_class: ResourceName | None = None
+    """Which pods go first when a node is full. Default: the cluster's."""
+    anti_affinity: Literal["preferred", "required"] = "preferred"
+    """Whether two replicas may share a node when there is no other."""
+    node_selector: Labels = Field(default_factory=dict)
+    """Labels that a node must have."""
+    tolerations: tuple[KubernetesObject, ...] = ()
+    """Taints that the pod bears."""
+    annotations: dict[LabelKey, EnvValue] = Field(default_factory=dict)
+    """Further annotations of the pod."""
+    env: tuple[KubernetesObject, ...] = ()
+    """Variables that are not plain text, with `valueFrom`."""
+    volumes: tuple[KubernetesObject, ...] = ()
+    """Further volumes."""
+    volume_mounts: tuple[KubernetesObject, ...] = ()
+    """Where the team's container finds them."""
+    containers: tuple[KubernetesObject, ...] = ()
+    """Containers beside the team's."""
+    init_containers: tuple[KubernetesObject, ...] = ()
+    """Containers that end before it starts; those with `restartPolicy: Always` go on beside it."""

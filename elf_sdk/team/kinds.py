@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Annotated, Any, Final
 
@@ -38,13 +38,16 @@ __all__ = [
     "HostName",
     "Identifier",
     "ImageName",
+    "KubernetesObject",
     "Label",
+    "LabelKey",
     "Labels",
     "Line",
     "Name",
     "Number",
     "Placement",
     "Port",
+    "PushTarget",
     "Quantity",
     "RelativePath",
     "ResourceName",
@@ -55,9 +58,22 @@ __all__ = [
     "Version",
     "Whole",
     "duration_seconds",
+    "quantity_number",
 ]
 
 _UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_MULTIPLES: Final = {
+    "": 1.0,
+    "m": 1e-3,
+    "k": 1e3,
+    "M": 1e6,
+    "G": 1e9,
+    "T": 1e12,
+    "Ki": 2.0**10,
+    "Mi": 2.0**20,
+    "Gi": 2.0**30,
+    "Ti": 2.0**40,
+}
 _CONTROLS: Final = r"\x00-\x1f\x7f-\x9f\u2028\u2029"
 _LABEL: Final = r"[a-z]([-a-z0-9]*[a-z0-9])?"
 _NUMBER: Final = r"(0|[1-9][0-9]*)"
@@ -187,6 +203,15 @@ HostName = Annotated[
     str,
     _Written("host name", rf"^((\*\.)?{_DNS})?$", 253, "a name such as chat.example.com, without scheme and port"),
 ]
+PushTarget = Annotated[
+    str,
+    _Written(
+        "target of push notifications",
+        r"^(http://)?[\[\]A-Za-z0-9.:-]+(/[0-9]{1,3})?$",
+        253,
+        "a host, an address or a network such as 10.1.0.0/16, with http:// before it where it has no HTTPS",
+    ),
+]
 ImageName = Annotated[
     str,
     _Written(
@@ -230,16 +255,19 @@ EnvValue = Annotated[
         "text without control characters; line breaks and tabs are fine",
     ),
 ]
+LabelKey = Annotated[
+    str,
+    _Written(
+        "label key",
+        r"^([a-z0-9.-]+/)?[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$",
+        317,
+        "a key such as app or example.com/app",
+    ),
+]
+"""The key of a label or of an annotation."""
+
 Labels = dict[
-    Annotated[
-        str,
-        _Written(
-            "label key",
-            r"^([a-z0-9.-]+/)?[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$",
-            317,
-            "a key such as app or example.com/app",
-        ),
-    ],
+    LabelKey,
     Annotated[
         str,
         _Written(
@@ -322,6 +350,42 @@ Cidr = Annotated[
 """An IP network (RFC 4632)."""
 
 
+def _kubernetes(value: object) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise ValueError(f"{shown(value)} has no fields; write them as Kubernetes does, such as `name: cache`")
+    for path, inner in _leaves(value, ""):
+        if inner is None or not isinstance(inner, str | int):
+            raise ValueError(f"{path} is {shown(inner)}; write text, a whole number, true or false there")
+    return value
+
+
+def _leaves(value: object, path: str) -> Iterator[tuple[str, object]]:
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield from _leaves(inner, f"{path}.{key}" if path else str(key))
+    elif isinstance(value, list):
+        for index, inner in enumerate(value):
+            # No object of Kubernetes has a list in a list.
+            yield from ((f"{path}[{index}]", inner),) if isinstance(inner, list) else _leaves(inner, f"{path}[{index}]")
+    else:
+        yield path, value
+
+
+KubernetesObject = Annotated[
+    dict[str, Any],
+    PlainValidator(_kubernetes),
+    WithJsonSchema(
+        {
+            "type": "object",
+            "title": "object of Kubernetes",
+            "description": "As Kubernetes writes it.",
+            "additionalProperties": True,
+        }
+    ),
+]
+"""Part of an object of Kubernetes, in its own names; what it says is checked where it is rendered."""
+
+
 def duration_seconds(text: str) -> float:
     """`"30m"` as 1800.0; the units are ms, s, m, h and d.
 
@@ -332,3 +396,15 @@ def duration_seconds(text: str) -> float:
     if match is None:
         raise ValueError(f"{shown(text)} is no duration; write a whole number and a unit, such as 30s, 5m or 2h")
     return int(match[1]) * _UNITS[match[2]]
+
+
+def quantity_number(text: str) -> float:
+    """`"512Mi"` as 536870912.0: a quantity in its own unit, cores or bytes.
+
+    Raises:
+        ValueError: `text` is no quantity.
+    """
+    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)(m|k|M|G|T|Ki|Mi|Gi|Ti)?", text)
+    if match is None:
+        raise ValueError(f"{shown(text)} is no quantity; write a number with an optional unit, such as 500m or 512Mi")
+    return float(match[1]) * _MULTIPLES[match[2] or ""]

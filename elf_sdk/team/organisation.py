@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Annotated, Final, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
-from elf_sdk.settings import default_namespace
-from elf_sdk.team.base import FORMAT, FORMAT_TYPE, FileModel, Frozen, Location
+from elf_sdk.settings import default_namespace, is_safe_url
+from elf_sdk.team.base import FORMAT, FORMAT_TYPE, FileModel, Frozen, Location, shown
+from elf_sdk.team.deployment import MigrationRef
 from elf_sdk.team.kinds import (
     Cidr,
     Currency,
+    Duration,
     Identifier,
     ImageName,
     Label,
@@ -28,13 +31,35 @@ from elf_sdk.team.kinds import (
 __all__ = [
     "DEFAULT_ENVIRONMENTS",
     "AgentGateway",
+    "ApiServer",
     "Cluster",
+    "ClusterDns",
+    "ConfigMapRef",
     "DatabaseRef",
     "Environment",
     "GitOpsRepository",
     "Issuer",
     "Organisation",
+    "Pods",
+    "SecretStore",
+    "WorkloadIssuer",
 ]
+
+_PLACEHOLDERS: Final = frozenset({"organisation", "environment", "team", "secret"})
+
+
+def _store_path(path: str) -> str:
+    known = ", ".join(f"{{{each}}}" for each in sorted(_PLACEHOLDERS))
+    for name in re.findall(r"\{([^{}]*)\}", path):
+        if name not in _PLACEHOLDERS:
+            raise ValueError(f"{{{name}}} is not known; write one of: {known}")
+    if re.search(r"[{}]", re.sub(r"\{[^{}]*\}", "", path)):
+        raise ValueError(f"{shown(path)} has a brace that belongs to none of: {known}; remove it")
+    return path
+
+
+StorePath = Annotated[Line, AfterValidator(_store_path)]
+"""A path with placeholders."""
 
 DEFAULT_ENVIRONMENTS: Final = ("dev", "staging", "prod")
 
@@ -57,13 +82,81 @@ class Environment(Frozen):
         return self.namespace or default_namespace(self.name)
 
 
+class Pods(Frozen):
+    """Pods of one namespace, as a network policy finds them."""
+
+    namespace: Label
+    """Where they are."""
+    labels: Labels = Field(default_factory=dict)
+    """Their labels. Default: every pod of the namespace."""
+
+
+class ApiServer(Frozen):
+    """Where the API server is for a network policy, which sees the addresses behind its Service."""
+
+    cidrs: Annotated[tuple[Cidr, ...], Field(min_length=1)] = (
+        "10.0.0.0/8",
+        "100.64.0.0/10",
+        "172.16.0.0/12",
+        "192.168.0.0/16",
+        "fc00::/7",
+    )
+    """Its networks: `kubectl get endpointslice kubernetes` shows the addresses. Default: every private one."""
+    port: Port = 6443
+    """The port behind its Service, which is seldom 443."""
+
+
+class ClusterDns(Frozen):
+    """Where names are resolved."""
+
+    namespace: Label = "kube-system"
+    """Where its pods are."""
+    labels: Labels = Field(default_factory=lambda: {"k8s-app": "kube-dns"})
+    """The labels of its pods."""
+    cidrs: tuple[Cidr, ...] = ("169.254.20.10/32",)
+    """Its networks where it does not run in pods. Default: the node-local cache."""
+    port: Port = 53
+    """The port behind its Service."""
+
+
+class ConfigMapRef(Frozen):
+    """One key of a ConfigMap."""
+
+    name: ResourceName = "elf-workload-jwks"
+    """Name of the ConfigMap, in each namespace of teams."""
+    key: SecretKey = "jwks.json"
+    """Key in it."""
+
+
+class WorkloadIssuer(Frozen):
+    """Who signs the tokens with which teams call each other, and where its public keys are."""
+
+    issuer: Url = "https://kubernetes.default.svc.cluster.local"
+    """The cluster's issuer, as in the `iss` of its tokens: its API server's --service-account-issuer."""
+    algorithm: Literal["RS256", "ES256"] = "RS256"
+    """The only one that its tokens are signed with."""
+    keys: Literal["api-server", "issuer", "config-map"] = "api-server"
+    """`api-server`: pods ask the API server, with a token for it. `issuer`: they ask the issuer, by its OpenID
+    configuration or at `jwks_url`. `config-map`: they read them from `config_map`."""
+    jwks_url: Url | None = None
+    """Where the issuer has its keys. Default: as its OpenID configuration says."""
+    config_map: ConfigMapRef = ConfigMapRef()
+    """Holds a JWK Set."""
+
+
 class Cluster(Frozen):
-    """A Kubernetes cluster as Argo CD knows it."""
+    """A Kubernetes cluster: as Argo CD knows it, and what nothing but the cluster knows."""
 
     name: Identifier
     """The cluster, as in `cluster:` of an environment."""
     server: Url
     """Address of its API server."""
+    api_server: ApiServer = ApiServer()
+    """Where pods find the API server."""
+    dns: ClusterDns = ClusterDns()
+    """Where pods find names."""
+    workload_issuer: WorkloadIssuer | None = WorkloadIssuer()
+    """Who says which team a pod is. `null`: nobody, and teams call each other with the shared secret alone."""
 
 
 class GitOpsRepository(Frozen):
@@ -85,7 +178,15 @@ class AgentGateway(Frozen):
     labels: Labels
     """The labels of its pods."""
     url: Url | None = None
-    """Its address as clients see it."""
+    """Its address as clients see it, which is on every card. `{team}` in it stands for the team's name; without it
+    `/teams/<team>` is put behind it."""
+
+    def url_of(self, team: str) -> str:
+        """The address of a team as clients see it, without a slash at the end; empty where the gateway has none."""
+        if self.url is None:
+            return ""
+        address = self.url if "{team}" in self.url else f"{self.url.rstrip('/')}/teams/{{team}}"
+        return address.replace("{team}", team).rstrip("/")
 
 
 class Issuer(Frozen):
@@ -110,6 +211,23 @@ class DatabaseRef(Frozen):
     """The namespace of its pods, where it runs in the cluster."""
     cidrs: tuple[Cidr, ...] = ()
     """Its networks, where it runs outside. Without these and `namespace` the port is open to any address."""
+    migrate: MigrationRef | None = None
+    """The URL at which `elf db migrate` changes the schema: the server's own address, not a pooler's. Default: the same
+    Secret and key."""
+
+
+class SecretStore(Frozen):
+    """The store of the External Secrets Operator from which charts fill their Secrets."""
+
+    name: ResourceName
+    """Name of the store."""
+    kind: Literal["SecretStore", "ClusterSecretStore"] = "ClusterSecretStore"
+    """Whether it is in each namespace, or of the whole cluster."""
+    path: StorePath = "{organisation}/{environment}/{secret}"
+    """Where a Secret's keys are in the store; `{organisation}`, `{environment}`, `{team}` and `{secret}` are filled in,
+    and the key is the property there."""
+    refresh: Duration = "1h"
+    """How often a Secret is read again."""
 
 
 class Organisation(FileModel):
@@ -125,25 +243,35 @@ class Organisation(FileModel):
         Environment(name=name) for name in DEFAULT_ENVIRONMENTS
     )
     """The environments in the order of promotion."""
-    clusters: tuple[Cluster, ...] = (Cluster(name="in-cluster", server="https://kubernetes.default.svc"),)
-    """The clusters that environments may name."""
+    clusters: tuple[Cluster, ...] = Field(
+        default_factory=lambda: (Cluster(name="in-cluster", server="https://kubernetes.default.svc"),)
+    )
+    """The clusters that environments may name. Default: one called `in-cluster`, in which Argo CD itself runs."""
     registry: ImageName = ""
     """Prefix of every image, such as `registry.example.com/agents`."""
     gitops: GitOpsRepository = GitOpsRepository()
     """The repository that Argo CD watches."""
     agent_gateway: AgentGateway | None = None
     """A gateway in front of all teams."""
+    control_center: Pods = Pods(namespace="elf-control-center", labels={"app": "control-center"})
+    """The Control Center's pods, which every team lets in."""
     issuer: Issuer | None = None
     """Who signs people's tokens."""
     currency: Currency = "USD"
     """Of every budget and cost: three letters of ISO 4217."""
     database: DatabaseRef = DatabaseRef()
     """Where the database's URL is kept."""
+    secret_store: SecretStore | None = None
+    """Fills the Secrets that teams name. Default: they are made by somebody else."""
 
     @property
     def title(self) -> str:
         """The name to show to people."""
         return self.display_name or self.name
+
+    def cluster(self, name: str) -> Cluster:
+        """The cluster of that name, which has to be one of `clusters`."""
+        return next(cluster for cluster in self.clusters if cluster.name == name)
 
     def problems(self) -> list[tuple[Location, str]]:
         """What is wrong between fields that are each right: the field's path, and what to write instead."""
@@ -157,6 +285,7 @@ def _problems(organisation: Organisation) -> Iterator[tuple[Location, str]]:
         if cluster.name in known:
             yield ("clusters", index, "name"), f"{cluster.name!r} is there twice; remove one"
         known.add(cluster.name)
+        yield from _issuer_problems(cluster, ("clusters", index, "workload_issuer"))
     names: set[str] = set()
     for index, environment in enumerate(organisation.environments):
         here: Location = ("environments", index)
@@ -173,3 +302,12 @@ def _problems(organisation: Organisation) -> Iterator[tuple[Location, str]]:
             where = f"the namespace {place[1]!r} of the cluster {place[0]!r}"
             yield (*here, "namespace"), f"{both} would share {where}; give one of them another"
         places.setdefault(place, environment.name)
+
+
+def _issuer_problems(cluster: Cluster, here: Location) -> Iterator[tuple[Location, str]]:
+    issuer = cluster.workload_issuer
+    if issuer is None or issuer.keys != "issuer":
+        return
+    field, url = ("issuer", issuer.issuer) if issuer.jwks_url is None else ("jwks_url", issuer.jwks_url)
+    if not is_safe_url(url):
+        yield (*here, field), f"{url!r} is no https address, so anybody on the way could change keys; write one"

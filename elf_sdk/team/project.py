@@ -245,8 +245,7 @@ def _in_project(spec: TeamSpec, directory: str, organisation: Organisation | Non
     places: dict[tuple[str, str], str] = {}
     for environment in organisation.environments:
         override = spec.environments.get(environment.name)
-        cluster = (override and override.cluster) or environment.cluster
-        namespace = spec.namespace_in(environment)
+        cluster, namespace = spec.cluster_in(environment), spec.namespace_in(environment)
         if cluster not in clusters:
             message = f"there is no cluster {cluster!r} in elf.yaml; write one of: {', '.join(sorted(clusters))}"
             found.append((("environments", environment.name, "cluster"), message))

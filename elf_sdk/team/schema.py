@@ -161,6 +161,8 @@ def _type(value: Mapping[str, Any], schema: Mapping[str, Any]) -> str:
     kind = value.get("type")
     if kind == "array":
         return f"list of {_type(value.get('items', {}), schema)}"
+    if kind == "object" and "title" in value:
+        return str(value["title"])
     if kind == "object":
         inner: Mapping[str, Any] = next(iter(value.get("patternProperties", {}).values()), {})
         return f"name → {_type(inner, schema)}"

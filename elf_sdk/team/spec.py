@@ -13,8 +13,10 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import Field
 
+from elf_sdk.team.access import Ingress, Monitoring, Route, Serving
 from elf_sdk.team.base import FIELDS_ONLY, FORMAT, FORMAT_TYPE, FileModel, Frozen, Location
-from elf_sdk.team.deployment import Autoscaling, Egress, EnvVar, Image, Ingress, Monitoring, Resources, Route, SecretRef
+from elf_sdk.team.clashes import clashes
+from elf_sdk.team.deployment import Autoscaling, Database, Egress, EnvVar, Image, Pod, Resources, SecretRef
 from elf_sdk.team.kinds import Identifier, Label, Line, Placement, RelativePath, TeamName, Text, Version, Whole
 from elf_sdk.team.organisation import Environment
 from elf_sdk.team.work import LLM, Budget, Chat, Delegation, McpServer, Member, Runs, Skill
@@ -50,6 +52,8 @@ class EnvironmentOverride(Frozen):
     """Instead of the team's."""
     secrets: tuple[SecretRef, ...] | None = None
     """Instead of the team's."""
+    database: Database | None = None
+    """As the team's."""
     egress: Egress | None = None
     """As the team's."""
     evals: RelativePath | None = None
@@ -61,6 +65,10 @@ class EnvironmentOverride(Frozen):
     replicas: Annotated[Whole, Field(ge=0, le=1000)] | None = None
     """Instead of the team's."""
     autoscaling: Autoscaling | None = None
+    """As the team's."""
+    pod: Pod | None = None
+    """As the team's."""
+    serving: Serving | None = None
     """As the team's."""
     ingress: Ingress | None = None
     """As the team's."""
@@ -113,6 +121,8 @@ class TeamSpec(FileModel):
     """Settings for the team's process."""
     secrets: tuple[SecretRef, ...] = ()
     """Secrets by reference, never by value."""
+    database: Database = Database()
+    """Where the URL of the team's database is kept."""
     egress: Egress = Egress()
     """What the team may reach outside the organisation."""
     evals: RelativePath = "evals/"
@@ -124,7 +134,11 @@ class TeamSpec(FileModel):
     replicas: Annotated[Whole, Field(ge=0, le=1000)] | None = None
     """Default: the environment's."""
     autoscaling: Autoscaling = Autoscaling()
-    """Horizontal autoscaling."""
+    """More replicas when there is more to do."""
+    pod: Pod = Pod()
+    """What else a pod is given."""
+    serving: Serving = Serving()
+    """What the team's process is told of its surroundings."""
     ingress: Ingress = Ingress()
     """A Kubernetes Ingress in front of the team."""
     gateway: Route = Route()
@@ -153,6 +167,11 @@ class TeamSpec(FileModel):
         """The namespace in which the team runs in `environment`."""
         override = self.environments.get(environment.name)
         return (override and override.namespace) or environment.namespace_name
+
+    def cluster_in(self, environment: Environment) -> str:
+        """The cluster in which the team runs in `environment`."""
+        override = self.environments.get(environment.name)
+        return (override and override.cluster) or environment.cluster
 
     def for_environment(self, environment: str) -> TeamSpec:
         """The same team with the overrides of `environments.<environment>` merged in.
@@ -235,20 +254,18 @@ def _problems(spec: TeamSpec) -> Iterator[tuple[Location, str]]:
     yield from _llm_problems(spec.llm, ("llm",))
     if spec.llm.provider == "anthropic" and spec.framework in _NATIVE:
         yield from _foreign(spec.llm, ("llm",), spec.framework)
-    scaling = spec.autoscaling
-    if scaling.min_replicas and scaling.max_replicas and scaling.min_replicas > scaling.max_replicas:
-        yield (
-            ("autoscaling", "min_replicas"),
-            f"{scaling.min_replicas} is more than max_replicas, {scaling.max_replicas}; write at most that",
-        )
-    if spec.runs.store == "ephemeral" and max(spec.replicas or 0, scaling.max_replicas or 0) > 1:
-        yield (
-            ("runs", "store"),
-            "an ephemeral store serves one replica only; write replicas: 1 and no max_replicas, or store: default",
-        )
-    proxy = spec.egress.proxy
-    if proxy is not None and proxy.namespace is None and proxy.cidr is None:
-        yield ("egress", "proxy"), "a network policy finds no proxy by its host; write its namespace or its cidr too"
+    yield from clashes(
+        replicas=spec.replicas,
+        ephemeral=spec.runs.store == "ephemeral",
+        env=spec.env,
+        resources=spec.resources,
+        autoscaling=spec.autoscaling,
+        ingress=spec.ingress,
+        gateway=spec.gateway,
+        serving=spec.serving,
+        egress=spec.egress,
+        pod=spec.pod,
+    )
 
 
 def _llm_problems(llm: LLM, where: Location) -> Iterator[tuple[Location, str]]:

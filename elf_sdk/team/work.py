@@ -159,8 +159,12 @@ class Runs(Frozen):
     """How many runs may wait for a place."""
     isolation: Literal["process", "thread", "inline"] = "process"
     """Where synchronous code runs; only in a `process` of its own is a cancel certain."""
-    store: Literal["default", "ephemeral"] = "default"
-    """`ephemeral` keeps runs on the container's own disk: one replica, lost with the pod."""
+    store: Literal["default", "database", "ephemeral"] = "default"
+    """`database` keeps runs in PostgreSQL, and `ephemeral` on the container's own disk: one replica, lost with the pod.
+    `default` is the database, but the disk for a single replica in dev."""
+    drain: Duration | None = None
+    """How long a pod that ends waits for runs that no other replica can go on with. Default: the deadline, at most 30s
+    in dev and 5m elsewhere."""
     retention: Duration = "30d"
     """How long a run is kept after it has ended, and how long one waits for a person's answer."""
 

@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,9 @@ import elf_sdk
 from elf_sdk.deploy.chart import chart_tree, load_templates
 from elf_sdk.deploy.helm import EmbeddedHelm, Helm
 from elf_sdk.deploy.kubernetes import parse_manifests
-from elf_sdk.deploy.values import Edges, team_values
+from elf_sdk.deploy.values import team_values
 from elf_sdk.files import write_tree
+from elf_sdk.team.edges import Callee, Caller, Edges
 from elf_sdk.team.organisation import Environment, Organisation
 from elf_sdk.team.spec import TeamSpec
 
@@ -51,19 +52,43 @@ def environment(name: str, organisation: Organisation | None = None) -> Environm
 
 
 def values_of(team: TeamSpec, name: str = "prod", edges: Edges | None = None, digest: str = "") -> dict[str, Any]:
-    return team_values(team, Organisation(), environment(name), edges or Edges(), digest)
+    return team_values(team, Organisation(), environment(name), edges or Edges(team.name), digest)
 
 
 def render(
     directory: Path, team: TeamSpec, values: Mapping[str, Any], helm: Helm | None = None, name: str = "prod"
 ) -> dict[str, Object]:
-    """The objects of a chart with these values, by kind."""
+    """The objects of a chart with these values, by kind; those of `helm test` by kind and name, as are further ones."""
     chart = directory / "chart"
     write_tree(chart, chart_tree(team, {name: values}, load_templates()))
     text = (helm or EmbeddedHelm()).render(
         chart, chart / f"values-{name}.yaml", release=team.name, namespace="elf-teams"
     )
-    return {str(each["kind"]): each for each in parse_manifests(text)}
+    found: dict[str, Object] = {}
+    for each in parse_manifests(text):
+        kind, named = str(each["kind"]), str(each["metadata"]["name"])
+        found[f"{kind}/{named}" if kind in found or named.endswith("-test") else kind] = each
+    return found
+
+
+def neighbours(
+    team: TeamSpec, name: str = "prod", *, callers: Sequence[str] = (), callees: Sequence[str] = (), **spaces: str
+) -> Edges:
+    """Peers of a team; those in a namespace of their own are in `spaces`, with underscores for dashes."""
+
+    def space(peer: str) -> str:
+        return spaces.get(peer.replace("-", "_"), environment(name).namespace_name)
+
+    return Edges(
+        team.name,
+        tuple(Caller(peer, space(peer), "peers") for peer in callers),
+        tuple(
+            Callee(
+                peer, space(peer), "peers", f"http://{peer}.{space(peer)}.svc:8000", f"elf:elf:{name}:{peer}", peer, ""
+            )
+            for peer in callees
+        ),
+    )
 
 
 def elf(*arguments: str, cwd: Path, **environ: str) -> subprocess.CompletedProcess[str]:

@@ -127,6 +127,24 @@ def test_environment_values_are_unchanged_by_helm(engine: str, request: pytest.F
     assert [data[f"V{number}"] for number in range(len(HOSTILE))] == HOSTILE
 
 
+@pytest.mark.parametrize("engine", ["embedded", "command_line"])
+def test_what_kubernetes_gets_as_it_was_written_is_unchanged(
+    engine: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    helm: EmbeddedHelm | CommandLineHelm = request.getfixturevalue(engine)
+    team = spec()
+    values = values_of(team)
+    items = [{"key": text, "path": f"p{number}", "mode": number} for number, text in enumerate(HOSTILE)]
+    volume = {"name": "x", "secret": {"items": items, "optional": True}}
+    sidecar = {"name": "x", "args": HOSTILE, "env": [], "securityContext": {}}
+    annotations = {f"a{number}": text for number, text in enumerate(HOSTILE)}
+    values["extra"] |= {"volumes": [volume], "containers": [sidecar], "annotations": annotations}
+    template = render(tmp_path, team, values, helm)["Deployment"]["spec"]["template"]
+    assert volume in template["spec"]["volumes"]
+    assert template["spec"]["containers"][1] == sidecar
+    assert annotations.items() <= template["metadata"]["annotations"].items()
+
+
 @pytest.mark.parametrize("number", range(len(HOSTILE)))
 def test_names_and_purposes_are_unchanged_by_helm(number: int, embedded: Helm, tmp_path: Path) -> None:
     text = HOSTILE[number]

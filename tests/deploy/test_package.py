@@ -79,12 +79,10 @@ def test_the_policies_are_the_edges_of_the_organisation(project_dir: Path) -> No
     for team in org.teams:
         for name in report.environments:
             own = yaml.safe_load((report.output / team / f"values-{name}.yaml").read_text())
-            common = yaml.safe_load((report.output / team / "values.yaml").read_text())["networkPolicy"]
-            policy = own.get("networkPolicy", {})
-            callers = policy.get("ingress", {}).get("teams", common["ingress"]["teams"])
-            callees = policy.get("egress", {}).get("teams", common["egress"]["teams"])
-            assert [peer["team"] for peer in callers] == [other for other in org.teams if org.may_call(other, team)]
-            assert [peer["team"] for peer in callees] == [other for other in org.teams if org.may_call(team, other)]
+            edges = yaml.safe_load((report.output / team / "values.yaml").read_text())["edges"] | own.get("edges", {})
+            callers, callees = ([each["team"] for each in edges[side]] for side in ("callers", "callees"))
+            assert callers == [other for other in org.teams if org.may_call(other, team)]
+            assert callees == [other for other in org.teams if org.may_call(team, other)]
 
 
 def test_half_an_edge_opens_nothing_and_is_said(tmp_path: Path) -> None:
@@ -212,7 +210,7 @@ def test_the_report_as_json(project_dir: Path) -> None:
     body = json.loads(elf("package", "--json", cwd=project_dir).stdout)
     assert body["ok"] is True
     assert body["environments"] == ["dev", "staging", "prod"]
-    assert body["teams"][0]["objects"] == {"dev": 5, "staging": 5, "prod": 6}
+    assert body["teams"][0]["objects"] == {"dev": 8, "staging": 8, "prod": 10}
 
 
 @pytest.mark.parametrize("content", ["notes.txt", "brand-team/Chart.yaml"])

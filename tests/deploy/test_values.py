@@ -11,10 +11,11 @@ import yaml
 from elf_sdk.deploy.chart import chart_tree, load_templates
 from elf_sdk.deploy.helm import EmbeddedHelm
 from elf_sdk.deploy.images import read_digests
-from elf_sdk.deploy.values import Edges, layered, shortcomings, team_values
+from elf_sdk.deploy.values import layered, shortcomings, team_values
 from elf_sdk.deploy.values_model import describe_values, values_schema
 from elf_sdk.errors import BadInput, BadSpec, Failure
 from elf_sdk.files import write_tree
+from elf_sdk.team.edges import Edges
 from elf_sdk.team.organisation import Organisation
 from tests.deploy.organisations import environment, spec, values_of
 
@@ -77,16 +78,11 @@ def test_an_ephemeral_store_with_two_replicas_is_refused_with_the_remedy() -> No
         values_of(spec(runs={"store": "ephemeral"}))
 
 
-def test_a_variable_that_the_chart_sets_is_refused() -> None:
-    with pytest.raises(BadInput, match="ELF_PORT"):
-        values_of(spec(env=[{"name": "ELF_PORT", "value": "1"}]))
-
-
 def test_a_way_out_that_is_closed_is_said_where_it_is_needed() -> None:
-    needy = spec(llm={"provider": "openai", "model": "x"}, mcp=[{"name": "crm", "url": "http://crm"}])
+    needy = spec(llm={"provider": "openai", "model": "x"}, mcp=[{"name": "crm", "url": "https://crm.example.com"}])
 
     def said(team: Any, name: str) -> list[str]:
-        return list(shortcomings(team, environment(name), values_of(team, name)))
+        return list(shortcomings(team, Organisation(), environment(name), Edges(team.name)))
 
     (sentence,) = said(needy, "prod")
     assert "brand-team in prod" in sentence
@@ -145,7 +141,7 @@ def test_every_value_is_described_and_no_other() -> None:
             return own.union(*(paths(value, f"{prefix}{key}.") for key, value in node.items()), set())
         return set()
 
-    free = ("resources.requests.", "resources.limits.")
+    free = ("resources.requests.", "resources.limits.", "networkPolicy.egress.cilium.dns.labels.")
     assert {path for path in paths(values_of(spec())) if not path.startswith(free)} <= described
 
 
@@ -167,7 +163,7 @@ def test_a_lock_file_that_is_wrong_is_refused(content: str, tmp_path: Path) -> N
 
 def test_organisations_of_other_environments_get_the_middle_defaults() -> None:
     organisation = Organisation.model_validate({"environments": [{"name": "qa"}], "registry": "r.example.com/a/"})
-    values = team_values(spec(), organisation, organisation.environments[0], Edges())
+    values = team_values(spec(), organisation, organisation.environments[0], Edges("brand-team"))
     assert values["namespace"] == "elf-teams-qa"
     assert values["image"]["repository"] == "r.example.com/a/brand-team"
     assert values["settings"]["logLevel"] == "info"

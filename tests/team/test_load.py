@@ -110,7 +110,7 @@ def test_a_right_team_is_read(write: Write) -> None:
         ("secrets:\n  - {name: KEY, from: {secret: s}}\n", "4: secrets[0].from.key: it is missing; add `key: …`"),
         (
             "runs: {store: ephemeral}\nreplicas: 2\n",
-            ("3: runs.store: an ephemeral store serves one replica only; write replicas: 1 and no max_replicas, "
+            ("3: runs.store: an ephemeral store serves one replica only; write replicas: 1 and no autoscaling, "
             "or store: default"),
         ),
         (

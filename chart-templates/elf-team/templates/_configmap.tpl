@@ -12,13 +12,32 @@ data:
 {{- end -}}
 
 {{- define "elf-team.configData" -}}
+ELF_DRAIN_SECONDS: {{ .Values.drain.runSeconds | int | quote }}
 ELF_ENVIRONMENT: {{ .Values.environment | quote }}
+{{- with int .Values.ports.grpc }}
+ELF_GRPC_PORT: {{ . | quote }}
+{{- end }}
 ELF_HOST: "0.0.0.0"
 ELF_LOG_LEVEL: {{ .Values.settings.logLevel | quote }}
+ELF_METRICS_PORT: {{ .Values.ports.metrics | int | quote }}
+ELF_NAMESPACE: {{ .Values.namespace | quote }}
 ELF_ORGANISATION: {{ .Values.organisation | quote }}
 ELF_PORT: "8000"
+{{- with .Values.settings.publicUrl }}
+ELF_PUBLIC_URL: {{ . | quote }}
+{{- end }}
+{{- with .Values.settings.pushAllow }}
+ELF_PUSH_ALLOW: {{ join "," . | quote }}
+{{- end }}
 ELF_STORE: {{ .Values.settings.store | quote }}
 ELF_TEAM_URL: {{ .Values.settings.teamUrl | quote }}
+{{- with .Values.settings.trustedProxies }}
+ELF_TRUSTED_PROXIES: {{ join "," . | quote }}
+{{- end }}
+{{ include "elf-team.workloadData" . }}
+{{- with include "elf-team.proxyData" . }}
+{{ trim . }}
+{{- end }}
 {{- range .Values.env }}
 {{ .name }}: {{ .value | quote }}
 {{- end }}

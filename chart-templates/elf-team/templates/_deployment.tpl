@@ -9,7 +9,9 @@ metadata:
     elf-sdk/placement: {{ .Values.team.placement | quote }}
     elf-sdk/framework: {{ .Values.team.framework | quote }}
 spec:
+  {{- if not .Values.autoscaling.enabled }}
   replicas: {{ .Values.replicas | int }}
+  {{- end }}
   revisionHistoryLimit: 3
   selector:
     matchLabels:
@@ -30,6 +32,10 @@ spec:
         {{- include "elf-team.labels" . | nindent 8 }}
       annotations:
         checksum/config: {{ include "elf-team.configData" . | sha256sum }}
+        checksum/edges: {{ include "elf-team.edgesData" . | sha256sum }}
+        {{- range $key, $value := .Values.extra.annotations }}
+        {{ $key | quote }}: {{ $value | quote }}
+        {{- end }}
     spec:
       {{- include "elf-team.pod" . | nindent 6 }}
 {{- end -}}

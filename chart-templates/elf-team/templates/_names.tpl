@@ -14,3 +14,13 @@
 {{ .repository }}{{ if .digest }}@{{ .digest }}{{ else }}:{{ .tag }}{{ end }}
 {{- end -}}
 {{- end -}}
+
+{{/* The pod of `helm test`, and its policy. */}}
+{{- define "elf-team.testName" -}}
+{{ include "elf-team.name" . }}-test
+{{- end -}}
+
+{{/* How many replicas there are at least. */}}
+{{- define "elf-team.leastReplicas" -}}
+{{ ternary .Values.autoscaling.minReplicas .Values.replicas .Values.autoscaling.enabled | int }}
+{{- end -}}

@@ -1,6 +1,6 @@
 {{/*
-Nothing but what the organisation's edges, and the egress mode, allow. A NetworkPolicy knows no names: `hosts` of the
-values are for modes that have a proxy or a policy engine to read them.
+Nothing but what the values name: teams come from the edges, everything else from the rules. A NetworkPolicy knows
+addresses and pods, and the ports behind a Service; what it would need names for is in the CiliumNetworkPolicy.
 */}}
 {{- define "elf-team.networkPolicy" -}}
 apiVersion: networking.k8s.io/v1
@@ -14,134 +14,108 @@ spec:
   policyTypes:
     - Ingress
     - Egress
-  {{- with .Values.networkPolicy }}
-  {{- if or .ingress.teams .ingress.gateways }}
+  {{- $around := include "elf-team.ingressRules" . | trim }}
+  {{- if or .Values.edges.callers .Values.networkPolicy.ingress.clients $around }}
   ingress:
+    {{- if .Values.edges.callers }}
     - from:
-        {{- range .ingress.teams }}
-        {{- include "elf-team.policyPeer" . | nindent 8 }}
-        {{- end }}
-        {{- range .ingress.gateways }}
-        - namespaceSelector:
-            matchLabels:
-              kubernetes.io/metadata.name: {{ .namespace | quote }}
-          podSelector:
-            matchLabels:
-              {{- range $key, $value := .labels }}
-              {{ $key | quote }}: {{ $value | quote }}
-              {{- end }}
+        {{- range .Values.edges.callers }}
+        {{- include "elf-team.policyPods" (dict "namespace" .namespace "labels" (dict "app" .team)) | nindent 8 }}
         {{- end }}
       ports:
         - port: http
           protocol: TCP
+    {{- end }}
+    {{- range .Values.networkPolicy.ingress.clients }}
+    - from:
+        {{- include "elf-team.policyPods" . | nindent 8 }}
+      ports:
+        - port: http
+          protocol: TCP
+        {{- if int $.Values.ports.grpc }}
+        - port: grpc
+          protocol: TCP
+        {{- end }}
+    {{- end }}
+    {{- with $around }}
+    {{- . | nindent 4 }}
+    {{- end }}
   {{- else }}
   ingress: []
   {{- end }}
   egress:
-    {{- include "elf-team.egressDns" . | nindent 4 }}
-    {{- if .egress.teams }}
+    {{- include "elf-team.policyRule" .Values.networkPolicy.egress.dns | nindent 4 }}
+    {{- if .Values.edges.callees }}
     - to:
-        {{- range .egress.teams }}
-        {{- include "elf-team.policyPeer" . | nindent 8 }}
+        {{- range .Values.edges.callees }}
+        {{- include "elf-team.policyPods" (dict "namespace" .namespace "labels" (dict "app" .team)) | nindent 8 }}
         {{- end }}
       ports:
         - port: 8000
           protocol: TCP
     {{- end }}
-    {{- if .egress.store.enabled }}
-    {{- include "elf-team.egressStore" .egress.store | nindent 4 }}
+    {{- range .Values.networkPolicy.egress.rules }}
+    {{- include "elf-team.policyRule" . | nindent 4 }}
     {{- end }}
-    {{- if eq .egress.mode "open" }}
-    {{- include "elf-team.egressOpen" . | nindent 4 }}
-    {{- else if and (eq .egress.mode "cidr") .egress.cidrs }}
-    - to:
-        {{- range .egress.cidrs }}
-        - ipBlock:
-            cidr: {{ . | quote }}
-        {{- end }}
-    {{- else if and (eq .egress.mode "proxy") (or .egress.proxy.namespace .egress.proxy.cidr) }}
-    - to:
-        {{- with .egress.proxy.namespace }}
-        - namespaceSelector:
-            matchLabels:
-              kubernetes.io/metadata.name: {{ . | quote }}
-        {{- end }}
-        {{- with .egress.proxy.cidr }}
-        - ipBlock:
-            cidr: {{ . | quote }}
-        {{- end }}
-      ports:
-        - port: {{ .egress.proxy.port | int }}
-          protocol: TCP
-    {{- end }}
-  {{- end }}
 {{- end -}}
 
-{{- define "elf-team.policyPeer" -}}
+{{/* Pods of a namespace, by their labels; without labels all of them. */}}
+{{- define "elf-team.policyPods" -}}
 - namespaceSelector:
     matchLabels:
       kubernetes.io/metadata.name: {{ .namespace | quote }}
+  {{- if .labels }}
   podSelector:
     matchLabels:
-      app: {{ .team | quote }}
-{{- end -}}
-
-{{/* The cluster's DNS, and the address that its node-local cache has by convention. */}}
-{{- define "elf-team.egressDns" -}}
-- to:
-    - namespaceSelector:
-        matchLabels:
-          kubernetes.io/metadata.name: kube-system
-      podSelector:
-        matchLabels:
-          k8s-app: kube-dns
-    - ipBlock:
-        cidr: 169.254.20.10/32
-  ports:
-    - port: 53
-      protocol: UDP
-    - port: 53
-      protocol: TCP
-{{- end -}}
-
-{{/* The database: where elf.yaml says it is, otherwise its port alone, because its address stands in a Secret. */}}
-{{- define "elf-team.egressStore" -}}
-- ports:
-    - port: {{ .port | int }}
-      protocol: TCP
-  {{- if or .namespace .cidrs }}
-  to:
-    {{- with .namespace }}
-    - namespaceSelector:
-        matchLabels:
-          kubernetes.io/metadata.name: {{ . | quote }}
-    {{- end }}
-    {{- range .cidrs }}
-    - ipBlock:
-        cidr: {{ . | quote }}
-    {{- end }}
+      {{- range $key, $value := .labels }}
+      {{ $key | quote }}: {{ $value | quote }}
+      {{- end }}
   {{- end }}
 {{- end -}}
 
-{{/* HTTPS to public addresses: not to private, shared, link-local and metadata ranges (RFC 1918, 6598, 3927, 4193, 4291). */}}
-{{- define "elf-team.egressOpen" -}}
+{{/* One way out. An empty rule would be every way out, which the schema leaves to nobody: there are ports or places. */}}
+{{- define "elf-team.policyRule" -}}
+{{- if or .pods .networks }}
 - to:
+    {{- range .pods }}
+    {{- include "elf-team.policyPods" . | nindent 4 }}
+    {{- end }}
+    {{- range .networks }}
     - ipBlock:
-        cidr: 0.0.0.0/0
+        cidr: {{ .cidr | quote }}
+        {{- with index . "except" }}
         except:
-          - 10.0.0.0/8
-          - 100.64.0.0/10
-          - 127.0.0.0/8
-          - 169.254.0.0/16
-          - 172.16.0.0/12
-          - 192.168.0.0/16
-    - ipBlock:
-        cidr: ::/0
-        except:
-          - ::1/128
-          - fc00::/7
-          - fe80::/10
+          {{- range . }}
+          - {{ . | quote }}
+          {{- end }}
+        {{- end }}
+    {{- end }}
+  {{- with .ports }}
   ports:
-    - port: 443
-      protocol: TCP
+    {{- include "elf-team.policyPorts" . | nindent 4 }}
+  {{- end }}
+{{- else }}
+- ports:
+    {{- include "elf-team.policyPorts" .ports | nindent 4 }}
+{{- end }}
+{{- end -}}
+
+{{- define "elf-team.policyPorts" -}}
+{{- range . }}
+- port: {{ .port | int }}
+  protocol: {{ .protocol }}
+{{- end }}
+{{- end -}}
+
+{{/* What the process is told of an HTTP proxy. */}}
+{{- define "elf-team.proxyData" -}}
+{{- with .Values.networkPolicy.egress.proxy }}
+{{- if .url }}
+HTTPS_PROXY: {{ .url | quote }}
+HTTP_PROXY: {{ .url | quote }}
+{{- end }}
+{{- if .noProxy }}
+NO_PROXY: {{ .noProxy | quote }}
+{{- end }}
+{{- end }}
 {{- end -}}

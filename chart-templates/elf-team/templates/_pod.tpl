@@ -8,45 +8,37 @@ imagePullSecrets:
   - name: {{ . | quote }}
   {{- end }}
 {{- end }}
-{{- with .Values.priorityClassName }}
-priorityClassName: {{ . | quote }}
+{{- with .Values.drain }}
+terminationGracePeriodSeconds: {{ add (int .preStopSeconds) (int .runSeconds) (int .closeSeconds) }}
 {{- end }}
-terminationGracePeriodSeconds: {{ .Values.drain.gracePeriodSeconds | int }}
 securityContext:
-  runAsNonRoot: true
-  runAsUser: 10001
-  runAsGroup: 10001
-  fsGroup: 10001
-  fsGroupChangePolicy: OnRootMismatch
-  seccompProfile:
-    type: RuntimeDefault
-topologySpreadConstraints:
-  - maxSkew: 1
-    topologyKey: kubernetes.io/hostname
-    whenUnsatisfiable: ScheduleAnyway
-    labelSelector:
-      matchLabels:
-        {{- include "elf-team.selectorLabels" . | nindent 8 }}
-    matchLabelKeys:
-      - pod-template-hash
+  {{- include "elf-team.podSecurity" . | nindent 2 }}
+{{ include "elf-team.scheduling" . }}
+{{- if or .Values.migration.enabled .Values.extra.initContainers }}
+initContainers:
+  {{- if .Values.migration.enabled }}
+  {{- include "elf-team.migration" . | nindent 2 }}
+  {{- end }}
+  {{- include "elf-team.literals" .Values.extra.initContainers | nindent 2 }}
+{{- end }}
 containers:
   - name: team
     image: {{ include "elf-team.image" . | quote }}
     imagePullPolicy: {{ .Values.image.pullPolicy }}
     securityContext:
-      allowPrivilegeEscalation: false
-      capabilities:
-        drop:
-          - ALL
-      privileged: false
-      readOnlyRootFilesystem: true
-      runAsNonRoot: true
-      seccompProfile:
-        type: RuntimeDefault
+      {{- include "elf-team.containerSecurity" . | nindent 6 }}
     ports:
       - name: http
         containerPort: 8000
         protocol: TCP
+      - name: metrics
+        containerPort: {{ .Values.ports.metrics | int }}
+        protocol: TCP
+      {{- with int .Values.ports.grpc }}
+      - name: grpc
+        containerPort: {{ . }}
+        protocol: TCP
+      {{- end }}
     envFrom:
       - configMapRef:
           name: {{ include "elf-team.configName" . }}
@@ -71,6 +63,7 @@ containers:
             optional: {{ .optional }}
       {{- end }}
       {{- end }}
+      {{- include "elf-team.literals" .Values.extra.env | nindent 6 }}
     startupProbe:
       {{- include "elf-team.probe" (dict "path" "/startupz" "timing" .Values.probes.startup) | nindent 6 }}
     livenessProbe:
@@ -83,22 +76,20 @@ containers:
         sleep:
           seconds: {{ .Values.drain.preStopSeconds | int }}
     resources:
-      {{- range $kind := list "requests" "limits" }}
-      {{ $kind }}:
-        {{- range $name, $quantity := index $.Values.resources $kind }}
-        {{ $name }}: {{ $quantity | quote }}
-        {{- end }}
-      {{- end }}
+      {{- include "elf-team.resources" . | nindent 6 }}
     volumeMounts:
       - name: data
         mountPath: /data
       - name: tmp
         mountPath: /tmp
+      {{- include "elf-team.workloadMount" . | nindent 6 }}
       {{- if include "elf-team.secretFiles" . }}
       - name: secrets
         mountPath: /run/secrets/elf
         readOnly: true
       {{- end }}
+      {{- include "elf-team.literals" .Values.extra.volumeMounts | nindent 6 }}
+  {{- include "elf-team.literals" .Values.extra.containers | nindent 2 }}
 volumes:
   - name: data
     emptyDir:
@@ -106,6 +97,7 @@ volumes:
   - name: tmp
     emptyDir:
       sizeLimit: {{ .Values.volumes.tmpSize | quote }}
+  {{- include "elf-team.workloadVolume" . | nindent 2 }}
   {{- with include "elf-team.secretFiles" . }}
   - name: secrets
     projected:
@@ -113,6 +105,42 @@ volumes:
       sources:
         {{- . | trim | nindent 8 }}
   {{- end }}
+  {{- if .Values.migration.enabled }}
+  {{- include "elf-team.migrationVolume" . | nindent 2 }}
+  {{- end }}
+  {{- include "elf-team.literals" .Values.extra.volumes | nindent 2 }}
+{{- end -}}
+
+{{/* The restricted Pod Security Standard, of a pod and of each container. */}}
+{{- define "elf-team.podSecurity" -}}
+runAsNonRoot: true
+runAsUser: 10001
+runAsGroup: 10001
+fsGroup: 10001
+fsGroupChangePolicy: OnRootMismatch
+seccompProfile:
+  type: RuntimeDefault
+{{- end -}}
+
+{{- define "elf-team.containerSecurity" -}}
+allowPrivilegeEscalation: false
+capabilities:
+  drop:
+    - ALL
+privileged: false
+readOnlyRootFilesystem: true
+runAsNonRoot: true
+seccompProfile:
+  type: RuntimeDefault
+{{- end -}}
+
+{{- define "elf-team.resources" -}}
+{{- range $kind := list "requests" "limits" }}
+{{ $kind }}:
+  {{- range $name, $quantity := index $.Values.resources $kind }}
+  {{ $name }}: {{ $quantity | quote }}
+  {{- end }}
+{{- end }}
 {{- end -}}
 
 {{- define "elf-team.probe" -}}

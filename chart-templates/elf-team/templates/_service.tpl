@@ -15,4 +15,17 @@ spec:
       {{- with .Values.service.appProtocol }}
       appProtocol: {{ . | quote }}
       {{- end }}
+    - name: metrics
+      port: {{ .Values.ports.metrics | int }}
+      targetPort: metrics
+      protocol: TCP
+    {{- if int .Values.ports.grpc }}
+    - name: grpc
+      port: {{ .Values.ports.grpc | int }}
+      targetPort: grpc
+      protocol: TCP
+      {{- with .Values.service.grpcAppProtocol }}
+      appProtocol: {{ . | quote }}
+      {{- end }}
+    {{- end }}
 {{- end -}}

@@ -73,8 +73,8 @@ def delegation_of(metadata: Mapping[str, Any], team: str, owner: Owner, max_dept
         return {}
     found = _shaped(metadata[DELEGATION])
     chain = found.get("chain", [])
-    kind, _, caller = owner.subject.partition(":")
-    if kind == "team" and chain and chain[-1] != caller:
+    caller = _team_of(owner)
+    if caller and chain and chain[-1] != caller:
         raise BadInput(f"the work was handed on by {chain[-1]!r}, as its chain says, but {caller!r} sent it")
     if team in chain:
         raise BadInput(f"the work came through {team!r} already ({' > '.join(chain)}); it cannot go in a circle")
@@ -83,6 +83,14 @@ def delegation_of(metadata: Mapping[str, Any], team: str, owner: Owner, max_dept
             f"the work was handed on {len(chain)} times; {team!r} takes it at a depth of {max_depth} at most"
         )
     return found
+
+
+def _team_of(owner: Owner) -> str:
+    """The team that an owner is; empty for a person. No person's subject begins like one of these."""
+    for known in ("team:", "system:serviceaccount:"):
+        if owner.subject.startswith(known):
+            return owner.subject.rpartition(":")[2]
+    return ""
 
 
 def _shaped(given: Any) -> dict[str, Any]:

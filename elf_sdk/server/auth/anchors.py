@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, ClassVar, Final
 
 from typing_extensions import override
@@ -83,11 +85,15 @@ class Cluster(Anchor):
         issuer: the cluster's, exactly as in `iss`.
         source: its keys.
         namespace: of the teams of this environment.
+        elsewhere: the namespaces of those teams that have one of their own, by name.
     """
 
-    def __init__(self, issuer: str, source: KeySource, namespace: str) -> None:
+    def __init__(
+        self, issuer: str, source: KeySource, namespace: str, elsewhere: Mapping[str, str] = MappingProxyType({})
+    ) -> None:
         super().__init__(issuer, source)
         self._namespace = namespace
+        self._elsewhere = elsewhere
 
     @override
     def is_for(self, given: Any, audience: str) -> bool:
@@ -109,10 +115,11 @@ class Cluster(Anchor):
             and bound["serviceaccount"].get("name") == name
         ):
             raise Unauthenticated("the token is not one that a cluster makes for a pod: subject and binding differ")
-        if namespace != self._namespace:
+        expected = self._elsewhere.get(name, self._namespace)
+        if namespace != expected:
             raise Forbidden(
                 f"the service account {name!r} of the namespace {namespace!r} may not call; teams of this environment "
-                f"are in {self._namespace!r}"
+                f"are in {expected!r}"
             )
         # The subject has neither pod nor token in it, so a restarted caller finds what it began.
         return Principal(Owner(self.issuer, subject), "team", name, frozenset(), expires_at)

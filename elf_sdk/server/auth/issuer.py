@@ -10,7 +10,7 @@ import time
 import uuid
 from typing import Any
 
-from elf_sdk.server.auth.principals import audience
+from elf_sdk.settings import audience
 
 __all__ = ["Issuer", "issuer_name"]
 

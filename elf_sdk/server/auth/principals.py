@@ -9,7 +9,7 @@ from typing import Final, Literal
 from elf_sdk.errors import Unauthenticated
 from elf_sdk.runs.adapter import Owner
 
-__all__ = ["Principal", "audience", "bearer_token", "is_name"]
+__all__ = ["Principal", "bearer_token", "is_name"]
 
 _NAME: Final = re.compile(r"[^\x00-\x1f\x7f-\x9f\ud800-\udfff]{1,255}")
 
@@ -36,11 +36,6 @@ class Principal:
 def is_name(text: str) -> bool:
     """Whether `text` can be who a token is about: 1 to 255 characters, none of them for control."""
     return _NAME.fullmatch(text) is not None
-
-
-def audience(organisation: str, environment: str, team: str) -> str:
-    """Whom a token is for."""
-    return f"elf:{organisation}:{environment}:{team}"
 
 
 def bearer_token(header: str | None) -> str:

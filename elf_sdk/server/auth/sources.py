@@ -34,6 +34,8 @@ LAST_GOOD: Final = 24 * 3600.0
 """Seconds that keys serve after they were last read."""
 ASK_AGAIN: Final = 30.0
 """Seconds between two fetches that unknown keys cause, and between two tries after a failure."""
+_FIRST_AGAIN: Final = 1.0
+"""Seconds before the second try of a source that could not be read yet; twice as long before each one after."""
 _FETCH_TIMEOUT: Final = 5.0
 _LARGEST: Final = 256 * 1024
 """Bytes in a key set, or in an OpenID configuration."""
@@ -221,9 +223,18 @@ class FetchedKeys:
 
     async def keep(self) -> None:
         """Read the origin now and then, until cancelled."""
+        soon = _FIRST_AGAIN
         while True:
             await self.read()
-            await asyncio.sleep(min(self._origin.period, ASK_AGAIN) if self.problem else self._origin.period)
+            if not self.problem:
+                await asyncio.sleep(self._origin.period)
+            elif self.keys.keys:
+                await asyncio.sleep(min(self._origin.period, ASK_AGAIN))
+            else:
+                # Nobody can call yet, and what is in the way of a process that has just begun seldom lasts: a network
+                # policy that does not know the pod yet, an API server that is being replaced.
+                await asyncio.sleep(min(self._origin.period, soon))
+                soon = min(2 * soon, ASK_AGAIN)
 
     async def close(self) -> None:
         """Stop reading."""

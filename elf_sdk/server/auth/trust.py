@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
+from types import MappingProxyType
 from typing import cast
 
 from elf_sdk.server.auth.anchors import Anchor, Cluster, ElfIssuer, ForeignIssuer
@@ -18,11 +19,15 @@ __all__ = ["Trust"]
 class Trust:
     """Who is trusted beside the shared secret.
 
+    Args:
+        settings: say who that is.
+        namespaces: of teams whose service accounts are not in `settings.namespace`, by name.
+
     Attributes:
         anchors: one for each issuer.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, namespaces: Mapping[str, str] = MappingProxyType({})) -> None:
         self.anchors: tuple[Anchor, ...] = ()
         self._keys: list[FetchedKeys] = []
         if settings.elf_issuer is not None:
@@ -30,7 +35,7 @@ class Trust:
             self.anchors += (ElfIssuer(about.issuer, self._source(about)),)
         if settings.workload_issuer is not None:
             about = settings.workload_issuer
-            self.anchors += (Cluster(about.issuer, self._source(about), settings.namespace_name),)
+            self.anchors += (Cluster(about.issuer, self._source(about), settings.namespace_name, namespaces),)
         if settings.oidc_issuer is not None:
             about = settings.oidc_issuer
             claims = (about.audience, about.user_claim, about.roles_claim)

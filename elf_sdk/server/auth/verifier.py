@@ -14,8 +14,9 @@ from elf_sdk.errors import Forbidden, Retryable, Unauthenticated
 from elf_sdk.server.auth.anchors import Anchor, ElfIssuer
 from elf_sdk.server.auth.issuer import issuer_name
 from elf_sdk.server.auth.keys import KeySet, KeySource, SharedKey
-from elf_sdk.server.auth.principals import Principal, audience
+from elf_sdk.server.auth.principals import Principal
 from elf_sdk.server.auth.signature import Compact, json_object, parse
+from elf_sdk.settings import audience
 
 __all__ = ["LEEWAY", "Verifier"]
 
