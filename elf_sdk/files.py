@@ -3,7 +3,8 @@
     with tree_lock(output):                 # one writer at a time; leftovers of a killed one are cleared away
         with staged(output) as stage:       # a hidden directory beside it, on the same file system
             write_tree(stage, files)
-            swap(stage, output)             # one rename: whoever looks sees the old tree or the new one
+            swap(stage, output)             # on the disk first, then one rename: whoever looks sees the old tree or
+                                            # the new one
 
 Nothing here follows a symbolic link inside a tree.
 """
@@ -13,11 +14,12 @@ from __future__ import annotations
 import ctypes
 import errno
 import fcntl
+import io
 import os
 import shutil
 import stat
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +27,20 @@ from typing import Final
 
 from elf_sdk.errors import BadInput, Failure, Retryable
 
-__all__ = ["Drift", "compare", "keep_tree", "list_tree", "replace_file", "staged", "swap", "tree_lock", "write_tree"]
+__all__ = [
+    "Drift",
+    "compare",
+    "holds",
+    "keep_tree",
+    "list_tree",
+    "look_at",
+    "read_file",
+    "replace_file",
+    "staged",
+    "swap",
+    "tree_lock",
+    "write_tree",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,59 +63,76 @@ class Drift:
 
 def list_tree(root: Path) -> Iterator[str]:
     """Every entry below `root` that is no directory, links and empty directories included, as paths relative to it."""
-    yield from _list(str(root), "")
+    yield from sorted(look_at(root))
 
 
-def _list(directory: str, prefix: str) -> Iterator[str]:
-    with os.scandir(directory) as entries:
-        found = sorted(entries, key=lambda entry: entry.name)
-    for entry in found:
-        if entry.is_dir(follow_symlinks=False):
-            inside = list(_list(entry.path, f"{prefix}{entry.name}/"))
-            yield from inside or [f"{prefix}{entry.name}"]
-        else:
-            yield f"{prefix}{entry.name}"
+def look_at(root: Path) -> dict[str, os.stat_result]:
+    """The status of every entry that `list_tree` gives, by its path; links are not followed."""
+    found: dict[str, os.stat_result] = {}
+    waiting = [(str(root), "")]
+    while waiting:
+        directory, prefix = waiting.pop()
+        empty = True
+        with os.scandir(directory) as entries:
+            for entry in entries:
+                empty = False
+                if entry.is_dir(follow_symlinks=False):
+                    waiting.append((entry.path, f"{prefix}{entry.name}/"))
+                else:
+                    found[prefix + entry.name] = entry.stat(follow_symlinks=False)
+        if empty and prefix:
+            found[prefix.rstrip("/")] = os.lstat(directory)
+    return found
 
 
 def compare(files: Mapping[str, bytes], root: Path) -> Drift:
     """How the tree at `root` differs from `files` (content by relative path); a missing `root` is an empty tree."""
-    there = set(list_tree(root)) if root.is_dir() else set()
-    wanted = set(files)
-    changed = [path for path in sorted(there & wanted) if not _holds(root / path, files[path])]
-    return Drift(tuple(sorted(wanted - there)), tuple(changed), tuple(sorted(there - wanted)))
+    there = look_at(root) if root.is_dir() else {}
+    changed = [path for path in sorted(there.keys() & files) if not holds(root, path, files[path])]
+    return Drift(tuple(sorted(files.keys() - there)), tuple(changed), tuple(sorted(there.keys() - files)))
 
 
-def _holds(path: Path, content: bytes) -> bool:
-    status = path.lstat()
-    return stat.S_ISREG(status.st_mode) and status.st_size == len(content) and path.read_bytes() == content
+def holds(root: Path, path: str, content: bytes) -> bool:
+    """Whether the file `path` below `root` is a file, and no link, with this content."""
+    return read_file(root, path) == content
+
+
+def read_file(root: Path, path: str) -> bytes | None:
+    """The content of the file `path` below `root`; None where it is absent, a link or no file."""
+    try:
+        descriptor = os.open(f"{root}/{path}", os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return None
+    with os.fdopen(descriptor, "rb", buffering=0) as file:
+        return file.readall() if stat.S_ISREG(os.fstat(descriptor).st_mode) else None
 
 
 def write_tree(root: Path, files: Mapping[str, bytes]) -> None:
-    """Write `files` below `root`, each flushed to the disk; modes do not depend on the umask.
+    """Write `files` below `root`; modes do not depend on the umask. `swap` sees to it that they are on the disk.
 
     Raises:
         Failure: a file cannot be written, such as on a full disk.
     """
     directories: set[str] = set()
-    path = root
+    path = str(root)
     try:
         for name, content in files.items():
-            path = root / name
-            parent = str(path.parent)
+            path = f"{root}/{name}"
+            parent = name.rpartition("/")[0]
             if parent not in directories:
-                path.parent.mkdir(parents=True, exist_ok=True)
-                directories.add(parent)
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o644)
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(content)
-                file.flush()
+                _make_directories(root, parent, directories)
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+            with os.fdopen(descriptor, "wb", buffering=0) as file:
+                _write(file, content)
                 os.fchmod(descriptor, 0o644)
-                os.fsync(descriptor)
-        for directory in _parents(root, directories):
-            Path(directory).chmod(0o755)
-            _sync_directory(Path(directory))
     except OSError as error:
         raise Failure(f"{path} cannot be written: {error.strerror}; nothing was replaced") from None
+
+
+def _write(file: io.FileIO, content: bytes) -> None:
+    left = memoryview(content)
+    while left:
+        left = left[file.write(left) :]
 
 
 def replace_file(path: Path, content: bytes, *, mode: int = 0o644) -> None:
@@ -125,27 +157,41 @@ def replace_file(path: Path, content: bytes, *, mode: int = 0o644) -> None:
         raise Failure(f"{path} cannot be written: {error.strerror}; it is as it was") from None
 
 
-def _parents(root: Path, directories: set[str]) -> Iterator[str]:
-    """The directories with all between them and the root, deepest first."""
-    every = {str(root), *directories}
-    for directory in directories:
-        path = Path(directory)
-        while path != root:
-            every.add(str(path))
-            path = path.parent
-    yield from sorted(every, key=len, reverse=True)
+def _make_directories(root: Path, parent: str, made: set[str]) -> None:
+    """Make `parent` below `root` with all that lead to it, unless they are among those that were made."""
+    root.mkdir(parents=True, exist_ok=True)
+    path = ""
+    for part in ["", *parent.split("/")] if parent else [""]:
+        path = f"{path}/{part}" if path else part
+        if path not in made:
+            where = root / path
+            where.mkdir(exist_ok=True)
+            where.chmod(0o755)
+            made.add(path)
 
 
-def keep_tree(source: Path, target: Path) -> None:
-    """Take over the tree or file `source` as `target`: by links to the same content where possible, else by copies."""
+def keep_tree(source: Path, target: Path, paths: Iterable[str]) -> None:
+    """Take over `paths` of the tree `source` into `target`: by links to the same content, or else by copies.
+
+    Args:
+        source: a tree that is not written any more.
+        target: the tree that takes over.
+        paths: as `list_tree` gives them.
+    """
+    made: set[str] = set()
+    path = str(source)
     try:
-        if source.is_dir():
-            shutil.copytree(source, target, symlinks=True, copy_function=_link)
-        else:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            _link(str(source), str(target))
-    except (OSError, shutil.Error) as error:
-        raise Failure(f"{source} cannot be kept: {error}; nothing was replaced") from None
+        for name in paths:
+            path = f"{source}/{name}"
+            parent = name.rpartition("/")[0]
+            if parent not in made:
+                _make_directories(target, parent, made)
+            if stat.S_ISDIR(os.lstat(path).st_mode):
+                _make_directories(target, name, made)
+            else:
+                _link(path, f"{target}/{name}")
+    except OSError as error:
+        raise Failure(f"{path} cannot be kept: {error.strerror}; nothing was replaced") from None
 
 
 def _link(source: str, target: str) -> None:
@@ -247,7 +293,7 @@ def _remove(tree: Path) -> None:
 
 
 def swap(stage: Path, output: Path) -> None:
-    """Put `stage` in the place of `output`, whole; what was there is removed.
+    """Put `stage` in the place of `output`, whole, once it is on the disk; what was there is removed.
 
     Linux exchanges the two in one step. Elsewhere there are two renames, and `tree_lock` repairs what a kill between
     them leaves.
@@ -256,6 +302,7 @@ def swap(stage: Path, output: Path) -> None:
         Failure: the system refuses; then `output` is as it was.
     """
     try:
+        _flush(stage)
         if not output.exists():
             stage.rename(output)
         elif _exchange is None or not _exchange(stage, output):
@@ -271,6 +318,51 @@ def swap(stage: Path, output: Path) -> None:
     except OSError as error:
         reason = "it is a mount point, which cannot be replaced" if error.errno == errno.EBUSY else error.strerror
         raise Failure(f"{output} cannot be replaced: {reason}; it is as it was") from None
+
+
+def _flush(tree: Path) -> None:
+    """Wait until the whole of `tree` is on the disk."""
+    files = [f"{tree}/{path}" for path in look_at(tree)]
+    if _sync_file_system is not None and len(files) > _MANY:
+        _sync_file_system(tree)
+        return
+    for path in files:
+        if not os.path.islink(path) and os.path.isfile(path):  # noqa: PTH113, PTH114 - thousands of entries
+            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+    for directory, _, _ in os.walk(tree, topdown=False):
+        _sync_directory(Path(directory))
+
+
+_MANY: Final = 200
+"""Files from which on the whole file system is flushed at once: each file alone waits for the disk's own turn."""
+
+
+def _linux_syncfs() -> Callable[[Path], None] | None:
+    """syncfs(2), where the system has it; from Linux 5.8 on it also says when something could not be written."""
+    if not sys.platform.startswith("linux"):
+        return None
+    try:
+        syncfs = ctypes.CDLL(None, use_errno=True).syncfs
+    except (OSError, AttributeError):
+        return None
+
+    def sync(place: Path) -> None:
+        descriptor = os.open(place, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            if syncfs(descriptor) != 0:
+                code = ctypes.get_errno()
+                raise OSError(code, os.strerror(code))
+        finally:
+            os.close(descriptor)
+
+    return sync
+
+
+_sync_file_system = _linux_syncfs()
 
 
 def _sync_directory(directory: Path) -> None:

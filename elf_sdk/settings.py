@@ -24,11 +24,14 @@ __all__ = [
     "Settings",
     "TrustedIssuer",
     "audience",
+    "cache_directory",
     "default_namespace",
     "is_safe_url",
     "key_variable",
+    "kubeconfig_files",
     "load_image_settings",
     "load_settings",
+    "service_account_server",
     "variable",
 ]
 
@@ -40,6 +43,7 @@ _SWITCH: Final[Mapping[str, bool | None]] = {"": None, "on": True, "off": False}
 _IDEMPOTENCY: Final = ("always", "extension")
 _PROVIDERS: Final = ("openai", "anthropic", "openrouter", "ollama", "compatible")
 _ALGORITHMS: Final = ("EdDSA", "ES256", "RS256")
+_DIGEST: Final = re.compile("sha256:[0-9a-f]{64}")
 _LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
@@ -80,9 +84,9 @@ class Settings:
         store: `ELF_STORE`, a SQLite file, or `:memory:` for the volatile log; default `.elf/elf.db`.
         database_url: `ELF_DATABASE_URL`, else `SUPABASE_DB_URL`: a PostgreSQL that goes before `store`; default none.
         jwt_secret: `JWT_SECRET_KEY`, shared secret of at least 32 bytes for HS256; empty means none.
-        elf_issuer: trusted to say who people and teams are, by public keys: `ELF_JWKS_FILE` or `ELF_JWKS_URL`,
-            `ELF_ISSUER`, default `elf:<organisation>:<environment>`, and `ELF_JWKS_ALGORITHM`, default EdDSA. Default:
-            none.
+        elf_issuer: trusted to say who people and teams are, by public keys: `ELF_JWKS_FILE` or `ELF_JWKS_URL`, default
+            by the issuer's OpenID configuration where it is an https address, `ELF_ISSUER`, default
+            `elf:<organisation>:<environment>`, and `ELF_JWKS_ALGORITHM`, default EdDSA. Default: none.
         workload_issuer: the Kubernetes cluster, trusted to say which team a service account is: `ELF_WORKLOAD_ISSUER`,
             `ELF_WORKLOAD_JWKS_FILE` or `ELF_WORKLOAD_JWKS_URL`, default by the issuer's OpenID configuration,
             `ELF_WORKLOAD_JWKS_TOKEN_FILE`, `ELF_WORKLOAD_JWKS_CA_FILE`, and `ELF_WORKLOAD_JWKS_ALGORITHM`, default
@@ -119,6 +123,10 @@ class Settings:
             not public, with commas between; `http://` before one where it has no HTTPS; default none.
         log_level: `ELF_LOG_LEVEL`, one of debug, info, warning and error; default `info`.
         log_format: `ELF_LOG_FORMAT`, `json` or `text`; default: text for a terminal, JSON for everything else.
+        image_digest: `ELF_IMAGE_DIGEST`, `sha256:…` of the container image that this process runs in, which the chat's
+            greeting and `/health` show; set by the chart. Default: none.
+        gitops_repo_url: `GITOPS_REPO_URL`, the git repository that Argo CD watches, for `elf gitops`; goes before
+            `gitops.url` of elf.yaml; default none.
         metrics_port: `ELF_METRICS_PORT`, a port of its own for `/metrics`, which then asks nobody who they are; default
             0: on the main port, for callers on this machine or with a token.
     """
@@ -151,6 +159,8 @@ class Settings:
     push_allow: tuple[str, ...] = ()
     log_level: str = "info"
     log_format: str = ""
+    image_digest: str = ""
+    gitops_repo_url: str = field(default="", repr=False)
     metrics_port: int = 0
 
     @property
@@ -167,6 +177,11 @@ class Settings:
     def namespace_name(self) -> str:
         """The namespace of this environment's teams, default applied."""
         return self.namespace or default_namespace(self.environment)
+
+
+def audience(organisation: str, environment: str, team: str) -> str:
+    """Whom a token is for: one team in one environment of one organisation."""
+    return f"elf:{organisation}:{environment}:{team}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,11 +241,6 @@ def load_image_settings(environ: Mapping[str, str] | None = None) -> ImageSettin
     )
 
 
-def audience(organisation: str, environment: str, team: str) -> str:
-    """Whom a token is for: one team in one environment of one organisation."""
-    return f"elf:{organisation}:{environment}:{team}"
-
-
 def default_namespace(environment: str) -> str:
     """The Kubernetes namespace of an environment's teams, unless it is told otherwise."""
     return "elf-teams" if environment == "prod" else f"elf-teams-{environment}"
@@ -277,6 +287,9 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
     a2a_idempotency = source.get("ELF_A2A_IDEMPOTENCY", defaults.a2a_idempotency).lower()
     if a2a_idempotency not in _IDEMPOTENCY:
         raise BadInput(f"ELF_A2A_IDEMPOTENCY is {a2a_idempotency!r}; set it to {' or '.join(_IDEMPOTENCY)}")
+    image_digest = source.get("ELF_IMAGE_DIGEST", "")
+    if image_digest and not _DIGEST.fullmatch(image_digest):
+        raise BadInput(f"ELF_IMAGE_DIGEST is {image_digest!r}; set it to sha256: and 64 hexadecimal digits")
     secret = _secret(source, "JWT_SECRET_KEY")
     if secret and len(secret.encode()) < 32:
         raise BadInput(f"JWT_SECRET_KEY has {len(secret.encode())} bytes; HS256 needs at least 32")
@@ -327,6 +340,8 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
         push_allow=tuple(entry.strip() for entry in source.get("ELF_PUSH_ALLOW", "").split(",") if entry.strip()),
         log_level=log_level,
         log_format=log_format,
+        image_digest=image_digest,
+        gitops_repo_url=source.get("GITOPS_REPO_URL", "").strip(),
         metrics_port=_port(source, "ELF_METRICS_PORT", defaults.metrics_port),
     )
 
@@ -356,7 +371,7 @@ def _trusted(source: Mapping[str, str], prefix: str, default_issuer: str, algori
         return None
     if path and url:
         raise BadInput(f"{jwks}_FILE and {jwks}_URL are both set; keep one of them")
-    if default_issuer and not (path or url):
+    if default_issuer and not (path or url or is_safe_url(issuer)):
         raise BadInput(f"{prefix}_ISSUER is set without its keys; set {jwks}_FILE or {jwks}_URL too")
     issuer = issuer or default_issuer
     if not issuer:
@@ -420,3 +435,31 @@ def variable(name: str, environ: Mapping[str, str] | None = None) -> str:
         BadInput: the file cannot be read.
     """
     return _secret(os.environ if environ is None else environ, name)
+
+
+def cache_directory(environ: Mapping[str, str] | None = None) -> Path | None:
+    """Where commands may keep what they can compute again; None for nowhere.
+
+    `ELF_CACHE_DIR`, where `off` means nowhere; else `elf` in `XDG_CACHE_HOME`, else `~/.cache/elf`.
+    """
+    source = os.environ if environ is None else environ
+    given = source.get("ELF_CACHE_DIR", "")
+    if not given:
+        base = source.get("XDG_CACHE_HOME", "")
+        # XDG Base Directory Specification: a path that is not absolute is ignored.
+        given = f"{base if base.startswith('/') else source.get('HOME', '') + '/.cache'}/elf"
+    return Path(given) if given.startswith("/") else None
+
+
+def kubeconfig_files(environ: Mapping[str, str] | None = None) -> tuple[Path, ...]:
+    """The files that `KUBECONFIG` names, as kubectl reads it; by default `~/.kube/config`."""
+    source = os.environ if environ is None else environ
+    named = tuple(Path(file) for file in source.get("KUBECONFIG", "").split(os.pathsep) if file)
+    return named or (Path("~/.kube/config").expanduser(),)
+
+
+def service_account_server(environ: Mapping[str, str] | None = None) -> str:
+    """The address of the API server as a pod finds it (`KUBERNETES_SERVICE_HOST`); empty elsewhere."""
+    source = os.environ if environ is None else environ
+    host, port = source.get("KUBERNETES_SERVICE_HOST", ""), source.get("KUBERNETES_SERVICE_PORT", "443")
+    return f"https://{f'[{host}]' if ':' in host else host}:{port}" if host else ""

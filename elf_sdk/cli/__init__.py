@@ -34,16 +34,26 @@ class _Command:
 _COMMANDS: Final = {
     "ask": _Command("ask", "Ask a team one thing by A2A, and print the answer."),
     "check": _Command("check", "Check team.yaml and elf.yaml files, and the organisation they form."),
+    "ci": _Command("ci", "Write the pipeline of the repository that the teams are in."),
     "db": _Command("db", "Look after the PostgreSQL database of a team."),
+    "deploy": _Command("deploy", "Install teams straight into a cluster, for people without Argo CD."),
     "dev": _Command("dev", "Serve teams on this machine, with a token and a command to try."),
+    "eval": _Command("eval", "Have a team's recorded conversations, and check what it answers."),
+    "gitops": _Command("gitops", "Write, commit and push the repository that Argo CD watches."),
     "image": _Command("image", "Build, push and load the container images of teams."),
+    "logs": _Command("logs", "Show what all replicas of a team write."),
     "model": _Command("model", "Run the offline model, an OpenAI-compatible server for demos and tests."),
     "org": _Command("org", "Show the organisation: who reports to whom."),
     "package": _Command("package", "Write a Helm chart for each team, proven for every environment."),
-    "schema": _Command("schema", "Print the JSON Schema of team.yaml or elf.yaml."),
+    "promote": _Command("promote", "Bring teams from one environment to the next: the same chart, the same image."),
+    "remove": _Command("remove", "Take a team out of an environment."),
+    "schema": _Command("schema", "Print the JSON Schema of team.yaml, elf.yaml or an eval."),
+    "secrets": _Command("secrets", "Write skeletons of the Secrets that charts name, and look for them in a cluster."),
     "serve": _Command("serve", "Serve one team, as its container does."),
+    "status": _Command("status", "Show what runs: sync, health, replicas, version and digest."),
     "talk": _Command("talk", "Talk to a team in the terminal."),
     "token": _Command("token", "Print a token for a team served by `elf dev`."),
+    "upgrade": _Command("upgrade", "Bring the charts of an environment to the library of this elf."),
 }
 
 

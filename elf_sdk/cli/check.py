@@ -13,6 +13,7 @@ from elf_sdk.adapters.registry import adapter_names
 from elf_sdk.cli import EXIT_USAGE
 from elf_sdk.cli.output import counted, print_json
 from elf_sdk.errors import Problem
+from elf_sdk.evals.load import survey_conversations
 from elf_sdk.team.project import LoadedTeam, survey
 
 __all__ = ["check", "report"]
@@ -22,7 +23,7 @@ __all__ = ["check", "report"]
 @click.argument("paths", nargs=-1, type=click.Path(path_type=Path), metavar="[PATH]…")
 @click.option("--json", "as_json", is_flag=True, help="Print the problems as JSON.")
 def check(paths: tuple[Path, ...], as_json: bool) -> None:
-    """Check team.yaml and elf.yaml files, and the organisation they form.
+    """Check team.yaml and elf.yaml files, the organisation they form, and the teams' evals.
 
     A PATH is a project, a directory of teams, or a team; by default this directory. Nothing is asked of any network.
     Exit code 2 if something is wrong; warnings alone are no failure.
@@ -35,6 +36,8 @@ def check(paths: tuple[Path, ...], as_json: bool) -> None:
         found = survey(path)
         problems |= dict.fromkeys(found.problems)
         problems |= dict.fromkeys(_without_adapter(found.project.teams))
+        for team in found.project.teams:
+            problems |= dict.fromkeys(survey_conversations(team)[1])
         teams |= {team.path for team in found.project.teams}
     report(list(problems), as_json, f"{counted(len(teams), 'team')}, and nothing wrong")
 

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import os
-import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import click
 
 from elf_sdk.cli.output import counted, print_json, print_warning
-from elf_sdk.deploy import helm
+from elf_sdk.cli.progress import Progress
+from elf_sdk.cli.words import split_words
+from elf_sdk.deploy.helm import Choice
 from elf_sdk.deploy.package import Report
 from elf_sdk.deploy.package import package as write_charts
-from elf_sdk.errors import BadInput, Failure
-from elf_sdk.team.load import ORGANISATION_FILE, TEAM_FILE
+from elf_sdk.errors import Failure
 from elf_sdk.team.project import find_project
 
 __all__ = ["package"]
@@ -45,7 +43,7 @@ def package(
     output: Path | None,
     check: bool,
     prove: bool,
-    choice: Literal["auto", "embedded", "cli"],
+    choice: Choice,
     as_json: bool,
 ) -> None:
     """Write a Helm chart for each team, proven for every environment before anything is replaced.
@@ -56,13 +54,13 @@ def package(
 
     Example: elf package --output out
     """
-    names, path = _split(teams)
-    with _Progress() as progress:
+    names, path = split_words(teams)
+    with Progress("proving charts") as progress:
         report = write_charts(
             find_project(path),
             names,
             output=output,
-            helm=lambda: helm.choose_helm(choice),
+            helm=choice,
             check=check,
             prove=prove,
             progress=progress,
@@ -74,22 +72,6 @@ def package(
     if check and report.drifted:
         how_many = f"{len(report.drifted)} of {counted(len(report.teams), 'chart')}"
         raise Failure(f"{how_many} in {_shown(report.output)} not up to date; run elf package")
-
-
-def _split(words: tuple[str, ...]) -> tuple[list[str], Path]:
-    paths = [word for word in words if _is_path(word)]
-    if len(paths) > 1:
-        raise BadInput(f"{paths[0]} and {paths[1]} are two places; package one project at a time")
-    return [word for word in words if word not in paths], Path(paths[0] if paths else ".")
-
-
-def _is_path(word: str) -> bool:
-    path = Path(word)
-    return (
-        os.sep in word
-        or word in (".", "..", TEAM_FILE, ORGANISATION_FILE)
-        or any((path / name).exists() for name in (TEAM_FILE, ORGANISATION_FILE, "teams"))
-    )
 
 
 def _tell(report: Report, check: bool) -> None:
@@ -159,38 +141,3 @@ def _as_json(report: Report, check: bool) -> dict[str, Any]:
         ],
         "warnings": list(report.warnings),
     }
-
-
-class _Progress:
-    """Shown only when the work takes over a second: a bar on a terminal, elsewhere a line now and then."""
-
-    def __init__(self) -> None:
-        self._started = time.monotonic()
-        self._said = self._started
-        self._bar: Any = None
-        self._done = 0
-        self._close: Callable[[], None] = lambda: None
-
-    def __enter__(self) -> _Progress:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._close()
-
-    def __call__(self, done: int, total: int, about: str) -> None:
-        now = time.monotonic()
-        if now - self._started < 1:
-            return
-        if sys.stderr.isatty():
-            if self._bar is None:
-                self._bar = click.progressbar(length=total, label="proving charts", file=sys.stderr)
-                self._bar.__enter__()
-                self._close = lambda: self._bar.__exit__(None, None, None)
-            self._bar.update(done - self._done)
-            self._done = done
-        elif now - self._said >= _SECONDS_BETWEEN_LINES:
-            self._said = now
-            click.echo(f"proving charts: {done} of {total}", err=True)
-
-
-_SECONDS_BETWEEN_LINES: Final = 5

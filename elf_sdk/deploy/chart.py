@@ -1,4 +1,4 @@
-"""One team's chart as a tree of bytes, and the archive of such a tree.
+"""One team's chart as a tree of bytes.
 
 No template engine ever sees what people wrote: the chart's own templates are copied as they are, and everything
 else is encoded data.
@@ -6,10 +6,6 @@ else is encoded data.
 
 from __future__ import annotations
 
-import io
-import struct
-import tarfile
-import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -24,9 +20,10 @@ from elf_sdk.deploy.values_model import describe_values, values_schema
 from elf_sdk.errors import Missing
 from elf_sdk.team.spec import TeamSpec
 
-__all__ = ["Templates", "archive", "chart_tree", "load_templates", "templates_directory"]
+__all__ = ["LIBRARY", "Templates", "chart_tree", "load_templates", "templates_directory"]
 
 LIBRARY: Final = "elf-team"
+"""The chart that holds all templates."""
 
 _GENERATED: Final = "# Written by elf package; changes belong in team.yaml or elf.yaml.\n"
 
@@ -144,34 +141,3 @@ def _values_table() -> tuple[str, ...]:
     for path, kind, meaning in describe_values():
         lines.append(f"| `{path}` | {kind} | {meaning.replace('|', chr(92) + '|')} |")
     return tuple(lines)
-
-
-def archive(name: str, tree: Mapping[str, bytes]) -> bytes:
-    """`tree` as the `.tgz` that Helm installs: the same bytes on every machine.
-
-    Entries have no owner and no time. The gzip stream (RFC 1952) holds stored blocks (RFC 1951, 3.2.4), because
-    what a compressor makes of the same input depends on its version; git and registries compress by themselves.
-    """
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.USTAR_FORMAT) as tar:
-        # Helm wants Chart.yaml first, so that it need not read all of it to know what it is.
-        for path in sorted(tree, key=lambda path: (path != "Chart.yaml", path)):
-            entry = tarfile.TarInfo(f"{name}/{path}")
-            entry.size = len(tree[path])
-            entry.mode = 0o644
-            tar.addfile(entry, io.BytesIO(tree[path]))
-    return _stored_gzip(buffer.getvalue())
-
-
-_BLOCK: Final = 0xFFFF
-
-
-def _stored_gzip(data: bytes) -> bytes:
-    # Deflate, no flags, no time, unknown operating system.
-    parts = [b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"]
-    for start in range(0, len(data), _BLOCK):
-        block = data[start : start + _BLOCK]
-        last = start + _BLOCK >= len(data)
-        parts += [struct.pack("<BHH", last, len(block), len(block) ^ 0xFFFF), block]
-    parts.append(struct.pack("<II", zlib.crc32(data), len(data) & 0xFFFFFFFF))
-    return b"".join(parts)

@@ -7,42 +7,77 @@ PATH, if it is fit; else `Missing`, which says what to install.
 from __future__ import annotations
 
 import importlib
+import json
 import os
 import re
 import shutil
 import subprocess
-from collections.abc import Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Final, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Final, Literal
 
+from elf_sdk.deploy.archive import archive
 from elf_sdk.errors import Failure, Missing
+from elf_sdk.files import list_tree
 
-__all__ = ["CommandLineHelm", "EmbeddedHelm", "Helm", "choose_helm", "fit"]
+if TYPE_CHECKING:
+    import jsonschema_rs
+
+__all__ = ["Choice", "CommandLineHelm", "EmbeddedHelm", "Helm", "Release", "choose_helm", "fit"]
 
 Choice = Literal["auto", "embedded", "cli"]
 
+_SCHEMA: Final = "values.schema.json"
 _INSTALL: Final = "pip install 'elf-sdk[tools]'"
 _ERROR: Final = 3
 """Helm's severity of a finding that fails a lint."""
 
 
-class Helm(Protocol):
-    """What packaging needs of Helm."""
+@dataclass(frozen=True, slots=True)
+class Release:
+    """A chart as it is to be rendered.
+
+    Attributes:
+        name: of the release.
+        namespace: as Helm is told it.
+        values: a file of values that go before the chart's own.
+    """
+
+    name: str
+    namespace: str
+    values: Path
+
+
+class Helm(ABC):
+    """What packaging needs of Helm. Safe to use from several threads."""
 
     @property
+    @abstractmethod
     def name(self) -> str:
         """Which Helm it is, with its version."""
 
-    def render(self, chart: Path, values: Path, *, release: str, namespace: str) -> str:
-        """Lint the chart in the directory `chart` with the file `values`, and render it.
+    @abstractmethod
+    def render_each(self, chart: Path, releases: Sequence[Release]) -> list[str | Failure]:
+        """Lint the chart in the directory `chart` with the values of its first release, and render every release.
 
         Returns:
-            The manifests, as a stream of YAML documents.
+            For each release its manifests, as a stream of YAML documents, or what Helm has to say against it.
+        """
+
+    def render(self, chart: Path, values: Path, *, release: str, namespace: str) -> str:
+        """Lint and render one release.
 
         Raises:
             Failure: what Helm has to say against it.
         """
+        (result,) = self.render_each(chart, [Release(release, namespace, values)])
+        if isinstance(result, Failure):
+            raise result
+        return result
 
 
 def choose_helm(choice: Choice = "auto") -> Helm:
@@ -63,8 +98,8 @@ def choose_helm(choice: Choice = "auto") -> Helm:
     return CommandLineHelm(Path(program))
 
 
-class EmbeddedHelm:
-    """Helm 4 as a library in this process (package helm-python-sdk). Safe to use from several threads."""
+class EmbeddedHelm(Helm):
+    """Helm 4 as a library in this process (package helm-python-sdk)."""
 
     def __init__(self) -> None:
         try:
@@ -73,29 +108,70 @@ class EmbeddedHelm:
             raise Missing(f"the embedded Helm is not installed; {_INSTALL} brings it") from None
         except RuntimeError as error:
             raise Missing(f"the embedded Helm does not load here: {error}; put a `helm` on the PATH") from None
+        self._compiled_by_helm: set[bytes] = set()
 
     @property
     def name(self) -> str:
         """As in the seam."""
         return f"embedded Helm {self._helm.helm_sdk_version()}"
 
-    def render(self, chart: Path, values: Path, *, release: str, namespace: str) -> str:
-        """As in the seam."""
-        try:
-            given: dict[str, Any] = self._helm.values_from_yaml(values.read_text(encoding="utf-8"))
-            # Rendering checks the values against the schema too; once is enough, it is a third of a lint.
-            report = self._helm.lint(chart, given, strict=True, namespace=namespace, skip_schema_validation=True)
-            if report["errors"]:
-                findings = [m["error"] for m in report["messages"] if m["severity"] >= _ERROR] or report["errors"]
-                raise Failure("; ".join(_one_line(str(finding)) for finding in findings))
-            with self._helm.Chart.load(chart) as loaded:
-                rendered: Mapping[str, str] = loaded.render(given, name=release, namespace=namespace)
-        except self._helm.HelmError as error:
-            raise Failure(_one_line(str(error))) from None
+    def render_each(self, chart: Path, releases: Sequence[Release]) -> list[str | Failure]:
+        """As in the seam.
+
+        Helm compiles values.schema.json anew for every render, which takes three times as long as the rest of it. So
+        Helm does that for the first chart that has this very schema; the values of every release are checked by the
+        schema compiled once, as Helm merges them, and the chart is rendered without that file.
+        """
+        files = {path: (chart / path).read_bytes() for path in list_tree(chart)}
+        schema = files.pop(_SCHEMA, b"{}")
+        bare = archive(chart.name, files)
+        linted = self._try(self._lint, chart, schema, releases[0])
+        if isinstance(linted, Failure):
+            return [linted, *(self._try(self._render, bare, schema, release) for release in releases[1:])]
+        return [self._try(self._render, bare, schema, release) for release in releases]
+
+    def _lint(self, chart: Path, schema: bytes, release: Release) -> str:
+        known = schema in self._compiled_by_helm
+        given = self._given(release)
+        report = self._helm.lint(chart, given, strict=True, namespace=release.namespace, skip_schema_validation=known)
+        if report["errors"]:
+            findings = [m["error"] for m in report["messages"] if m["severity"] >= _ERROR] or report["errors"]
+            raise Failure("; ".join(_one_line(str(finding)) for finding in findings))
+        self._compiled_by_helm.add(schema)
+        return ""
+
+    def _render(self, bare: bytes, schema: bytes, release: Release) -> str:
+        given = self._given(release)
+        with self._helm.Chart.load_archive(bare) as chart:
+            if found := [
+                f"{'.'.join(map(str, error.instance_path)) or 'values'}: {error.message}"
+                for error in _compiled(schema).iter_errors(chart.merge_values(given))
+            ]:
+                raise Failure(_one_line(f"the values do not fit {_SCHEMA}: {'; '.join(found)}"))
+            rendered: Mapping[str, str] = chart.render(given, name=release.name, namespace=release.namespace)
         return "\n".join(f"---\n{text}" for path, text in sorted(rendered.items()) if path.endswith((".yaml", ".yml")))
 
+    def _given(self, release: Release) -> dict[str, Any]:
+        given: dict[str, Any] = self._helm.values_from_yaml(release.values.read_text(encoding="utf-8"))
+        return given
 
-class CommandLineHelm:
+    def _try(self, work: Callable[..., str], *arguments: object) -> str | Failure:
+        try:
+            return work(*arguments)
+        except Failure as failure:
+            return failure
+        except self._helm.HelmError as error:
+            return Failure(_one_line(str(error)))
+
+
+@cache
+def _compiled(schema: bytes) -> jsonschema_rs.Draft202012Validator:
+    import jsonschema_rs
+
+    return jsonschema_rs.Draft202012Validator(json.loads(schema))
+
+
+class CommandLineHelm(Helm):
     """A `helm` program.
 
     Raises:
@@ -116,11 +192,18 @@ class CommandLineHelm:
         """As in the seam."""
         return f"helm {self._version} ({self._program})"
 
-    def render(self, chart: Path, values: Path, *, release: str, namespace: str) -> str:
+    def render_each(self, chart: Path, releases: Sequence[Release]) -> list[str | Failure]:
         """As in the seam."""
-        common = ["--values", str(values), "--namespace", namespace]
-        self._call("lint", str(chart), "--strict", "--quiet", *common)
-        return self._call("template", release, str(chart), *common)
+        return [self._render(chart, release, lint=number == 0) for number, release in enumerate(releases)]
+
+    def _render(self, chart: Path, release: Release, *, lint: bool) -> str | Failure:
+        common = ["--values", str(release.values), "--namespace", release.namespace]
+        try:
+            if lint:
+                self._call("lint", str(chart), "--strict", "--quiet", *common)
+            return self._call("template", release.name, str(chart), *common)
+        except Failure as failure:
+            return failure
 
     def _call(self, *arguments: str) -> str:
         done = _run([self._program, *arguments])

@@ -1,7 +1,7 @@
 """Rendered objects against the schemas of a Kubernetes version, strictly: a field that it does not know is an error.
 
 The schemas are those of the package kubernetes-validate, read as files and compiled once, because its own function
-reads and compiles them for every object.
+reads and compiles them for every object. Kinds that others define are in `crds/`, taken from their definitions.
 """
 
 from __future__ import annotations
@@ -28,6 +28,18 @@ KUBERNETES_VERSION: Final = "1.33"
 
 _INSTALL: Final = "pip install 'elf-sdk[tools]'"
 _DEFINITIONS: Final = "https://kubernetes.io/api/_definitions.json"
+_CRDS: Final = Path(__file__).parent / "crds"
+_SUBDOMAIN: Final = r"(?=.{1,253}$)[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*"
+_NAMES: Final = {
+    "Service": (r"(?=.{1,63}$)[a-z]([-a-z0-9]*[a-z0-9])?", "a label that starts with a letter (RFC 1035)"),
+    "Namespace": (r"(?=.{1,63}$)[a-z0-9]([-a-z0-9]*[a-z0-9])?", "a label (RFC 1123)"),
+    "ClusterRole": (r"[^/%]+", "a part of a path"),
+    "ClusterRoleBinding": (r"[^/%]+", "a part of a path"),
+    "Role": (r"[^/%]+", "a part of a path"),
+    "RoleBinding": (r"[^/%]+", "a part of a path"),
+}
+"""How names are written, by kind, where not as most are (DNS subdomains, RFC 1123)."""
+
 _Loader: Final = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
@@ -73,7 +85,7 @@ class ObjectSchemas:
         found: list[str] = []
         seen: set[tuple[str, str]] = set()
         for each in objects:
-            kind, name = str(each.get("kind", "?")), str(each["metadata"].get("name", "?"))
+            kind, name = str(each.get("kind", "?")), str(each.get("metadata", {}).get("name", "?"))
             where = f"{kind}/{name}"
             if (kind, name) in seen:
                 found.append(f"{where}: it is there twice")
@@ -85,6 +97,10 @@ class ObjectSchemas:
             for error in validator.iter_errors(each):
                 path = ".".join(str(part) for part in error.instance_path) or "the object"
                 found.append(f"{where}: {path}: {error.message[:300]}")
+            # What an API server refuses, and no schema says.
+            pattern, what = _NAMES.get(kind, (_SUBDOMAIN, "a name in lower-case letters, digits, dashes and dots"))
+            if name != "?" and not re.fullmatch(pattern, name):
+                found.append(f"{where}: metadata.name: it is not {what}")
         if found:
             raise Failure("; ".join(found))
 
@@ -94,8 +110,9 @@ class ObjectSchemas:
         group = re.sub(r"^([^./]*)(?:\.[^/]*)?/", r"\1-", api_version)
         if not re.fullmatch(r"[A-Za-z0-9-]+", f"{kind}{group}"):
             return None
-        file = self._directory / f"{kind.lower()}-{group}.json"
-        if not file.is_file():
+        name = f"{kind.lower()}-{group}.json"
+        file = next((place / name for place in (self._directory, _CRDS) if (place / name).is_file()), None)
+        if file is None:
             return None
         return jsonschema_rs.Draft202012Validator(json.loads(file.read_bytes()), registry=self._registry)
 

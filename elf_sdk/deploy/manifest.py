@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Final, Literal
@@ -12,7 +12,6 @@ from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
 
 from elf_sdk.deploy.encode import to_json
 from elf_sdk.errors import BadInput
-from elf_sdk.files import list_tree
 from elf_sdk.team.kinds import TeamName, Version
 
 __all__ = ["MANIFEST", "Charted", "Manifest", "read_manifest"]
@@ -68,11 +67,12 @@ class _File(BaseModel):
     charts: dict[TeamName, Chart]
 
 
-def read_manifest(output: Path, *, strict: bool = True) -> Manifest:
+def read_manifest(output: Path, there: Collection[str], *, strict: bool = True) -> Manifest:
     """What `elf package` wrote into `output`; nothing where it is absent or empty.
 
     Args:
         output: the directory.
+        there: the paths in it, as `list_tree` gives them.
         strict: refuse single files, too, that `elf package` did not write.
 
     Raises:
@@ -80,14 +80,13 @@ def read_manifest(output: Path, *, strict: bool = True) -> Manifest:
     """
     if output.is_symlink() or (output.exists() and not output.is_dir()):
         raise BadInput(f"{output} is {'a link' if output.is_symlink() else 'no directory'}; name a directory")
-    there = list(list_tree(output)) if output.exists() else []
     if not there:
         return Manifest()
     if MANIFEST not in there:
-        raise BadInput(f"{output} holds something else ({there[0]}); choose an empty directory with --output")
+        raise BadInput(f"{output} holds something else ({min(there)}); choose an empty directory with --output")
     manifest = _read(output / MANIFEST)
     known = {MANIFEST, *(path for chart in manifest.charts.values() for path in chart.files)}
-    foreign = [path for path in there if path not in known] if strict else []
+    foreign = sorted(path for path in there if path not in known) if strict else []
     if foreign:
         more = f" and {len(foreign) - 1} more" if len(foreign) > 1 else ""
         raise BadInput(f"{output} holds {foreign[0]}{more}, which elf package did not write; move it elsewhere")

@@ -8,7 +8,7 @@ from pydantic import ConfigDict, Field, StringConstraints
 
 from elf_sdk.deploy.values_kinds import Cidr, Labels, Name, Port, SecretKey, SecretName, ValuesModel
 
-__all__ = ["EdgesValues", "NetworkPolicyValues", "WorkloadTokens"]
+__all__ = ["EdgesValues", "IssuerValues", "NetworkPolicyValues", "WorkloadTokens"]
 
 TokenSeconds = Annotated[int, Field(ge=600, le=86_400)]
 HttpUrl = Annotated[str, StringConstraints(pattern=r"^https?://[^/?#@]+")]
@@ -53,12 +53,25 @@ class EdgesValues(ValuesModel):
 
 
 class KeysConfigMap(ValuesModel):
-    """The ConfigMap with the keys, for `config-map`."""
+    """A ConfigMap with public keys, a JWK Set."""
 
-    name: SecretName
+    name: SecretName | Literal[""]
     """Its name."""
-    key: SecretKey
+    key: SecretKey | Literal[""]
     """Key in it."""
+
+
+class IssuerValues(ValuesModel):
+    """Who signs people's tokens."""
+
+    url: HttpUrl | Literal[""]
+    """As in the `iss` of its tokens; empty for nobody."""
+    algorithm: Literal["EdDSA", "ES256", "RS256"]
+    """The only one that they are signed with."""
+    jwks_url: HttpUrl | Literal[""]
+    """Where its keys are; empty: in the ConfigMap, or as its OpenID configuration says."""
+    config_map: KeysConfigMap
+    """Goes before the address where it has a name."""
 
 
 class WorkloadTokens(ValuesModel):
@@ -75,6 +88,7 @@ class WorkloadTokens(ValuesModel):
     jwks_url: HttpUrl | Literal[""]
     """For `issuer`; empty: as its OpenID configuration says."""
     config_map: KeysConfigMap
+    """For `config-map`."""
     expiration_seconds: TokenSeconds
     """Of a token; the kubelet renews it when four fifths are over."""
 

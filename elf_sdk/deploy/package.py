@@ -8,37 +8,37 @@
 
 The output is swapped in whole. A chart whose bytes are those that are already there was proven when they were
 written, and is not proven again.
+
+What is there is known without making the charts anew, and without reading them: a cache holds, for each team, the key
+of what its chart was made from and the digest of its files, and how their directory entries looked when they were last
+read (`elf_sdk.deploy.seen`). Without it the charts are made, and compared byte by byte.
 """
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Literal
 
-from elf_sdk.deploy.chart import Templates, archive, chart_tree, load_templates
-from elf_sdk.deploy.helm import Helm, choose_helm
-from elf_sdk.deploy.images import read_digests
-from elf_sdk.deploy.kubernetes import KUBERNETES_VERSION, ObjectSchemas, parse_manifests
+from elf_sdk.cache import Cache
+from elf_sdk.deploy.helm import Choice, Helm
+from elf_sdk.deploy.kubernetes import KUBERNETES_VERSION
 from elf_sdk.deploy.manifest import MANIFEST, Charted, Manifest, read_manifest
-from elf_sdk.deploy.values import shortcomings, team_values
+from elf_sdk.deploy.proofs import Proofs, proof_keys
+from elf_sdk.deploy.prove import Proof, Provable, Prover
+from elf_sdk.deploy.seen import Entries, Seen, file_clock
+from elf_sdk.deploy.team_chart import TeamChart, TeamCharts
 from elf_sdk.errors import Failure
-from elf_sdk.files import Drift, compare, keep_tree, staged, swap, tree_lock, write_tree
-from elf_sdk.team.edges import compile_edges
-from elf_sdk.team.org import Org
+from elf_sdk.files import Drift, holds, keep_tree, look_at, staged, swap, tree_lock, write_tree
 from elf_sdk.team.project import LoadedTeam, Project
 
 __all__ = ["Packaged", "Report", "package"]
 
 Progress = Callable[[int, int, str], None]
 """Called with what is done, how much there is, and what it is about."""
-
-_WORKERS: Final = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,31 +86,12 @@ class Report:
         return tuple(team for team in self.teams if team.status != "unchanged")
 
 
-@dataclass(frozen=True, slots=True)
-class _Chart:
-    team: str
-    version: str
-    files: Mapping[str, bytes]
-    """By path in the output, the archive included."""
-    namespaces: Mapping[str, str]
-    """By environment."""
-    warnings: tuple[str, ...]
-
-    @property
-    def record(self) -> Charted:
-        digest = hashlib.sha256()
-        for path, content in self.files.items():
-            digest.update(f"{path}\0{len(content)}\0".encode())
-            digest.update(content)
-        return Charted(self.version, digest.hexdigest(), tuple(self.files))
-
-
 def package(
     project: Project,
     names: Iterable[str] = (),
     *,
     output: Path | None = None,
-    helm: Callable[[], Helm] = choose_helm,
+    helm: Choice | Callable[[], Helm] = "auto",
     check: bool = False,
     prove: bool = False,
     progress: Progress = lambda done, total, about: None,
@@ -122,10 +103,10 @@ def package(
         names: of teams; none means those of the project's path. Charts of other teams stay as they are; only a
             whole project removes the charts of teams that are gone.
         output: directory of the charts; default `charts` beside elf.yaml.
-        helm: gives the Helm that proves charts; called only when there is something to prove.
+        helm: which Helm proves charts, or what gives it; asked for only when there is something to prove.
         check: change nothing.
         prove: also prove charts that are already there.
-        progress: told about every environment of a team.
+        progress: told about every chart that was proven.
 
     Raises:
         BadInput: the teams or the output cannot be used; nothing was changed.
@@ -135,136 +116,173 @@ def package(
     """
     wanted = tuple(names)
     target = Path(os.path.abspath(output or project.root / "charts"))  # noqa: PTH100 - a link must stay one, to be refused
-    charts = tuple(_charts(project, project.select(wanted)))
-    warnings = (*map(str, project.warnings), *(warning for chart in charts for warning in chart.warnings))
-    whole = not wanted and len(charts) == len(project.teams) and project.teams_dir != project.teams[0].directory
-    environments = tuple(environment.name for environment in project.organisation.environments)
+    teams = project.select(wanted)
+    whole = not wanted and len(teams) == len(project.teams) and project.teams_dir != project.teams[0].directory
+    with Cache.opened("charts", str(target), keep=True) as cache:
+        if check:
+            work = _Work(project, teams, target, cache, whole=whole, strict=False)
+            return work.report(work.compare())
+        with tree_lock(target):
+            work = _Work(project, teams, target, cache, whole=whole)
+            compared = work.compare()
+            engine, proofs = work.write(compared, helm, progress, prove=prove)
+    return work.report(compared, engine, proofs)
 
-    def report(teams: Iterable[Packaged], engine: str = "") -> Report:
-        ordered = tuple(sorted(teams, key=lambda team: team.team))
-        return Report(target, environments, engine, KUBERNETES_VERSION, ordered, warnings)
 
-    if check:
-        return report(_compare(charts, target, read_manifest(target, strict=False), whole=whole))
-    with tree_lock(target):
-        there = read_manifest(target)
-        compared = list(_compare(charts, target, there, whole=whole))
+class _Work:
+    """One packaging of `teams` into `output`."""
+
+    def __init__(
+        self,
+        project: Project,
+        teams: tuple[LoadedTeam, ...],
+        output: Path,
+        cache: Cache,
+        *,
+        whole: bool,
+        strict: bool = True,
+    ) -> None:
+        self._project, self._teams, self._output, self._whole = project, teams, output, whole
+        self._charts = TeamCharts(project)
+        self._made: dict[str, TeamChart] = {}
+        self._warnings: dict[str, tuple[str, ...]] = {}
+        at = file_clock(output.parent)
+        status = look_at(output) if output.is_dir() else {}
+        self._there = read_manifest(output, status, strict=strict)
+        self._entries = self._sorted(status, at)
+        self._seen = Seen(output, cache, self._entries)
+
+    def _sorted(self, status: Mapping[str, os.stat_result], at: int) -> Entries:
+        """Whose entries are whose."""
+        # Archives of earlier versions, too, which have no directory to tell whose they are.
+        owners = {path: team for team, chart in self._there.charts.items() for path in chart.files if "/" not in path}
+        owners |= {f"{team.spec.name}-{team.spec.version}.tgz": team.spec.name for team in self._teams}
+        by_team: dict[str, list[str]] = defaultdict(list)
+        for path in status:
+            top, _, rest = path.partition("/")
+            by_team[top if rest else owners.get(path, path)].append(path)
+        return Entries(status, by_team, at)
+
+    def compare(self) -> list[Packaged]:
+        """What is there beside what should be there."""
+        found = [self._one(team) for team in self._teams]
+        if self._whole:
+            gone = sorted(self._there.charts.keys() - {team.spec.name for team in self._teams})
+            found += [
+                Packaged(name, "", "removed", drift=Drift(removed=self._there.charts[name].files)) for name in gone
+            ]
+        return found
+
+    def _one(self, team: LoadedTeam) -> Packaged:
+        name, known = team.spec.name, self._there.charts.get(team.spec.name)
+        key = self._charts.key(team)
+        if known is not None and (warnings := self._seen.unchanged(name, key, known)) is not None:
+            self._warnings[name] = warnings
+            return Packaged(name, known.version, "unchanged")
+        chart = self._made[name] = self._charts.chart(team)
+        self._warnings[name] = chart.warnings
+        self._seen.made(name, key, chart.sha256, chart.warnings)
+        there = set(self._entries.by_team.get(name, ()))
+        both = sorted(there & chart.files.keys())
+        drift = Drift(
+            tuple(sorted(chart.files.keys() - there)),
+            tuple(path for path in both if not holds(self._output, path, chart.files[path])),
+            tuple(sorted(there - chart.files.keys())),
+        )
+        same = not drift and known == Charted(chart.version, chart.sha256, tuple(chart.files))
+        return Packaged(name, chart.version, "unchanged" if same else "changed" if known else "added", drift=drift)
+
+    def write(
+        self, compared: Iterable[Packaged], helm: Choice | Callable[[], Helm], progress: Progress, *, prove: bool
+    ) -> tuple[str, Mapping[str, Proof]]:
+        """Prove what is new, or all of it, and swap it in; which Helm it was, and the proofs."""
         fresh = {team.team for team in compared if team.status in ("added", "changed")}
         gone = {team.team for team in compared if team.status == "removed"}
-        unproven = [chart for chart in charts if prove or chart.team in fresh]
-        if not unproven and not gone:
-            return report(compared)
-        with staged(target) as stage:
-            next_manifest = _stage(stage, target, charts, there, gone, fresh)
-            engine, objects = _prove(stage, unproven, helm, progress) if unproven else ("", {})
-            if fresh or gone:
-                write_tree(stage, {MANIFEST: next_manifest.encode()})
-                swap(stage, target)
-    teams = (
-        Packaged(team.team, team.version, team.status, objects.get(team.team, {}), team.drift) for team in compared
-    )
-    return report(teams, engine)
+        unproven = [team for team in self._teams if prove or team.spec.name in fresh]
+        engine, swapped_at = "", 0
+        proofs: Mapping[str, Proof] = {}
+        if unproven or gone:
+            with staged(self._output) as stage:
+                records = self._keep(stage, fresh, gone)
+                if unproven:
+                    with (
+                        Proofs.of(self._project.root) as known,
+                        Prover(helm, charts=len(unproven), proofs=None if prove else known) as prover,
+                    ):
+                        charts = self._staged(stage, unproven, fresh, records)
+                        proofs = _proven(prover.prove(charts), len(unproven), progress)
+                        engine = prover.helm
+                if fresh or gone:
+                    write_tree(stage, {MANIFEST: Manifest(dict(sorted(records.items()))).encode()})
+                    swapped_at = file_clock(self._output.parent)
+                    swap(stage, self._output)
+        if fresh or gone:
+            at = file_clock(self._output.parent)
+            self._seen.remember(self._sorted(look_at(self._output), at), fresh, swapped_at)
+        else:
+            self._seen.remember()
+        return engine, proofs
+
+    def _keep(self, stage: Path, fresh: set[str], gone: set[str]) -> dict[str, Charted]:
+        """Take over the charts that stay as they are, if anything is to be swapped in."""
+        if not fresh and not gone:
+            return {}
+        kept = {
+            team: known
+            for team, known in self._there.charts.items()
+            # A chart that somebody took away by hand is no longer ours to keep.
+            if team not in gone | fresh and (self._output / team).is_dir()
+        }
+        for team in kept:
+            keep_tree(self._output, stage, self._entries.by_team.get(team, ()))
+        return kept
+
+    def _staged(
+        self, stage: Path, unproven: Iterable[LoadedTeam], fresh: set[str], records: dict[str, Charted]
+    ) -> Iterator[Provable]:
+        """The charts to prove, each written when it is its turn."""
+        for team in unproven:
+            name = team.spec.name
+            chart = self._made.pop(name, None) or self._charts.chart(team)
+            place = stage if name in fresh else self._output
+            if name in fresh:
+                write_tree(stage, chart.files)
+                records[name] = Charted(chart.version, chart.sha256, tuple(chart.files))
+            yield Provable(name, place / name, chart.namespaces, proof_keys(name, chart.tree, chart.namespaces))
+
+    def report(
+        self, compared: Iterable[Packaged], engine: str = "", proofs: Mapping[str, Proof] | None = None
+    ) -> Report:
+        """What is told of it."""
+        counted = {
+            name: {environment: each.objects for environment, each in proof.rendered.items()}
+            for name, proof in (proofs or {}).items()
+        }
+        teams = [Packaged(t.team, t.version, t.status, counted.get(t.team, {}), t.drift) for t in compared]
+        warnings = [str(warning) for warning in self._project.warnings]
+        warnings += [warning for team in self._teams for warning in self._warnings[team.spec.name]]
+        return Report(
+            self._output,
+            tuple(environment.name for environment in self._project.organisation.environments),
+            engine,
+            KUBERNETES_VERSION,
+            tuple(sorted(teams, key=lambda team: team.team)),
+            tuple(warnings),
+        )
 
 
-def _charts(project: Project, teams: Sequence[LoadedTeam]) -> Iterator[_Chart]:
-    templates, org = load_templates(), project.org
-    for team in teams:
-        yield _chart(team, project, org, templates)
+def _proven(proofs: Iterable[Proof], total: int, progress: Progress) -> Mapping[str, Proof]:
+    """All proofs by team.
 
-
-def _chart(team: LoadedTeam, project: Project, org: Org, templates: Templates) -> _Chart:
-    spec, organisation = team.spec, project.organisation
-    digests = read_digests(team.directory, organisation)
-    values: dict[str, dict[str, Any]] = {}
-    warnings: list[str] = []
-    for environment in organisation.environments:
-        edges = compile_edges(org, organisation, environment, spec.name)
-        own = team_values(spec, organisation, environment, edges, digests.get(environment.name, ""))
-        warnings += shortcomings(spec, organisation, environment, edges)
-        values[environment.name] = own
-    tree = chart_tree(spec, values, templates)
-    files = {f"{spec.name}/{path}": content for path, content in tree.items()}
-    files[f"{spec.name}-{spec.version}.tgz"] = archive(spec.name, tree)
-    namespaces = {name: own["namespace"] for name, own in values.items()}
-    return _Chart(spec.name, spec.version, files, namespaces, tuple(warnings))
-
-
-def _compare(charts: Sequence[_Chart], output: Path, there: Manifest, *, whole: bool) -> Iterator[Packaged]:
-    owners = {path: chart.team for chart in charts for path in chart.files}
-    for chart in charts:
-        # Archives of earlier versions, too, which have no directory to tell whose they are.
-        owners |= dict.fromkeys(there.charts[chart.team].files if chart.team in there.charts else (), chart.team)
-    found = compare({path: content for chart in charts for path, content in chart.files.items()}, output)
-
-    def by_team(paths: Iterable[str]) -> Mapping[str, list[str]]:
-        grouped: dict[str, list[str]] = defaultdict(list)
-        for path in paths:
-            grouped[owners.get(path, path.partition("/")[0])].append(path)
-        return grouped
-
-    added, changed, removed = by_team(found.added), by_team(found.changed), by_team(found.removed)
-    for chart in charts:
-        known = there.charts.get(chart.team)
-        drift = Drift(*(tuple(each.get(chart.team, ())) for each in (added, changed, removed)))
-        same = not drift and known == chart.record
-        status: Literal["added", "changed", "unchanged"] = "unchanged" if same else "changed" if known else "added"
-        yield Packaged(chart.team, chart.version, status, drift=drift)
-    if whole:
-        for team in sorted(there.charts.keys() - {chart.team for chart in charts}):
-            yield Packaged(team, "", "removed", drift=Drift(removed=there.charts[team].files))
-
-
-def _stage(
-    stage: Path, output: Path, charts: Sequence[_Chart], there: Manifest, gone: set[str], fresh: set[str]
-) -> Manifest:
-    """Build the next output: fresh charts written, the others taken over."""
-    records = {chart.team: chart.record for chart in charts}
-    for chart in charts:
-        if chart.team in fresh:
-            write_tree(stage, chart.files)
-    for team, known in there.charts.items():
-        # A chart that somebody took away by hand is no longer ours to keep.
-        if team not in gone | fresh and (output / team).is_dir():
-            records.setdefault(team, known)
-            for path in (team, *(path for path in known.files if "/" not in path)):
-                if (output / path).exists():
-                    keep_tree(output / path, stage / path)
-    return Manifest(dict(sorted(records.items())))
-
-
-def _prove(
-    stage: Path, charts: Sequence[_Chart], helm: Callable[[], Helm], progress: Progress
-) -> tuple[str, dict[str, dict[str, int]]]:
-    """Lint, render and check every environment of `charts`; count the objects."""
-    engine, schemas = helm(), ObjectSchemas()
-    work = [(chart, environment) for chart in charts for environment in chart.namespaces]
-    counted: dict[str, dict[str, int]] = {}
-    wrong: list[str] = []
-
-    def prove(job: tuple[_Chart, str]) -> int | Failure:
-        chart, environment = job
-        directory = stage / chart.team
-        try:
-            text = engine.render(
-                directory,
-                directory / f"values-{environment}.yaml",
-                release=chart.team,
-                namespace=chart.namespaces[environment],
-            )
-            objects = parse_manifests(text)
-            schemas.check(objects)
-        except Failure as failure:
-            return failure
-        return len(objects)
-
-    with ThreadPoolExecutor(min(_WORKERS, os.cpu_count() or 1)) as pool:
-        for done, ((chart, environment), result) in enumerate(zip(work, pool.map(prove, work), strict=True), start=1):
-            progress(done, len(work), f"{chart.team} in {environment}")
-            if isinstance(result, Failure):
-                wrong.append(f"{chart.team} in {environment}: {result}")
-            else:
-                counted.setdefault(chart.team, {})[environment] = result
+    Raises:
+        Failure: one says that a chart is wrong.
+    """
+    found: dict[str, Proof] = {}
+    for done, proof in enumerate(proofs, start=1):
+        progress(done, total, proof.team)
+        found[proof.team] = proof
+    wrong = [f"{team} in {name}: {why}" for team, proof in found.items() for name, why in proof.wrong.items()]
     if wrong:
         more = [f"and {len(wrong) - 10} more"] if len(wrong) > 10 else []
         raise Failure("\n".join(["nothing was replaced, because of:", *wrong[:10], *more]))
-    return engine.name, counted
+    return found

@@ -1,70 +1,87 @@
-"""The page docs/reference/chart-values.md: every value of a team's chart, and what it is by default."""
+"""How images are called: `registry.example.com/agents/brand-team:1.2.0`. Pure.
+
+One function names a team's image, for the builder as well as for the chart, so that both mean the same one.
+"""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Final
+import ipaddress
+from dataclasses import dataclass
+from typing import Final
 
-from elf_sdk.deploy.values import team_values
-from elf_sdk.deploy.values_model import describe_values
-from elf_sdk.team.edges import Edges
 from elf_sdk.team.organisation import Organisation
 from elf_sdk.team.spec import TeamSpec
-from elf_sdk.team.work import Member
 
-__all__ = ["values_markdown"]
+__all__ = ["Reference", "image_of", "is_loopback", "qualified", "registry_of", "repository_of"]
 
-_TEAM: Final = "brand-team"
-
-
-def values_markdown() -> str:
-    """The page; the defaults are those of a team that says nothing but its name and its manager."""
-    team = TeamSpec(name=_TEAM, members=(Member(role="Lead", is_manager=True),))
-    organisation = Organisation()
-    every = [
-        team_values(team, organisation, environment, Edges(team.name)) for environment in organisation.environments
-    ]
-    return "\n".join(_page([environment.name for environment in organisation.environments], every))
+DOCKER_HUB: Final = "docker.io"
 
 
-def _page(names: Sequence[str], every: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    yield "# Values of a chart"
-    yield ""
-    yield "Generated from the models by `elf_sdk.deploy.reference.values_markdown`; a test says when it is out of date."
-    yield ""
-    yield "`elf package` writes every value from `team.yaml` and `elf.yaml`, so there is seldom one to set by hand."
-    yield "Where there is, put it into a values file that comes after the environment's. Unknown keys are refused, and"
-    yield "a list is replaced whole. The defaults are those of a team that says nothing but its name and manager; where"
-    yield f"environments differ, they stand in the order {', '.join(names)}."
-    yield ""
-    yield "| value | type | default | meaning |"
-    yield "|---|---|---|---|"
-    described = list(describe_values())
-    groups = {path.rpartition(".")[0] for path, _, _ in described}
-    for path, kind, meaning in described:
-        found = [None if path in groups else _at(values, path.split(".")) for values in every]
-        yield f"| `{path}` | {_cell(kind)} | {_default(found)} | {_cell(meaning)} |"
-    yield ""
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """An image in a registry.
+
+    Attributes:
+        registry: host, with a port where there is one; empty for an image of this machine alone.
+        path: of the repository in the registry.
+        tag: a semantic version.
+    """
+
+    registry: str
+    path: str
+    tag: str
+
+    @property
+    def repository(self) -> str:
+        """Without the tag."""
+        return f"{self.registry}/{self.path}" if self.registry else self.path
+
+    def __str__(self) -> str:
+        return f"{self.repository}:{self.tag}"
 
 
-def _at(values: Any, path: Sequence[str]) -> Any:
-    """What is at `path`; None in a list, whose items have no default."""
-    for part in path:
-        if part.endswith("[]"):
-            return None
-        values = values[part]
-    return values
+def repository_of(spec: TeamSpec, organisation: Organisation) -> str:
+    """The repository of a team's image: `<registry>/<team>`, or `<team>` where there is no registry."""
+    registry = spec.image.registry if spec.image.registry is not None else organisation.registry
+    return f"{registry.rstrip('/')}/{spec.name}" if registry else spec.name
 
 
-def _default(found: Sequence[Any]) -> str:
-    texts = ["" if value is None or value == "" else f"`{_written(value)}`" for value in found]
-    return texts[0] if len(set(texts)) == 1 else ", ".join(texts)
+def image_of(spec: TeamSpec, organisation: Organisation) -> Reference:
+    """The image of a team's version. The tag is the version, so it never is `latest`."""
+    registry, path = _split(repository_of(spec, organisation))
+    return Reference(registry, path, spec.version)
 
 
-def _written(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+def qualified(image: str) -> str:
+    """`image` with its registry written out: `python:3.11-slim` is `docker.io/library/python:3.11-slim`.
+
+    Docker means that anyway; podman and buildah ask, or refuse, depending on how they are configured.
+    """
+    registry, path = _split(image)
+    if registry:
+        return image
+    return f"{DOCKER_HUB}/{path}" if "/" in path else f"{DOCKER_HUB}/library/{path}"
 
 
-def _cell(text: str) -> str:
-    return " ".join(text.split()).replace("|", "\\|")
+def registry_of(image: str) -> str:
+    """The registry that `image` names; empty where it names none."""
+    return _split(image)[0]
+
+
+def is_loopback(registry: str) -> bool:
+    """Whether a registry is this machine, where it may go without TLS."""
+    host = registry.rpartition(":")[0] if registry.rpartition(":")[2].isdecimal() else registry
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+def _split(image: str) -> tuple[str, str]:
+    """Registry and the rest: the first part is a host if it looks like one (distribution/reference)."""
+    first, slash, rest = image.partition("/")
+    if slash and ("." in first or ":" in first or first == "localhost"):
+        return first, rest
+    return "", image

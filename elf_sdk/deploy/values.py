@@ -13,8 +13,8 @@ from pydantic import ValidationError
 from elf_sdk.deploy import surroundings, workload
 from elf_sdk.deploy.defaults import defaults_of
 from elf_sdk.deploy.egress import egress_of
-from elf_sdk.deploy.image_reference import repository_of
 from elf_sdk.deploy.network import network_values
+from elf_sdk.deploy.reference import image_of
 from elf_sdk.deploy.values_model import Values
 from elf_sdk.errors import BadInput
 from elf_sdk.team.clashes import MAIN_PORT
@@ -42,6 +42,7 @@ def team_values(
     """
     namespace = spec.namespace_in(environment)
     here = spec.for_environment(environment.name)
+    image = image_of(here, organisation)
     defaults, gateway = defaults_of(environment.name), organisation.agent_gateway
     ephemeral = workload.is_ephemeral(here, environment, defaults)
     entries = workload.secrets(here, organisation, environment, ephemeral=ephemeral)
@@ -60,8 +61,8 @@ def team_values(
         "environment": environment.name,
         "namespace": namespace,
         "image": {
-            "repository": repository_of(here, organisation),
-            "tag": spec.version,
+            "repository": image.repository,
+            "tag": image.tag,
             "digest": digest,
             "pullPolicy": "IfNotPresent",
             "pullSecrets": list(here.image.pull_secrets),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any, Final
 
@@ -145,8 +145,10 @@ class DurableLog(RunLog):
         begin: bool = False,
         waiting: int = 10,
     ) -> tuple[Run, bool]:
-        item = _New(run_id, request, key, self.holder if hold else None, begin and hold, waiting)
+        holder = self.holder
+        item = _New(run_id, request, key, holder if hold else None, begin and hold, waiting)
         run, created = await self._store.join(_CREATE, item)
+        run = self._still(run, holder)
         if run.held and created:
             begun = (LoggedEvent(run_id, 1, run.created_at, Started()),) if run.head == 1 else ()
             self._recent.add(run, begun)
@@ -176,7 +178,8 @@ class DurableLog(RunLog):
     @override
     async def take(self, run: Run, event: Event) -> Run:
         row = (stored_kind(event), encode(event).decode())
-        item = _Appended(run.id, [row], [decode(*row)], self.holder, None, taken=run)
+        holder = self.holder
+        item = _Appended(run.id, [row], [decode(*row)], holder, None, taken=run)
         outcome = await self._store.join(_APPEND, item, self._stored)
         taken = Run(
             run.id,
@@ -189,9 +192,14 @@ class DurableLog(RunLog):
             outcome.moved.epoch,
             outcome.moved.holder is not None,
         )
+        taken = self._still(taken, holder)
         if taken.held:
             self._recent.add(taken)
         return taken
+
+    def _still(self, run: Run, holder: str) -> Run:
+        """The run, held only if this process's life is still the one that began to hold it."""
+        return run if holder == self.holder else replace(run, held=False)
 
     def _stored(self, outcome: _Outcome) -> None:
         """Tell who waits here of what was committed."""
@@ -228,6 +236,8 @@ class DurableLog(RunLog):
         ):
             return ()
         runs = await self._store.write(change)
+        if holder != self.holder:
+            return ()
         for run in runs:
             self._recent.add(run)
         return runs

@@ -136,14 +136,15 @@ class Lease:
         await asyncio.to_thread(self._stop_outside)
         # What this life held belongs to whoever claims it, and this process begins another life.
         await self._leases().retire()
-        next_holder = str(uuid.uuid4())
+        last_holder, next_holder = self.holder, str(uuid.uuid4())
         await self._leases(next_holder).enlist()
         with self._deciding:
             self.holder = next_holder
             self._renewed = begun
             self._spent = False
-        # With what was begun meanwhile, in the name of the life before.
         self._tell()
+        # With what was begun meanwhile in the name of the life before. The store works in order, so it is all of it.
+        await self._leases(last_holder).retire()
 
     def _watchdog(self, loop: asyncio.AbstractEventLoop) -> None:
         # A thread, because the loop may be what stands still.

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
 
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -12,7 +14,9 @@ from starlette.routing import BaseRoute, Mount, Route
 
 from elf_sdk.errors import BadInput, ElfError, NotFound, Unauthenticated
 from elf_sdk.server.address import Address, is_local
+from elf_sdk.server.auth import Issuer
 from elf_sdk.server.errors import error_response
+from elf_sdk.server.listen import bind, serving_beside
 from elf_sdk.server.local import team_path
 from elf_sdk.server.metrics.exposition import exposition
 from elf_sdk.server.services import Services, open_services
@@ -20,7 +24,7 @@ from elf_sdk.server.team_server import TeamServer
 from elf_sdk.settings import Settings
 from elf_sdk.team.org import Org
 
-__all__ = ["mounted"]
+__all__ = ["mounted", "served_beside"]
 
 
 def mounted(
@@ -69,3 +73,43 @@ def mounted(
     routes: list[BaseRoute] = [Mount(team_path(server.spec.name), server) for server in servers]
     routes += [Mount("/", servers[0])] if len(servers) == 1 else [Route("/", index), Route("/metrics", metrics)]
     return Starlette(routes=routes, lifespan=lifespan, exception_handlers={ElfError: error_response})
+
+
+@asynccontextmanager
+async def served_beside(
+    servers: Sequence[TeamServer], settings: Settings, org: Org, store: Path
+) -> AsyncGenerator[tuple[str, Issuer], None]:
+    """Serve teams on a free port of the loopback interface, in a process that does something else.
+
+    They keep what they do in `store` alone, trust no other issuer, and leave the process's signals to it.
+
+    Args:
+        servers: the teams.
+        settings: whose model keys and offline model they use.
+        org: the organisation.
+        store: a SQLite file of their own.
+
+    Yields:
+        The address, without a trailing slash, and who signs tokens that they accept.
+
+    Raises:
+        ElfError: one of them cannot start; the message says why.
+    """
+    sock = bind("127.0.0.1", 0)
+    try:
+        address = f"http://127.0.0.1:{sock.getsockname()[1]}"
+        own = Settings(
+            organisation=settings.organisation,
+            store=str(store),
+            jwt_secret=secrets.token_urlsafe(48),
+            team_url=address + team_path("{team}"),
+            model_keys=settings.model_keys,
+            model_key_files=settings.model_key_files,
+            offline_url=settings.offline_url,
+            image_digest=settings.image_digest,
+        )
+        app = mounted(servers, own, org, lambda: None)
+        async with app.router.lifespan_context(app), serving_beside(app, sock):
+            yield address, Issuer(own.jwt_secret, own.organisation, own.environment)
+    finally:
+        sock.close()

@@ -33,7 +33,9 @@ class Health:
         return Health(worse, {**self.detail, **other.detail})
 
 
-def report(spec: TeamSpec, health: Health, *, now: datetime, chat_enabled: bool, full: bool) -> dict[str, Any]:
+def report(
+    spec: TeamSpec, health: Health, *, now: datetime, chat_enabled: bool, image: str, full: bool
+) -> dict[str, Any]:
     """The body of `/health`.
 
     Args:
@@ -41,6 +43,7 @@ def report(spec: TeamSpec, health: Health, *, now: datetime, chat_enabled: bool,
         health: what the checks found.
         now: aware.
         chat_enabled: whether the chat is really mounted.
+        image: digest of the container image that serves; empty where it is not known.
         full: whether the caller may see more than the public part.
     """
     body: dict[str, Any] = {
@@ -58,4 +61,6 @@ def report(spec: TeamSpec, health: Health, *, now: datetime, chat_enabled: bool,
             "version": spec.version,
             "checks": dict(health.detail),
         }
+        if image:
+            body["image"] = image
     return body

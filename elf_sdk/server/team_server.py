@@ -285,6 +285,7 @@ class TeamServer:
                 greet=self.on_chat_open,
                 summarise=self.on_chat_close,
                 query_token=settings.takes_query_token,
+                image=settings.image_digest,
             )
         grpc = None
         if settings.grpc_port is not None:
@@ -417,6 +418,7 @@ class TeamServer:
             health,
             now=datetime.now(UTC),
             chat_enabled=self._chats,
+            image=self._running.services.settings.image_digest if self._running is not None else "",
             full=await self._may_see(request),
         )
         return JSONResponse(body, status_code=503 if health.status == "failing" else 200)

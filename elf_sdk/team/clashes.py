@@ -17,7 +17,7 @@ MAIN_PORT: Final = 8000
 
 _SETTINGS: Final[Mapping[str, str]] = {
     **dict.fromkeys(("ELF_ENVIRONMENT", "ELF_HOST", "ELF_NAMESPACE", "ELF_ORGANISATION", "ELF_PORT", "HOME"), ""),
-    **dict.fromkeys(("ELF_EDGES_FILE", "ELF_LOG_LEVEL", "ELF_STORE", "ELF_TEAM_TOKENS", "ELF_TEAM_URL"), ""),
+    **dict.fromkeys(("ELF_EDGES_FILE", "ELF_IMAGE_DIGEST", "ELF_STORE", "ELF_TEAM_TOKENS", "ELF_TEAM_URL"), ""),
     **dict.fromkeys(
         (
             "ELF_WORKLOAD_ISSUER",
@@ -29,9 +29,11 @@ _SETTINGS: Final[Mapping[str, str]] = {
         ),
         "clusters[].workload_issuer in elf.yaml",
     ),
+    **dict.fromkeys(("ELF_ISSUER", "ELF_JWKS_ALGORITHM", "ELF_JWKS_FILE", "ELF_JWKS_URL"), "issuer in elf.yaml"),
     "ELF_DATABASE_URL": "database",
     "ELF_DRAIN_SECONDS": "runs.drain",
     "ELF_GRPC_PORT": "serving.grpc_port",
+    "ELF_LOG_LEVEL": "serving.log_level",
     "ELF_METRICS_PORT": "serving.metrics_port",
     "ELF_PUBLIC_URL": "serving.public_url",
     "ELF_PUSH_ALLOW": "serving.push_allow",

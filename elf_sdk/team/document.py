@@ -9,13 +9,16 @@ from __future__ import annotations
 
 import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
+import orjson
 import yaml
 
+from elf_sdk.cache import Cache, digest_of
 from elf_sdk.errors import BadSpec, Problem
 from elf_sdk.team.base import Location, field_path, shown
 
@@ -61,7 +64,7 @@ class Document:
     file: str
     data: dict[str, Any]
     problems: tuple[Problem, ...]
-    _top: _Mark = field(repr=False)
+    _top: Callable[[], _Mark] = field(repr=False)
 
     def line(self, location: Location) -> int:
         """1-based line of the field at `location`, or of the nearest field around it that is there."""
@@ -81,7 +84,7 @@ class Document:
         return Problem(self.file, self.line(location), field_path(location), message)
 
     def _nearest(self, location: Location) -> tuple[_Mark, int]:
-        mark = self._top
+        mark = self._top()
         for depth, part in enumerate(location):
             inner = mark.inside.get(part) if isinstance(mark.inside, dict) else None
             if inner is None:
@@ -90,12 +93,40 @@ class Document:
         return mark, len(location)
 
 
-def read(path: Path, file: str) -> Document:
+def read(path: Path, file: str, known: Cache | None = None) -> Document:
     """The document in the file at `path`, called `file` in messages.
+
+    Args:
+        path: the file.
+        file: as the user would type it.
+        known: documents that were read before, by their content.
 
     Raises:
         BadSpec: it cannot be read at all; the problem says why.
     """
+    content = _content(path, file)
+    if known is None:
+        return _decode(content, file)
+    key = digest_of(content)
+    if isinstance(data := known.get(key), dict):
+        # Its lines are found again when something is to be said of one.
+        return Document(file, data, (), cache(lambda: _decode(content, file)._top()))
+    document = _decode(content, file)
+    # Problems are to be told each time.
+    if not document.problems and _is_json(document.data):
+        known.put(key, document.data)
+    return document
+
+
+def _is_json(data: dict[str, Any]) -> bool:
+    """Whether JSON gives it back: infinity it does not, nor half of a surrogate pair."""
+    try:
+        return bool(orjson.loads(orjson.dumps(data)) == data)
+    except TypeError:
+        return False
+
+
+def _content(path: Path, file: str) -> bytes:
     try:
         if not stat.S_ISREG(path.stat().st_mode):
             raise BadSpec([Problem(file, 0, "", "this is no file; write a text file there")])
@@ -105,6 +136,10 @@ def read(path: Path, file: str) -> Document:
         raise BadSpec([Problem(file, 0, "", f"it cannot be read: {error.strerror}")]) from None
     if len(content) > MAX_BYTES:
         raise BadSpec([Problem(file, 0, "", "it is larger than 1 MiB; move long texts into files of their own")])
+    return content
+
+
+def _decode(content: bytes, file: str) -> Document:
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -135,7 +170,8 @@ def parse(text: str, file: str) -> Document:
     if not isinstance(builder.value, dict):
         kind = "a list" if isinstance(builder.value, list) else shown(builder.value)
         raise BadSpec([Problem(file, builder.top.line, "", f"it holds {kind}; write fields such as `name: …`")])
-    return Document(file, builder.value, tuple(builder.problems), builder.top)
+    top = builder.top
+    return Document(file, builder.value, tuple(builder.problems), lambda: top)
 
 
 @dataclass(slots=True)

@@ -11,6 +11,7 @@ from typing import Any, Final, TypeVar
 
 from pydantic import ValidationError
 
+from elf_sdk.cache import Cache
 from elf_sdk.errors import BadSpec, Problem
 from elf_sdk.team.base import FIELDS_ONLY, FileModel, Location
 from elf_sdk.team.document import Document, read
@@ -54,10 +55,12 @@ def read_organisation(path: Path, file: str) -> tuple[Organisation | None, list[
     return organisation, in_order(problems)
 
 
-def read_model(path: Path, file: str, model: type[_Model]) -> tuple[Document | None, _Model | None, list[Problem]]:
+def read_model(
+    path: Path, file: str, model: type[_Model], known: Cache | None = None
+) -> tuple[Document | None, _Model | None, list[Problem]]:
     """The document in the file `path`, called `file` in messages; its value if every field is right; what is wrong."""
     try:
-        document = read(path, file)
+        document = read(path, file, known)
     except BadSpec as error:
         return None, None, list(error.problems)
     problems = list(document.problems)

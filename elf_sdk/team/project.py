@@ -20,6 +20,9 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
+import yaml
+
+from elf_sdk.cache import Cache
 from elf_sdk.errors import BadInput, BadSpec, Problem
 from elf_sdk.settings import load_image_settings
 from elf_sdk.team.base import Location
@@ -144,28 +147,31 @@ def survey(start: Path) -> Survey:
     except OSError as error:
         raise BadInput(f"{start} cannot be read: {error.strerror}") from None
 
+    here, real_root = str(Path.cwd()), os.path.realpath(root)
+
     def label(path: Path) -> str:
-        inside = not start.is_absolute() or path.is_relative_to(Path.cwd())
-        return os.path.relpath(path) if inside else str(path)
+        inside = not start.is_absolute() or path.is_relative_to(here)
+        return os.path.relpath(path, here) if inside else str(path)
 
     organisation, problems = read_organisation(root / ORGANISATION_FILE, label(root / ORGANISATION_FILE))
     known = None if problems else organisation
     teams: list[LoadedTeam] = []
     unreadable: set[str] = set()
-    for file in files:
-        # realpath() and not resolve(), which fails on a link that leads to itself.
-        if not Path(os.path.realpath(file)).is_relative_to(os.path.realpath(root)):
-            message = "it is a link to outside of the project; put the file itself there"
-            problems.append(Problem(label(file), 0, "", message))
-            unreadable.add(file.parent.name)
-            continue
-        document, spec, found = read_model(file, label(file), TeamSpec)
-        if spec is None or document is None:
-            unreadable.add(file.parent.name)
-        else:
-            found += [document.problem(*problem) for problem in _in_project(spec, file.parent.name, known)]
-            teams.append(LoadedTeam(spec, file, document))
-        problems += in_order(found)
+    with Cache.opened("documents", str(root), yaml.__version__) as read_before:
+        for file in files:
+            # realpath() and not resolve(), which fails on a link that leads to itself.
+            if os.path.commonpath((os.path.realpath(file), real_root)) != real_root:
+                message = "it is a link to outside of the project; put the file itself there"
+                problems.append(Problem(label(file), 0, "", message))
+                unreadable.add(file.parent.name)
+                continue
+            document, spec, found = read_model(file, label(file), TeamSpec, read_before)
+            if spec is None or document is None:
+                unreadable.add(file.parent.name)
+            else:
+                found += [document.problem(*problem) for problem in _in_project(spec, file.parent.name, known)]
+                teams.append(LoadedTeam(spec, file, document))
+            problems += in_order(found)
     problems += check_org(teams, elsewhere=unreadable, absent="warning" if alone else "error")
     meant = _absolute(start)
     meant = meant.parent if meant.is_file() else meant
@@ -240,6 +246,8 @@ def _in_project(spec: TeamSpec, directory: str, organisation: Organisation | Non
         found.append((("name",), message))
     if organisation is None:
         return found
+    if spec.name in organisation.archived:
+        found.append((("name",), f"{spec.name!r} is archived in elf.yaml; remove it there, or its directory here"))
     known = [environment.name for environment in organisation.environments]
     clusters = [cluster.name for cluster in organisation.clusters]
     places: dict[tuple[str, str], str] = {}

@@ -16,7 +16,7 @@ from elf_sdk.team.described import Described
 from elf_sdk.team.organisation import Organisation
 from elf_sdk.team.spec import TeamSpec
 
-__all__ = ["organisation_schema", "reference_markdown", "team_schema"]
+__all__ = ["file_schema", "organisation_schema", "reference_markdown", "schema_markdown", "team_schema"]
 
 _DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 
@@ -30,15 +30,22 @@ class _Untitled(Described):
 
 def team_schema() -> dict[str, Any]:
     """JSON Schema (draft 2020-12) of `team.yaml`."""
-    return _schema(TeamSpec, "urn:elf:v1:team", "team.yaml of ELF")
+    return file_schema(TeamSpec, "urn:elf:v1:team", "team.yaml of ELF")
 
 
 def organisation_schema() -> dict[str, Any]:
     """JSON Schema (draft 2020-12) of `elf.yaml`."""
-    return _schema(Organisation, "urn:elf:v1:organisation", "elf.yaml of ELF")
+    return file_schema(Organisation, "urn:elf:v1:organisation", "elf.yaml of ELF")
 
 
-def _schema(model: type[BaseModel], identity: str, title: str) -> dict[str, Any]:
+def file_schema(model: type[BaseModel], identity: str, title: str) -> dict[str, Any]:
+    """JSON Schema (draft 2020-12) of a file that holds what `model` says.
+
+    Args:
+        model: of the whole file.
+        identity: `$id` of the schema, a URN.
+        title: what the file is.
+    """
     body = model.model_json_schema(by_alias=True, schema_generator=_Untitled)
     _close(body)
     return {"$schema": _DIALECT, "$id": identity, **body, "title": title}
@@ -80,16 +87,25 @@ def _page() -> Iterator[str]:
     yield "# yaml-language-server: $schema=../../team.schema.json"
     yield "```"
     for heading, schema in (("team.yaml", team_schema()), ("elf.yaml", organisation_schema())):
-        yield ""
-        yield f"## {heading}"
-        yield ""
-        yield from _section(schema, schema)
-        for path, name in _nested(schema).items():
-            yield ""
-            yield f"### {path}"
-            yield ""
-            yield from _section(schema["$defs"][name], schema)
+        yield from _described(heading, schema)
     yield ""
+
+
+def schema_markdown(heading: str, schema: Mapping[str, Any]) -> str:
+    """A part of a page: every field of a file, with its type, default and meaning, below `## heading`."""
+    return "\n".join([*_described(heading, schema), ""])
+
+
+def _described(heading: str, schema: Mapping[str, Any]) -> Iterator[str]:
+    yield ""
+    yield f"## {heading}"
+    yield ""
+    yield from _section(schema, schema)
+    for path, name in _nested(schema).items():
+        yield ""
+        yield f"### {path}"
+        yield ""
+        yield from _section(schema["$defs"][name], schema)
 
 
 def _nested(schema: Mapping[str, Any]) -> dict[str, str]:

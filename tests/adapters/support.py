@@ -1,16 +1,17 @@
-"""A run's context, and an adapter's events collected, for all adapter tests."""
+"""A run's context, for all adapter tests; what reads its events is the suite's."""
 
 import asyncio
 import time
 from collections.abc import Callable
-from typing import Any
 
 from elf_sdk.models.llm import Endpoint
 from elf_sdk.models.offline import OfflineModel
-from elf_sdk.models.script import OfflineScript
-from elf_sdk.runs.adapter import Adapter, Delegate, Owner, RunContext, TurnMessage
-from elf_sdk.runs.events import Event, TextDelta, Usage
+from elf_sdk.runs.adapter import Delegate, Owner, RunContext, TurnMessage
 from elf_sdk.team.spec import TeamSpec
+from elf_sdk.testing.adapter_suite.setting import answer, counted, events_of, used
+from elf_sdk.testing.adapter_suite.setting import script as scripted
+
+__all__ = ["BRAND", "SPEC", "answer", "context", "counted", "events_of", "scripted", "until", "used"]
 
 SPEC = TeamSpec.model_validate(
     {"name": "bike-team", "purpose": "We sell bicycles.", "members": [{"role": "manager", "is_manager": True}]}
@@ -42,27 +43,6 @@ def context(
         delegates=delegates,
         history=earlier,
     )
-
-
-def scripted(model: OfflineModel, *rules: dict[str, Any], delay: str = "0ms") -> None:
-    model.add("", OfflineScript.model_validate({"delay": delay, "rules": rules}))
-
-
-async def events_of(adapter: Adapter, ctx: RunContext) -> list[Event]:
-    return [event async for event in adapter.run(ctx)]
-
-
-def answer(events: list[Event]) -> str:
-    return "".join(event.text for event in events if isinstance(event, TextDelta))
-
-
-def used(events: list[Event]) -> tuple[int, int]:
-    calls = [event for event in events if isinstance(event, Usage)]
-    return sum(call.input_tokens for call in calls), sum(call.output_tokens for call in calls)
-
-
-def counted(model: OfflineModel) -> tuple[int, int]:
-    return sum(r.input_tokens for r in model.requests), sum(r.output_tokens for r in model.requests)
 
 
 async def until(condition: Callable[[], bool], seconds: float = 1.0) -> float:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from pathlib import Path
 
 import pytest
@@ -10,6 +10,7 @@ import pytest
 from elf_sdk.deploy.helm import CommandLineHelm, EmbeddedHelm
 from elf_sdk.errors import Missing
 from tests.deploy.organisations import write_project
+from tests.kubernetes import INSTALL, ApiServer, programs, running
 
 WriteProject = Callable[..., Path]
 
@@ -34,3 +35,13 @@ def command_line() -> CommandLineHelm:
         return CommandLineHelm(Path(program))
     except Missing as missing:
         pytest.skip(str(missing))
+
+
+@pytest.fixture(scope="session")
+def kube() -> Generator[ApiServer, None, None]:
+    """A Kubernetes API server for all tests of this process; a test makes namespaces of its own."""
+    found = programs()
+    if found is None:
+        pytest.skip(INSTALL)
+    with running(found) as server:
+        yield server

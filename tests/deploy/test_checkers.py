@@ -12,7 +12,7 @@ from elf_sdk.deploy.chart import chart_tree, load_templates
 from elf_sdk.deploy.helm import EmbeddedHelm
 from elf_sdk.deploy.values import team_values
 from elf_sdk.files import write_tree
-from elf_sdk.team.edges import Edges
+from elf_sdk.team.edges import compile_edges
 from elf_sdk.team.project import find_project
 from tests.deploy.checkers import CHECKERS, Exemption, Finding, exemptions, program, sifted
 from tests.deploy.organisations import render, spec
@@ -29,7 +29,8 @@ def rendered(tmp_path_factory: pytest.TempPathFactory) -> Path:
     project = find_project(ROOT)
     for team in project.teams:
         for environment in project.organisation.environments:
-            values = team_values(team.spec, project.organisation, environment, Edges(team.spec.name), DIGEST)
+            edges = compile_edges(project.org, project.organisation, environment, team.spec.name)
+            values = team_values(team.spec, project.organisation, environment, edges, DIGEST)
             chart = root / "charts" / environment.name / team.spec.name
             write_tree(chart, chart_tree(team.spec, {environment.name: values}, templates))
             own = chart / f"values-{environment.name}.yaml"

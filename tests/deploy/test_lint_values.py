@@ -23,6 +23,7 @@ from tests.deploy.organisations import render, spec
 FILE = templates_directory() / "lint-values.yaml"
 WITHOUT_EFFECT = {
     "image.tag",  # there is a digest
+    "issuer.jwksUrl",  # there is a ConfigMap
     "networkPolicy.egress.dns.what",  # for people
     "networkPolicy.egress.rules.what",
     "networkPolicy.ingress.clients.what",

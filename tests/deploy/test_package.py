@@ -10,14 +10,17 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 import elf_sdk
+from elf_sdk.cache import Cache
+from elf_sdk.deploy.helm import Helm, Release
 from elf_sdk.deploy.manifest import MANIFEST
 from elf_sdk.deploy.package import package
-from elf_sdk.errors import BadInput
+from elf_sdk.errors import BadInput, Failure
 from elf_sdk.files import compare, list_tree, tree_lock
 from elf_sdk.team.project import find_project
 from tests.deploy.organisations import TEAMS, elf, write_project
@@ -323,18 +326,17 @@ def test_a_chart_that_kubernetes_refuses_replaces_nothing(project_dir: Path) -> 
     assert tree(project_dir / "charts") == before
 
 
-class SpoiltHelm:
+class SpoiltHelm(Helm):
     """Helm that renders a field which Kubernetes does not know."""
 
     name = "spoilt"
 
-    def render(self, chart: Path, values: Path, *, release: str, namespace: str) -> str:
-        return f"apiVersion: v1\nkind: Service\nmetadata:\n  name: {release}\nspec:\n  port: 1\n"
+    def render_each(self, chart: Path, releases: Sequence[Release]) -> list[str | Failure]:
+        service = "apiVersion: v1\nkind: Service\nmetadata:\n  name: {}\nspec:\n  port: 1\n"
+        return [service.format(release.name) for release in releases]
 
 
 def test_a_wrong_object_is_named_by_team_environment_kind_and_path(project_dir: Path) -> None:
-    from elf_sdk.errors import Failure
-
     with pytest.raises(Failure) as caught:
         package(find_project(project_dir), helm=SpoiltHelm)
     assert "brand-team in dev: Service/brand-team: spec: " in str(caught.value)
@@ -457,3 +459,35 @@ def test_compare_sees_links_directories_and_missing_roots(tmp_path: Path) -> Non
     (tmp_path / "c").write_bytes(b"x")
     found = compare({"b": b"x", "c": b"x"}, tmp_path)
     assert (found.added, found.changed, found.removed) == ((), ("b",), ("a",))
+
+
+def test_a_chart_that_was_changed_by_hand_at_once_is_noticed(project_dir: Path) -> None:
+    """Again and again, so that the file is written within the tick in which it was looked at."""
+    package(find_project(project_dir))
+    values = project_dir / "charts/brand-team/values.yaml"
+    right = values.read_bytes()
+    for number in range(10):
+        values.write_bytes(right.replace(b"elf package", b"elf %07d" % number))
+        assert package(find_project(project_dir), check=True).drifted
+        values.write_bytes(right)
+        assert not package(find_project(project_dir)).drifted
+
+
+def test_a_file_with_the_same_size_and_time_is_not_the_same_file(project_dir: Path) -> None:
+    package(find_project(project_dir))
+    values = project_dir / "charts/brand-team/values.yaml"
+    for each in list_tree(project_dir / "charts"):
+        os.utime(project_dir / "charts" / each, (1, 1))
+    time.sleep(0.25)
+    assert not package(find_project(project_dir)).drifted
+    values.write_bytes(values.read_bytes().replace(b"elf package", b"elf PACKAGE"))
+    os.utime(values, (1, 1))
+    assert [team.team for team in package(find_project(project_dir), check=True).drifted] == ["brand-team"]
+
+
+def test_how_charts_look_is_remembered_once_they_are_old_enough(project_dir: Path) -> None:
+    package(find_project(project_dir))
+    time.sleep(0.25)
+    assert not package(find_project(project_dir)).drifted
+    with Cache.opened("charts", str(project_dir / "charts"), keep=True) as cache:
+        assert all(cache.get(team)["looks"] for team in TEAMS)

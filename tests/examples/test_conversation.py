@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import re
-from typing import Any
 
 import pytest
-import yaml
 
-from tests.examples.support import ROOT, TEAMS, Organisation, Turn
+from elf_sdk.evals.judge import Judges
+from elf_sdk.evals.load import conversations_of
+from elf_sdk.evals.report import failures
+from elf_sdk.evals.run import Target, evaluate
+from elf_sdk.settings import Settings
+from elf_sdk.team.project import find_project
+from tests.examples.support import ROOT, TEAMS, Organisation
 
 LAUNCH = "We launch our desk lamp in March. Please have marketing prepare the launch campaign."
 EVALS = sorted((ROOT / "teams").glob("*/evals/*.yaml"))
@@ -155,26 +159,14 @@ def test_every_team_has_evals() -> None:
     assert {file.parts[-3] for file in EVALS} == set(TEAMS)
 
 
-@pytest.mark.parametrize("file", EVALS, ids=lambda file: f"{file.parts[-3]}-{file.stem}")
-async def test_evals_are_true(organisation: Organisation, file: Any) -> None:
-    recorded = yaml.safe_load(file.read_text(encoding="utf-8"))
-    assert set(recorded) == {"name", "turns"}
-    async with organisation.chat(file.parts[-3]) as chat:
-        for turn in recorded["turns"]:
-            answer = await chat.say(turn["say"])
-            reads_well(answer.text)
-            for expected in turn["expect"]:
-                [(kind, value)] = expected.items()
-                assert holds(answer, kind, value), f"{file}: {kind} {value!r} is not true of {answer}"
-
-
-def holds(turn: Turn, kind: str, value: str) -> bool:
-    """Whether a line of `expect` is true; the lines are described in teams/README.md."""
-    match kind:
-        case "contains":
-            return value in turn.text
-        case "calls":
-            return value in turn.tools
-        case "delegates_to":
-            return value in [preview["target"] for preview in turn.previews]
-    raise AssertionError(f"teams/README.md knows no {kind!r}")
+@pytest.mark.parametrize("name", TEAMS)
+async def test_evals_are_true(organisation: Organisation, name: str) -> None:
+    [team] = find_project(ROOT).select([name])
+    target = Target(name, organisation.url(name), lambda user: organisation.token(name, user))
+    with Judges(team, Settings()) as judges:
+        report = await evaluate(conversations_of(team), target, judges.judge)
+    wrong = [line for conversation in report.conversations for line in failures(conversation)]
+    assert wrong == []
+    for session in report.sessions():
+        for turn in session.turns:
+            reads_well(turn.reply.text)

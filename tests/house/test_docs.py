@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from elf_sdk.cli.reference import commands_markdown
-from elf_sdk.deploy.reference import values_markdown
+from elf_sdk.deploy.values_reference import values_markdown
 from elf_sdk.server.metrics.exposition import metrics_markdown
 from elf_sdk.server.team_server import TeamServer
 
@@ -65,7 +65,7 @@ def test_the_page_of_values_is_up_to_date() -> None:
 
 def test_every_setting_is_on_its_page() -> None:
     code = (ROOT / "elf_sdk" / "settings.py").read_text(encoding="utf-8")
-    read = set(re.findall(r"`((?:DOCKER|ELF|JWT|REGISTRY|SOURCE|SUPABASE)_[A-Z0-9_]+)`", code))
+    read = set(re.findall(r"`((?:DOCKER|ELF|GITOPS|JWT|REGISTRY|SOURCE|SUPABASE)_[A-Z0-9_]+)`", code))
     providers = re.search(r"_PROVIDERS: Final = \((.*?)\)", code)
     assert providers is not None
     read |= {f"{name.upper()}_API_KEY" for name in re.findall(r'"(\w+)"', providers[1])}

@@ -12,7 +12,7 @@ import pytest
 import elf_sdk
 from elf_sdk.deploy.image.builder import BUILDERS, Builder, BuilderName, choose_builder
 from elf_sdk.deploy.image.index import read_index, wheels_of
-from elf_sdk.deploy.image_reference import Reference
+from elf_sdk.deploy.reference import Reference
 from elf_sdk.errors import BadInput, Missing
 from tests.deploy.organisations import write_project
 from tests.images.conftest import Machine

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from elf_sdk.deploy.image_reference import image_of, is_loopback, qualified
+from elf_sdk.deploy.reference import image_of, is_loopback, qualified
 from elf_sdk.errors import BadInput
 from elf_sdk.settings import load_image_settings
 from elf_sdk.team.organisation import Organisation

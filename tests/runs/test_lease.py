@@ -12,14 +12,15 @@ import psycopg
 import pytest
 
 from elf_sdk.runs import lease as lease_module
+from elf_sdk.runs.adapter import RunContext
 from elf_sdk.runs.durable import DurableLog
 from elf_sdk.runs.engine import Engine
-from elf_sdk.runs.events import Failed
+from elf_sdk.runs.events import Event, Failed, Finished, TextDelta
 from elf_sdk.runs.worker import Isolated, Origin
 from elf_sdk.store import store_at
 from tests.runs.blocking_team import BLOCKING
 from tests.runs.processes import alive, asked, began, said
-from tests.runs.support import ENDPOINT, ask, ended, team
+from tests.runs.support import ENDPOINT, Scripted, ask, ended, team
 
 
 @pytest.fixture
@@ -121,3 +122,44 @@ async def test_a_run_whose_worker_the_watchdog_ends_is_left_to_others_and_not_fa
     await engine.close()
     stop()
     await adapter.close()
+
+
+async def test_a_run_begun_while_its_lease_is_given_back_goes_on_at_once(
+    log: DurableLog, database: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    working, done = threading.Event(), threading.Event()
+
+    def guard() -> None:
+        working.set()
+        done.wait(10)
+
+    log.guard(guard)
+
+    async def second(ctx: RunContext) -> AsyncGenerator[Event, None]:
+        if ctx.attempt == 1:
+            await asyncio.Event().wait()
+        yield TextDelta("at the second attempt")
+
+    engine = Engine(team(), Scripted(second, recover=True), log, ENDPOINT)
+    await engine.open()
+    holder = log.holder
+    waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'leases'::regclass"
+    with psycopg.connect(database) as other, psycopg.connect(database, autocommit=True) as looks:
+        looks.execute("DELETE FROM leases")  # as another process does that takes it for dead
+        assert await asyncio.to_thread(working.wait, 10)
+        # Nothing but a lock keeps the order: the lease is given back, the run begins, and then the next life.
+        other.execute("LOCK TABLE leases IN SHARE MODE")
+        done.set()
+        async with asyncio.timeout(10):
+            while looks.execute(waiting).fetchone() == (0,):  # noqa: ASYNC110 - nobody tells
+                await asyncio.sleep(0.01)
+        starting = asyncio.create_task(engine.start(ask()))
+        await asyncio.sleep(0.1)
+        assert log.holder == holder
+        other.rollback()
+    run = await starting
+    async with asyncio.timeout(3):
+        assert isinstance(await ended(engine, run.id), Finished)
+    # Nobody had to find out that its holder is gone.
+    assert "is gone" not in caplog.text
+    await engine.close()

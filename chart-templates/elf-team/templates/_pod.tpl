@@ -46,6 +46,11 @@ containers:
       # Frameworks write caches under HOME; everything else of the root file system is read-only.
       - name: HOME
         value: /data
+      {{- with .Values.image.digest }}
+      # Here and not in the ConfigMap, which a pod of the image before would read too when it starts anew.
+      - name: ELF_IMAGE_DIGEST
+        value: {{ . | quote }}
+      {{- end }}
       {{- if eq .Values.team.framework "crewai" }}
       - name: CREWAI_STORAGE_DIR
         value: /data/crewai

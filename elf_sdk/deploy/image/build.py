@@ -20,7 +20,7 @@ from elf_sdk.deploy.image.program import Tell
 from elf_sdk.deploy.image.provenance import provenance_of
 from elf_sdk.deploy.image.requirements import extras_of, locked, own_requirements, read_lock
 from elf_sdk.deploy.image.wheel import elf_sdk_wheel
-from elf_sdk.deploy.image_reference import Reference, image_of, qualified
+from elf_sdk.deploy.reference import Reference, image_of, qualified
 from elf_sdk.errors import BadInput
 from elf_sdk.files import replace_file
 from elf_sdk.settings import ImageSettings, load_image_settings

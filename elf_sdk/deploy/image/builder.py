@@ -21,7 +21,7 @@ from typing import Any, Final, Literal
 from elf_sdk.deploy.image.failures import build_failure, push_failure
 from elf_sdk.deploy.image.index import PackageIndex
 from elf_sdk.deploy.image.program import Tell, asked, last_line, output, run
-from elf_sdk.deploy.image_reference import Reference, is_loopback, qualified, registry_of
+from elf_sdk.deploy.reference import Reference, is_loopback, qualified, registry_of
 from elf_sdk.errors import BadInput, Failure, Missing
 
 __all__ = ["BUILDERS", "Builder", "BuilderName", "choose_builder"]

@@ -14,7 +14,7 @@ import re
 from collections.abc import Mapping
 from typing import Final
 
-from elf_sdk.deploy.image_reference import qualified
+from elf_sdk.deploy.reference import qualified
 from elf_sdk.team.spec import TeamSpec
 
 __all__ = ["SBOM_PATH", "USER_ID", "dockerfile"]

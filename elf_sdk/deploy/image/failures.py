@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from elf_sdk.deploy.image.program import last_line
-from elf_sdk.deploy.image_reference import Reference
+from elf_sdk.deploy.reference import Reference
 from elf_sdk.errors import Denied, ElfError, Failure, Retryable
 
 __all__ = ["build_failure", "push_failure"]

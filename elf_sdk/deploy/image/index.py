@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
-from elf_sdk.deploy.image_reference import is_loopback
+from elf_sdk.deploy.reference import is_loopback
 
 __all__ = ["PackageIndex", "read_index", "wheels_of"]
 

@@ -22,7 +22,7 @@ from typing import Final
 
 from elf_sdk.deploy.image.builder import Builder, choose_builder
 from elf_sdk.deploy.image.program import Tell
-from elf_sdk.deploy.image_reference import Reference, image_of
+from elf_sdk.deploy.reference import Reference, image_of
 from elf_sdk.errors import BadInput, Failure, Missing
 from elf_sdk.team.project import Project
 

@@ -14,8 +14,8 @@ from pathlib import Path
 from elf_sdk.deploy.image.builder import Builder, choose_builder
 from elf_sdk.deploy.image.program import Tell
 from elf_sdk.deploy.image.registry import Registry
-from elf_sdk.deploy.image_reference import Reference, image_of
 from elf_sdk.deploy.images import IMAGES_FILE, read_digests, write_digest
+from elf_sdk.deploy.reference import Reference, image_of
 from elf_sdk.errors import BadInput, Conflict, Failure
 from elf_sdk.settings import ImageSettings, load_image_settings
 from elf_sdk.team.project import LoadedTeam, Project

@@ -14,11 +14,11 @@ import shutil
 import ssl
 import subprocess
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
-from elf_sdk.deploy.image_reference import DOCKER_HUB, Reference, is_loopback
+from elf_sdk.deploy.reference import DOCKER_HUB, Reference, is_loopback
 from elf_sdk.errors import BadInput, Failure, Forbidden, Retryable, Unauthenticated
 
 __all__ = ["Manifest", "Registry"]
@@ -101,6 +101,20 @@ class Registry:
         except ValueError:
             raise Failure(f"the registry {self._host} has no manifest for {reference} but something else") from None
         return Manifest(digest, str((body.get("config") or {}).get("digest", "")))
+
+    def holds(self, reference: Reference, digest: str) -> bool:
+        """Whether the registry has the image with `digest` in the repository of `reference`, whatever its tag means.
+
+        Raises:
+            ElfError: as `manifest`.
+        """
+        answer = self._get(replace(reference, tag=digest))
+        if answer.status_code not in (200, 404):
+            raise Failure(
+                f"the registry {self._host} answers {answer.status_code} when it is asked for {digest} in "
+                f"{reference.repository}; is it one?"
+            )
+        return bool(answer.status_code == 200)
 
     def _get(self, reference: Reference) -> Any:
         path = f"{reference.path}/manifests/{reference.tag}"

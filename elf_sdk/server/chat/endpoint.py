@@ -15,7 +15,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketDiscon
 
 from elf_sdk.errors import BadInput, ElfError, Forbidden, Retryable, Unauthenticated
 from elf_sdk.server.auth import LEEWAY, Principal, Verifier, bearer_token
-from elf_sdk.server.chat.frames import SUBPROTOCOL, Answer, End, Message, ServerFrame, parse
+from elf_sdk.server.chat.frames import SUBPROTOCOL, Answer, End, Greeting, Message, ServerFrame, parse
 from elf_sdk.server.chat.session import ChatSession
 from elf_sdk.server.courier import Progress
 from elf_sdk.server.errors import CLOSE_CODES
@@ -45,6 +45,7 @@ class ChatEndpoint:
         greet: the first message, from the team's hook.
         summarise: told of the end of a session with its reason; returns the summary.
         query_token: whether a token may stand in the address.
+        image: digest of the container image that answers; empty where it is not known.
     """
 
     def __init__(
@@ -56,6 +57,7 @@ class ChatEndpoint:
         greet: Callable[[ChatSession], Awaitable[str]],
         summarise: Callable[[ChatSession, str], Awaitable[str]],
         query_token: bool,
+        image: str = "",
     ) -> None:
         self._spec = spec
         self._limits: Chat = spec.chat
@@ -64,6 +66,7 @@ class ChatEndpoint:
         self._greet = greet
         self._summarise = summarise
         self._query_token = query_token
+        self._image = image
         self._sessions: dict[str, ChatSession] = {}
         self._connections: Counter[str] = Counter()
         self._sockets: set[asyncio.Future[None]] = set()
@@ -140,15 +143,16 @@ class ChatEndpoint:
             log.exception("the greeting of %s failed in the team's code", self._spec.name)
             await _close(websocket, "failed", "the team could not begin the session; the server's log says why")
             return
-        await session.outbox.put(
-            {
-                "type": "greeting",
-                "session_id": session.id,
-                "team": self._spec.title,
-                "manager": self._spec.manager.role,
-                "message": greeting,
-            }
-        )
+        first: Greeting = {
+            "type": "greeting",
+            "session_id": session.id,
+            "team": self._spec.title,
+            "manager": self._spec.manager.role,
+            "message": greeting,
+        }
+        if self._image:
+            first["image"] = self._image
+        await session.outbox.put(first)
         self._sessions[session.id] = session
         reader = asyncio.create_task(self._read(websocket, session))
         sender = asyncio.create_task(_send(websocket, session))

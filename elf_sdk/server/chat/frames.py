@@ -107,13 +107,14 @@ _CLIENT: Final[TypeAdapter[ClientFrame]] = TypeAdapter(Annotated[ClientFrame, Fi
 
 
 class Greeting(TypedDict):
-    """The first frame of a session."""
+    """The first frame of a session. `image` is the digest of the container image that answers, where that is known."""
 
     type: Literal["greeting"]
     session_id: str
     team: str
     manager: str
     message: str
+    image: NotRequired[str]
 
 
 class Status(TypedDict):

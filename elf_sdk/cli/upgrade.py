@@ -1,0 +1,101 @@
+"""`elf upgrade`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import click
+
+from elf_sdk.cli.output import counted, print_json, print_warning
+from elf_sdk.cli.progress import Progress
+from elf_sdk.deploy.gitops.clone import open_repository
+from elf_sdk.deploy.gitops.promote import environment_called
+from elf_sdk.deploy.gitops.upgrade import upgrade as upgrade_environment
+from elf_sdk.deploy.gitops.write import push as push_commits
+from elf_sdk.deploy.helm import choose_helm
+from elf_sdk.errors import Failure
+from elf_sdk.settings import load_settings
+from elf_sdk.team.project import find_project
+
+__all__ = ["upgrade"]
+
+
+@click.command()
+@click.option("--env", "environment", required=True, metavar="ENVIRONMENT", help="The environment; one a commit.")
+@click.option("--branch", help="A branch for a review, instead of the one that Argo CD follows.")
+@click.option("--push", is_flag=True, help="Push the commit too.")
+@click.option("--check", is_flag=True, help="Change nothing; exit code 1 if a chart has another library.")
+@click.option("--offline", is_flag=True, help="Do not ask the remote what is new.")
+@click.option("--clone", type=click.Path(path_type=Path), help="Directory of the clone, as for elf gitops.")
+@click.option(
+    "--helm",
+    "choice",
+    type=click.Choice(["auto", "embedded", "cli"]),
+    default="auto",
+    show_default=True,
+    help="Which Helm proves the charts.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print what was done as JSON.")
+def upgrade(
+    environment: str,
+    branch: str | None,
+    push: bool,
+    check: bool,
+    offline: bool,
+    clone: Path | None,
+    choice: Literal["auto", "embedded", "cli"],
+    as_json: bool,
+) -> None:
+    """Bring the charts of an environment to the library of this elf, and change nothing else, in one commit.
+
+    Versions, images and values stay as they are in the repository. Environments go in their order.
+
+    Example: elf upgrade --env dev, and when that runs well, elf upgrade --env staging
+    """
+    project = find_project(Path.cwd())
+    repository = open_repository(project, load_settings().gitops_repo_url, clone)
+    if not offline:
+        with repository.lock():
+            repository.refresh()
+    chosen = environment_called(project.organisation, environment)
+    with Progress("proving charts") as progress:
+        done = upgrade_environment(
+            project,
+            repository,
+            chosen,
+            branch=branch,
+            check=check,
+            helm=lambda: choose_helm(choice),
+            progress=progress,
+        )
+    if done.commit and push:
+        push_commits(project, repository, branch)
+    if as_json:
+        print_json(
+            {
+                "environment": environment,
+                "library": done.library,
+                "commit": done.commit,
+                "teams": [
+                    {"team": each.after.app.team, "before": each.before.app.library, "after": each.after.app.library}
+                    for each in done.teams
+                ],
+                "warnings": list(done.warnings),
+            }
+        )
+    else:
+        for warning in done.warnings:
+            print_warning(warning)
+        for each in done.teams:
+            click.echo(f"  {environment}: {each.after.app.team}, library {each.before.app.library} → {done.library}")
+        if not done.teams:
+            click.echo(f"{click.style('✓', fg='green')} every chart in {environment} has the library {done.library}")
+        elif done.commit:
+            title = repository.git("show", "-s", "--format=%s", done.commit).strip()
+            click.echo(f"{click.style('✓', fg='green')} {done.commit[:10]}: {title}")
+    if check and done.teams:
+        raise Failure(
+            f"{counted(len(done.teams), 'chart')} in {environment} not at the library {done.library}; "
+            f"run elf upgrade --env {environment}"
+        )

@@ -1,0 +1,39 @@
+"""The company's teams as they run in the cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from tests.e2e.argo import ArgoCD
+from tests.e2e.organisation import Company, namespace_of
+from tests.e2e.signing import Signer
+
+__all__ = ["Deployed"]
+
+
+@dataclass(frozen=True)
+class Deployed:
+    """What `bootstrap/root.yaml` brought.
+
+    Attributes:
+        company: whose teams they are.
+        argo: Argo CD, where the cluster has one.
+        digests: of the image of each team.
+        seconds: from the commit until all were there.
+        signer: of people's tokens.
+    """
+
+    company: Company
+    argo: ArgoCD | None
+    digests: Mapping[str, str]
+    seconds: float
+    signer: Signer
+
+    def url(self, environment: str, team: str, scheme: str = "http") -> str:
+        """Where a team answers inside the cluster."""
+        return f"{scheme}://{team}.{namespace_of(environment)}.svc:8000"
+
+    def token(self, environment: str, team: str, user: str = "ada") -> str:
+        """With which a person may call a team."""
+        return self.signer.token(environment, team, user)

@@ -1,0 +1,58 @@
+"""Chat from outside the cluster, over each way in that the cluster has."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from websockets.sync.client import connect
+
+from tests.e2e.deployed import Deployed
+from tests.e2e.figures import Figures
+from tests.e2e.organisation import host_of
+from tests.e2e.ways import WAYS, Ways
+
+IDLE = float(os.environ.get("ELF_E2E_IDLE_SECONDS", "75"))
+"""More than the minute after which nginx ends a silent connection, unless told otherwise."""
+
+
+@pytest.fixture(scope="module")
+def reached(ways: Ways, deployed: Deployed, figures: Figures) -> Ways:
+    """The ways in; a cluster without any has nothing to show here."""
+    assert deployed
+    for way in WAYS:
+        if way not in ways.teams:
+            figures.left_out[f"chat over {way}"] = "the cluster has none"
+    if not ways.url:
+        pytest.skip("the cluster has no way in that answers from here")
+    return ways
+
+
+def test_a_chat_over_each_way_in_is_held_open_in_silence_and_still_answers(
+    reached: Ways, deployed: Deployed, figures: Figures
+) -> None:
+    with ThreadPoolExecutor() as pool:
+        talks = {way: pool.submit(_talk, reached.url, deployed, team) for way, team in reached.teams.items()}
+    for way, talk in talks.items():
+        figures.add(f"chat over {way}, silent in between", f"{talk.result():.0f} s, not cut", "not cut")
+
+
+def _talk(url: str, deployed: Deployed, team: str) -> float:
+    """The seconds of silence after which a chat still answers."""
+    token = deployed.token("dev", team)
+    headers = {"Host": host_of(team), "Authorization": f"Bearer {token}"}
+    address = url.replace("http", "ws", 1) + "/chat"
+    # No pings of ours: what keeps the connection is what the server does by itself.
+    with connect(address, additional_headers=headers, ping_interval=None, user_agent_header=None) as socket:
+        assert json.loads(socket.recv(20))["type"] == "greeting"
+        began = time.monotonic()
+        with pytest.raises(TimeoutError):
+            socket.recv(IDLE)
+        silent = time.monotonic() - began
+        socket.send(json.dumps({"type": "message", "text": "Hello. What can you do?"}))
+        while not json.loads(socket.recv(60)).get("done"):
+            pass
+    return silent

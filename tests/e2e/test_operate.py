@@ -1,0 +1,87 @@
+"""What a platform engineer asks: what runs, what it says, and whether its Secrets are there."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.cluster import Cluster
+from tests.e2e.deployed import Deployed
+from tests.e2e.figures import Figures
+from tests.e2e.organisation import ENVIRONMENTS, SANDBOX, TEAMS, namespace_of
+
+
+def test_status_shows_every_team_as_it_runs(cluster: Cluster, deployed: Deployed) -> None:
+    shown = json.loads(deployed.company.elf("status", "--json"))
+    assert shown["complete"]
+    assert [environment["environment"] for environment in shown["environments"]] == list(ENVIRONMENTS)
+    for environment in shown["environments"]:
+        assert {team["team"] for team in environment["teams"]} == set(TEAMS)
+        for team in environment["teams"]:
+            pods = cluster.ready_pods(namespace_of(environment["environment"]), f"app={team['team']}")
+            assert team["ready"] == team["wanted"] == len(pods)
+            assert team["health"] == "Healthy"
+            assert team["sync"] == ("Synced" if deployed.argo else "")
+            assert pods[0]["spec"]["containers"][0]["image"].endswith(team["digest"])
+
+
+def test_logs_show_what_the_pods_of_a_team_say(deployed: Deployed) -> None:
+    said = deployed.company.elf("logs", "marketing-team", "--env", "dev", "--tail", "50")
+    assert "Started server process" in said
+
+
+def test_secrets_check_finds_all_and_names_the_one_that_is_missing(cluster: Cluster, deployed: Deployed) -> None:
+    deployed.company.elf("secrets", "check", "prod")
+    namespace, name = namespace_of("prod"), "marketing-team-database"
+    kept = cluster.get("secret", name, "-n", namespace)
+    cluster.delete("secret", name, "-n", namespace)
+    try:
+        said = deployed.company.elf("secrets", "check", "prod", fine=(1,))
+        assert name in said
+    finally:
+        metadata = {"name": name, "namespace": namespace}
+        cluster.apply({"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "data": kept["data"]})
+    deployed.company.elf("secrets", "check", "prod")
+
+
+@pytest.fixture(scope="module")
+def sandbox(deployed: Deployed, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same teams in a project whose one environment is installed without Argo CD."""
+    project = tmp_path_factory.mktemp("sandbox") / "company"
+    shutil.copytree(deployed.company.project, project, ignore=shutil.ignore_patterns(".git", "gitops"))
+    file = project / "elf.yaml"
+    only = f"environments:\n  - {{name: {SANDBOX}, namespace: {namespace_of(SANDBOX)}}}\ngitops:"
+    file.write_text(re.sub(r"(?s)environments:.*?\ngitops:", only, file.read_text(encoding="utf-8")), encoding="utf-8")
+    for team in TEAMS:
+        directory = project / "teams" / team
+        (directory / "images.lock.yaml").write_text(f"{SANDBOX}: {deployed.digests[team]}\n", encoding="utf-8")
+        text = (directory / "team.yaml").read_text(encoding="utf-8")
+        (directory / "team.yaml").write_text(re.sub(r"(?ms)^environments:.*", "", text), encoding="utf-8")
+    return project
+
+
+def test_deploy_installs_without_argo_cd_and_helm_test_has_a_conversation(
+    cluster: Cluster, deployed: Deployed, sandbox: Path, figures: Figures
+) -> None:
+    company, team = deployed.company, "marketing-brand-team"
+    company.elf_in(sandbox, "deploy", SANDBOX, team, timeout=300)
+    namespace = namespace_of(SANDBOX)
+    assert cluster.ready_pods(namespace, f"app={team}")
+    helm = os.environ.get("ELF_TEST_HELM") or shutil.which("helm")
+    if helm is None:
+        figures.left_out["helm test"] = "there is no helm on the PATH, and ELF_TEST_HELM names none"
+        return
+    command = [helm, "test", team, "-n", namespace, "--timeout", "3m"]
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    said = cluster.run("logs", "-n", namespace, f"{team}-test", fine=(0, 1)).stdout
+    assert done.returncode == 0, f"{done.stdout}{done.stderr}{said}"
+    assert "Succeeded" in done.stdout
+    figures.add("helm test, after elf deploy", "passed", "passed")
+    company.elf_in(sandbox, "deploy", SANDBOX, team, "--remove", "--yes")
+    assert not cluster.items("deployments", "-n", namespace)
