@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import datetime
+import ipaddress
 import json
 import socket
 import threading
@@ -13,6 +15,10 @@ from pathlib import Path
 
 import httpx
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
 from tests.deploy.organisations import write_project
 from tests.images.conftest import Machine
@@ -162,6 +168,60 @@ def test_a_private_registry_wants_the_credentials_that_podman_keeps(
             assert not lock(project).exists()
             machine.elf(*arguments, cwd=project, DOCKER_REGISTRY=place, REGISTRY_AUTH_FILE=files["ada"])
     assert lock(project).read_text().startswith("dev: sha256:")
+
+
+def test_a_registry_with_a_certificate_of_its_own_is_trusted_as_builders_trust_it(
+    machine: Machine, project: Path, tmp_path: Path
+) -> None:
+    name = socket.gethostname()
+    if name == "localhost" or not resolves_here(name):
+        pytest.skip("this machine has no name of its own for loopback, by which it could speak TLS")
+    certificate, key = certified(tmp_path, name)
+    tls = f", tls: {{certificate: {certificate}, key: {key}}}"
+    with registry(tmp_path / "registry", tls=tls) as address:
+        host = f"{name}:{address.rpartition(':')[2]}"
+        make(machine, host, "tls")
+        arguments = {"DOCKER_REGISTRY": f"{host}/tls", "HOME": str(tmp_path), "NO_PROXY": name, "no_proxy": name}
+        done = machine.run(*PUSH, "brand-team", cwd=project, **arguments)
+        assert done.returncode == 1
+        assert f"error: the registry {host} is not reached (" in done.stderr
+        assert "CERTIFICATE_VERIFY_FAILED" in done.stderr
+        trusted = tmp_path / ".config" / "containers" / "certs.d" / host
+        trusted.mkdir(parents=True)
+        certificate.rename(trusted / "ca.crt")
+        machine.elf(*PUSH, "brand-team", cwd=project, **arguments)
+    assert lock(project).read_text().startswith("dev: sha256:")
+
+
+def resolves_here(name: str) -> bool:
+    try:
+        return ipaddress.ip_address(socket.gethostbyname(name)).is_loopback
+    except OSError:
+        return False
+
+
+def certified(place: Path, name: str) -> tuple[Path, Path]:
+    """A certificate for `name` that nobody else signed, and its key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    now = datetime.datetime.now(datetime.UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(hours=1))
+        .not_valid_after(now + datetime.timedelta(hours=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    pem = serialization.Encoding.PEM
+    (place / "tls.crt").write_bytes(certificate.public_bytes(pem))
+    traditional, plain = serialization.PrivateFormat.TraditionalOpenSSL, serialization.NoEncryption()
+    (place / "tls.key").write_bytes(key.private_bytes(pem, traditional, plain))
+    return place / "tls.crt", place / "tls.key"
 
 
 def keep(file: Path, host: str, credentials: str) -> str:
