@@ -28,9 +28,7 @@ __all__ = ["layered", "shortcomings", "team_values"]
 _RESERVED: Final[Mapping[str, str]] = {
     **dict.fromkeys(("ELF_ENVIRONMENT", "ELF_HOST", "ELF_NAMESPACE", "ELF_ORGANISATION", "ELF_PORT", "HOME"), ""),
     "ELF_IMAGE_DIGEST": "",
-    **dict.fromkeys(
-        ("ELF_EDGES_FILE", "ELF_LOG_LEVEL", "ELF_STORE", "ELF_TEAM_TOKENS", "ELF_TEAM_URL"), ""
-    ),
+    **dict.fromkeys(("ELF_EDGES_FILE", "ELF_LOG_LEVEL", "ELF_STORE", "ELF_TEAM_TOKENS", "ELF_TEAM_URL"), ""),
     **dict.fromkeys(
         (
             "ELF_WORKLOAD_ISSUER",
