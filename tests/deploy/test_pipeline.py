@@ -44,12 +44,11 @@ class BrandTeam(TeamServer):
     adapter = FunctionAdapter(answer)
 """
 EVAL = """\
-format: elf-evals/v1
-conversations:
-  - name: says what it makes
-    turns:
-      - say: What do you make?
-        expect: [{contains: lamp}]
+format: elf/v1
+name: says what it makes
+turns:
+  - say: What do you make?
+    expect: [{contains: lamp}]
 """
 
 
