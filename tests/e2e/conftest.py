@@ -148,8 +148,8 @@ def signer(cluster: Cluster, database: Database) -> Signer:
         cluster.namespace(namespace)
         keys = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": KEYS, "namespace": namespace}}
         cluster.apply({**keys, "data": {"jwks.json": signer.jwks()}})
-        for team in TEAMS:
-            url = database.create(f"{environment}-{team}", f"{environment}-{team}")
+        urls = database.create([f"{environment}-{team}" for team in TEAMS])
+        for team, url in zip(TEAMS, urls.values(), strict=True):
             cluster.secret(namespace, f"{team}-database", {"db-url": url})
     return signer
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
 from tests.e2e.cluster import Cluster, until
@@ -67,20 +68,20 @@ class Database:
             lambda: cluster.why(namespace),
         )
 
-    def execute(self, statement: str, database: str = "postgres") -> str:
+    def execute(self, statements: str, database: str = "postgres") -> str:
         """What psql prints, tuples only."""
-        command = ["psql", "-h", "/data", "-U", "elf", "-d", database, "-qtA", "-v", "ON_ERROR_STOP=1", "-c", statement]
+        command = ["psql", "-h", "/data", "-U", "elf", "-d", database, "-qtA", "-v", "ON_ERROR_STOP=1"]
         shell = 'export PGPASSWORD="$PASSWORD"; exec "$@"'
-        return self._cluster.run(
-            "exec", "-n", self._namespace, "postgres-0", "--", "sh", "-c", shell, "psql", *command
-        ).stdout.strip()
+        there = ("exec", "-i", "-n", self._namespace, "postgres-0", "--", "sh", "-c", shell, "psql")
+        return self._cluster.run(*there, *command, stdin=f"{statements};\n").stdout.strip()
 
-    def create(self, database: str, owner: str) -> str:
-        """A new database with a role of its own; its URL as pods see it."""
-        password = secrets.token_hex(16)
-        self.execute(f"CREATE ROLE \"{owner}\" LOGIN PASSWORD '{password}'")
-        self.execute(f'CREATE DATABASE "{database}" OWNER "{owner}"')
-        return f"postgresql://{owner}:{password}@postgres.{self._namespace}.svc:5432/{database}"
+    def create(self, databases: Sequence[str]) -> dict[str, str]:
+        """New databases, each with a role of the same name; their URLs as pods see them."""
+        passwords = {name: secrets.token_hex(16) for name in databases}
+        roles = [f"CREATE ROLE \"{name}\" LOGIN PASSWORD '{password}'" for name, password in passwords.items()]
+        self.execute(";\n".join([*roles, *(f'CREATE DATABASE "{name}" OWNER "{name}"' for name in databases)]))
+        host = f"postgres.{self._namespace}.svc:5432"
+        return {name: f"postgresql://{name}:{password}@{host}/{name}" for name, password in passwords.items()}
 
 
 def _service(namespace: str) -> dict[str, object]:

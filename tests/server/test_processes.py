@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -293,6 +294,28 @@ def test_a_framework_that_is_not_installed(project: Path) -> None:
     assert done.returncode == 1
     expected = "this team uses langgraph, which is not installed; run: pip install 'elf-sdk[langgraph]'"
     assert done.stderr == f"error: {expected}\n"
+
+
+def test_a_container_that_is_told_to_go_while_it_still_loads_its_team_goes(project: Path) -> None:
+    apart = ["unshare", "--pid", "--fork"]
+    if shutil.which("unshare") is None or subprocess.run([*apart, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("this system gives nobody's first process to tests: unshare --pid")
+    team = project / "teams" / "alpha"
+    (team / "team.py").write_text("import time\nprint('loading', flush=True)\ntime.sleep(60)\n")
+    with subprocess.Popen(
+        [*apart, sys.executable, "-m", "elf_sdk", "serve", team],
+        env=environment(project),
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "loading\n"
+            (first,) = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text(encoding="ascii").split()
+            os.kill(int(first), signal.SIGTERM)
+            assert process.wait(20) == 128 + signal.SIGTERM
+        finally:
+            process.kill()
 
 
 def test_an_unknown_team(project: Path) -> None:
