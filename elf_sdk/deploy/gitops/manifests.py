@@ -78,9 +78,8 @@ def plan_manifests(
                     f"{team.spec.name} runs in another cluster than the rest of {environment.name}, and plain "
                     "manifests have one Application an environment; write --format argocd"
                 )
-            edges = compile_edges(
-                project.org, project.organisation, environment, team.spec.name, chosen.present[environment.name]
-            )
+            present_here = chosen.present[environment.name]
+            edges = compile_edges(project.org, organisation, environment, team.spec.name, present_here)
             made[environment.name, team.spec.name] = make_directory(directories, team, environment, edges, organisation)
     charts = [Chart(*where, each.app.namespace, each.files) for where, each in made.items()]
     engine, rendered = render(charts, helm, manifests=True, progress=progress)
@@ -105,7 +104,7 @@ def plan_manifests(
     change = Change(dict(sorted(places.items())), "write", asked.scope)
     refuse_later(change.against(base), asked, base, organisation)
     warnings = [*map(str, project.warnings), *(told for each in made.values() for told in each.warnings)]
-    return Plan(change, {}, (*warnings, *chosen.warnings)), engine
+    return Plan(change, (), (*warnings, *chosen.warnings)), engine
 
 
 def _directory(made: Directory, objects: Sequence[Mapping[str, Any]]) -> Tree:

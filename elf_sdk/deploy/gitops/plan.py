@@ -26,9 +26,10 @@ from elf_sdk.deploy.gitops.layout import (
 )
 from elf_sdk.deploy.gitops.memory import Memory, Remembered
 from elf_sdk.deploy.gitops.objects import Hash, tree_id
+from elf_sdk.deploy.gitops.proof import Chart
 from elf_sdk.deploy.gitops.snapshot import Snapshot
 from elf_sdk.deploy.images import read_digests
-from elf_sdk.deploy.team_chart import TeamCharts
+from elf_sdk.deploy.team_chart import TeamChart, TeamCharts
 from elf_sdk.errors import BadInput
 from elf_sdk.team.edges import Edges, compile_edges
 from elf_sdk.team.organisation import Cluster, Environment, Organisation
@@ -93,12 +94,12 @@ class Plan:
 
     Attributes:
         change: the places that were looked at; those that are known to stay as they are may be left out.
-        namespaces: by environment and team, where each chart among them goes.
+        charts: the teams' directories among them, to be proven.
         warnings: what will not work although the charts are right, and what is left to do.
     """
 
     change: Change
-    namespaces: Mapping[tuple[str, str], str]
+    charts: tuple[Chart, ...]
     warnings: tuple[str, ...]
 
 
@@ -130,8 +131,8 @@ def plan(
     places: dict[str, Tree | None] = dict(structure(project, source))
     warnings = [str(problem) for problem in project.warnings]
     maker = _Maker(project, source, memory, algorithm)
-    for environment in chosen.environments:
-        for team in chosen.teams:
+    for team in chosen.teams:
+        for environment in chosen.environments:
             made, told = maker.make(team, environment, chosen.present[environment.name], base, dirty)
             places |= made
             warnings += told
@@ -139,7 +140,7 @@ def plan(
         places |= {team_place(environment_name, name): None, project_place(environment_name, name): None}
     change = Change(dict(sorted(places.items())), "write", asked.scope)
     refuse_later(change.against(base, algorithm), asked, base, project.organisation)
-    return Plan(change, maker.namespaces, (*warnings, *chosen.warnings))
+    return Plan(change, tuple(maker.charts), (*warnings, *chosen.warnings))
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,7 +189,8 @@ class _Maker:
         self._directories = Directories(project.organisation, templates)
         self._charts = TeamCharts(project, templates)
         self._keys: dict[str, str] = {}
-        self.namespaces: dict[tuple[str, str], str] = {}
+        self._packaged: TeamChart | None = None
+        self.charts: list[Chart] = []
 
     def make(
         self,
@@ -206,9 +208,11 @@ class _Maker:
         known = self._memory.recall(place, key) if self._memory else None
         if known and not any(base.ids.get(each) != known.ids[each] or each in dirty for each in known.ids):
             return {}, known.warnings
-        made = make_directory(self._directories, team, environment, edges, organisation)
+        if self._packaged is None or self._packaged.team != name:
+            self._packaged = self._charts.chart(team)
+        made = make_directory(self._directories, team, environment, edges, organisation, self._packaged)
         places = team_places(made.app, made.files, environment, organisation, self._source)
-        self.namespaces[environment.name, name] = made.app.namespace
+        self.charts.append(Chart(environment.name, name, made.app.namespace, made.files, made.proof))
         if self._memory:
             ids = {each: tree_id(tree, self._algorithm) for each, tree in places.items() if tree is not None}
             self._memory.remember(place, Remembered(key, ids, made.warnings))
@@ -222,13 +226,18 @@ class _Maker:
 
 
 def make_directory(
-    directories: Directories, team: LoadedTeam, environment: Environment, edges: Edges, organisation: Organisation
+    directories: Directories,
+    team: LoadedTeam,
+    environment: Environment,
+    edges: Edges,
+    organisation: Organisation,
+    packaged: TeamChart | None = None,
 ) -> Directory:
     """The directory of a team in `environment`, with the image that images.lock.yaml names for it."""
     digests = read_digests(team.directory, organisation)
     # At the start every environment runs what the first one does, unless it was given its own.
     digest = digests.get(environment.name) or digests.get(organisation.environments[0].name, "")
-    return directories.make(team.spec, environment, edges, digest)
+    return directories.make(team.spec, environment, edges, digest, packaged)
 
 
 def team_places(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -87,6 +87,7 @@ class Repository:
         self.source = Source(without_credentials(url), follows, root.relative_to(top).as_posix())
         self._url = url
         self._own = own
+        self._snapshots: dict[str | None, Snapshot] = {}
 
     @contextmanager
     def lock(self) -> Iterator[None]:
@@ -131,7 +132,9 @@ class Repository:
 
     def at(self, commit: str | None) -> Snapshot:
         """What a commit holds; None stands for the time before the first one."""
-        return Snapshot(self.git, commit, self.source.path)
+        if commit not in self._snapshots:
+            self._snapshots[commit] = Snapshot(self.git, commit, self.source.path)
+        return self._snapshots[commit]
 
     def dirty(self) -> tuple[str, ...]:
         """The places whose files are not those of the checked-out commit, sorted."""
@@ -140,8 +143,12 @@ class Repository:
         prefix = f"{self.source.path}/"
         return tuple(sorted({place_of(entry[3:].removeprefix(prefix)) for entry in listed.split("\0") if entry}))
 
-    def write(self, change: Change) -> Change:
+    def write(self, change: Change, dirty: Collection[str] | None = None) -> Change:
         """Write `change` into the work tree, and remember that it was ELF that did.
+
+        Args:
+            change: what places become.
+            dirty: what `dirty()` has just said.
 
         Returns:
             What differs from the checked-out commit.
@@ -151,12 +158,12 @@ class Repository:
             Failure: something cannot be written; then all is as it was.
         """
         different = change.against(self.head(), self.algorithm)
-        dirty = set(self.dirty())
-        touched = {place: tree for place, tree in change.places.items() if place in different.places or place in dirty}
+        there = set(self.dirty() if dirty is None else dirty)
+        touched = {place: tree for place, tree in change.places.items() if place in different.places or place in there}
         self._replace(touched)
         file = self._git_path(PENDING_FILE)
         known = Pending.read(file).places
-        kept = {place: known[place] for place in dirty & known.keys() - touched.keys()}
+        kept = {place: known[place] for place in there & known.keys() - touched.keys()}
         Pending.of(change, {**kept, **{p: self._id(tree) for p, tree in different.places.items()}}).save(file)
         return different
 
@@ -248,11 +255,11 @@ class Repository:
             made = store(self.git, narrow, base)
             self._move(target, made, tip.commit)
             return made
-        for place in self.dirty():
-            if place in narrow.places and read_place(self.root, place) != narrow.places[place]:
-                raise BadInput(f"{self.root / place} has changes that are not committed; commit or discard them first")
+        stale = {place: tree for place, tree in narrow.places.items() if read_place(self.root, place) != tree}
+        if stale and (dirty := sorted(stale.keys() & set(self.dirty()))):
+            raise BadInput(f"{self.root / dirty[0]} has changes that are not committed; commit or discard them first")
         made = store(self.git, narrow, base)
-        self._replace(narrow.places)
+        replace_places(self.root, stale)
         self._move(target, made, tip.commit)
         self._settle()
         return made

@@ -35,17 +35,20 @@ class Snapshot:
         listed = self.git("ls-tree", "-r", "-t", "-z", "--full-tree", self.commit, "--", f"{self.path}/")
         found: dict[str, str] = {}
         trees: dict[str, str] = {}
-        apps: set[str] = set()
+        apps: list[str] = []
+        start = len(self.path) + 1
         for line in filter(None, listed.split("\0")):
             entry, _, name = line.partition("\t")
+            relative = name[start:]
             _, kind, identity = entry.split(" ")
-            relative = name.removeprefix(f"{self.path}/")
+            if kind == "blob" and relative.count("/") > 2 and not relative.endswith(f"/{APP_FILE}"):
+                continue  # most of them: what is inside of a team's directory
             if kind == "tree":
                 trees[relative] = identity
             elif (place := place_of(relative)) == relative:
                 found[relative] = identity
             elif relative == f"{place}/{APP_FILE}":
-                apps.add(place)
+                apps.append(place)
         found |= {place: trees[place] for place in apps}
         return dict(sorted(found.items()))
 

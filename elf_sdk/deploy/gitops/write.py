@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, replace
 
 from elf_sdk.cache import Cache
 from elf_sdk.deploy.gitops.change import Change, Step, steps
@@ -11,14 +11,15 @@ from elf_sdk.deploy.gitops.layout import ENVIRONMENTS, MANIFESTS, environment_of
 from elf_sdk.deploy.gitops.manifests import plan_manifests
 from elf_sdk.deploy.gitops.memory import Memory
 from elf_sdk.deploy.gitops.plan import Asked, Plan, plan
-from elf_sdk.deploy.gitops.proof import Chart, Progress, render
+from elf_sdk.deploy.gitops.proof import Progress, render
 from elf_sdk.deploy.gitops.repository import Pushed, Repository
 from elf_sdk.deploy.gitops.snapshot import Snapshot
 from elf_sdk.deploy.helm import Choice, Helm
+from elf_sdk.deploy.proofs import Proofs
 from elf_sdk.errors import BadInput
 from elf_sdk.team.project import Project
 
-__all__ = ["Written", "charts_of", "push", "unwritten", "write"]
+__all__ = ["Written", "push", "unwritten", "write"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,14 +67,16 @@ def write(
     with repository.lock():
         repository.branch()
         base = repository.head()
-        wanted = asked or Asked()
+        wanted, dirty = asked or Asked(), repository.dirty()
         _refuse_other_format(base, wanted)
         if wanted.format == "manifests":
             planned, engine = plan_manifests(project, wanted, base, repository.source, helm, progress)
         else:
-            planned = _plan(project, repository, wanted, base, repository.dirty())
-            engine = "" if check else _prove(planned, base, repository, helm, progress)
-        different = planned.change.against(base, repository.algorithm) if check else repository.write(planned.change)
+            planned = _plan(project, repository, wanted, base, dirty)
+            engine = "" if check else _prove(project, planned, base, repository, helm, progress)
+        different = (
+            planned.change.against(base, repository.algorithm) if check else repository.write(planned.change, dirty)
+        )
         return Written(steps(different, base), tuple(different.places), engine, planned.warnings)
 
 
@@ -117,7 +120,7 @@ def push(
         if asked.format == "manifests":
             return plan_manifests(project, asked, base, repository.source, helm)[0].change
         planned = _plan(project, repository, asked, base)
-        _prove(planned, base, repository, helm)
+        _prove(project, planned, base, repository, helm)
         return planned.change
 
     with repository.lock():
@@ -148,19 +151,17 @@ def _plan(project: Project, repository: Repository, asked: Asked, base: Snapshot
 
 
 def _prove(
+    project: Project,
     planned: Plan,
     base: Snapshot,
     repository: Repository,
     helm: Choice | Callable[[], Helm],
     progress: Progress = lambda done, total, about: None,
 ) -> str:
-    different = planned.change.against(base, repository.algorithm)
-    engine, _ = render(charts_of(different, planned.namespaces), helm, progress=progress)
+    changed = {environment_of(place) for place in planned.change.against(base, repository.algorithm).places}
+    charts = [chart for chart in planned.charts if (chart.environment, chart.team) in changed]
+    # One as it stands here, with its library as an archive; what elf package has proven of the others holds.
+    charts[:1] = [replace(chart, key="") for chart in charts[:1]]
+    with Proofs.of(project.root) as proofs:
+        engine, _ = render(charts, helm, proofs=proofs, progress=progress)
     return engine
-
-
-def charts_of(change: Change, namespaces: Mapping[tuple[str, str], str]) -> Iterator[Chart]:
-    """The teams' directories among the places of a change."""
-    for place, tree in change.places.items():
-        if tree is not None and (where := environment_of(place)):
-            yield Chart(*where, namespaces[where], tree)

@@ -133,7 +133,7 @@ def test_a_branch_for_a_review(project_dir: Path, remote: Path) -> None:
 def test_a_hook_that_refuses_is_heard_and_changes_nothing(project_dir: Path, remote: Path) -> None:
     hook = remote / "hooks/pre-receive"
     hook.parent.mkdir(exist_ok=True)
-    hook.write_text("#!/bin/sh\necho 'prod is frozen until Monday'\nexit 1\n")
+    hook.write_text("#!/bin/sh\necho 'permission denied: prod is frozen until Monday'\nexit 1\n")
     hook.chmod(0o755)
     project, repository = committed(project_dir)
     before = state(project_dir / "gitops")
