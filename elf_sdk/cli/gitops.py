@@ -12,10 +12,10 @@ import click
 from elf_sdk.cli.output import counted, print_json, print_warning
 from elf_sdk.cli.progress import Progress
 from elf_sdk.cli.words import split_words
+from elf_sdk.deploy.gitops.choice import Asked, Format
 from elf_sdk.deploy.gitops.clone import open_repository
 from elf_sdk.deploy.gitops.diff import ObjectDiff
 from elf_sdk.deploy.gitops.diff import diff as diff_objects
-from elf_sdk.deploy.gitops.plan import Asked, Format
 from elf_sdk.deploy.gitops.repository import Repository
 from elf_sdk.deploy.gitops.write import Written, unwritten
 from elf_sdk.deploy.gitops.write import push as push_commits

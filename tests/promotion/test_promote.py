@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from elf_sdk.deploy.gitops.plan import Asked
+from elf_sdk.deploy.gitops.choice import Asked
 from elf_sdk.deploy.gitops.promote import commit
 from elf_sdk.deploy.gitops.write import write
 from elf_sdk.deploy.images import write_digest

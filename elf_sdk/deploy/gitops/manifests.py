@@ -20,6 +20,7 @@ from elf_sdk.deploy.encode import to_yaml
 from elf_sdk.deploy.gitops import argocd
 from elf_sdk.deploy.gitops.argocd import Source
 from elf_sdk.deploy.gitops.change import Change
+from elf_sdk.deploy.gitops.choice import Asked, choose, refuse_later
 from elf_sdk.deploy.gitops.directory import Directories, Directory
 from elf_sdk.deploy.gitops.layout import (
     APP_FILE,
@@ -31,7 +32,7 @@ from elf_sdk.deploy.gitops.layout import (
     environment_place,
     manifests_place,
 )
-from elf_sdk.deploy.gitops.plan import Asked, Plan, choose, make_directory, object_file, refuse_later
+from elf_sdk.deploy.gitops.plan import Plan, make_directory, object_file
 from elf_sdk.deploy.gitops.proof import Chart, Progress, render
 from elf_sdk.deploy.gitops.snapshot import Snapshot
 from elf_sdk.deploy.helm import Choice, Helm

@@ -19,6 +19,7 @@ from elf_sdk.deploy.encode import to_yaml
 from elf_sdk.deploy.gitops.app import App
 from elf_sdk.deploy.gitops.argocd import guarded
 from elf_sdk.deploy.gitops.change import Change
+from elf_sdk.deploy.gitops.choice import refuse_removal
 from elf_sdk.deploy.gitops.layout import (
     APP_FILE,
     GENERATED,
@@ -28,7 +29,6 @@ from elf_sdk.deploy.gitops.layout import (
     project_place,
 )
 from elf_sdk.deploy.gitops.manifests import environment_places
-from elf_sdk.deploy.gitops.plan import refuse_removal
 from elf_sdk.deploy.gitops.proof import Chart, render
 from elf_sdk.deploy.gitops.repository import Repository
 from elf_sdk.deploy.helm import Choice, Helm

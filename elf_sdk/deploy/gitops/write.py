@@ -7,10 +7,11 @@ from dataclasses import dataclass, replace
 
 from elf_sdk.cache import Cache
 from elf_sdk.deploy.gitops.change import Change, Step, steps
+from elf_sdk.deploy.gitops.choice import Asked
 from elf_sdk.deploy.gitops.layout import ENVIRONMENTS, MANIFESTS, environment_of
 from elf_sdk.deploy.gitops.manifests import plan_manifests
 from elf_sdk.deploy.gitops.memory import Memory
-from elf_sdk.deploy.gitops.plan import Asked, Plan, plan
+from elf_sdk.deploy.gitops.plan import Plan, plan
 from elf_sdk.deploy.gitops.proof import Progress, render
 from elf_sdk.deploy.gitops.repository import Pushed, Repository
 from elf_sdk.deploy.gitops.snapshot import Snapshot

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from elf_sdk.deploy.gitops.choice import Asked
 from elf_sdk.deploy.gitops.clone import open_repository
-from elf_sdk.deploy.gitops.plan import Asked
 from elf_sdk.deploy.gitops.repository import Repository
 from elf_sdk.deploy.gitops.write import push, write
 from elf_sdk.errors import BadInput, ElfError, Failure, Retryable

@@ -8,8 +8,8 @@ import pytest
 import yaml
 
 from elf_sdk.deploy.gitops.change import Change
+from elf_sdk.deploy.gitops.choice import Asked
 from elf_sdk.deploy.gitops.clone import open_repository
-from elf_sdk.deploy.gitops.plan import Asked
 from elf_sdk.deploy.gitops.removal import remove
 from elf_sdk.deploy.gitops.write import push, write
 from elf_sdk.errors import BadInput

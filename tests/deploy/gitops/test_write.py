@@ -13,8 +13,8 @@ import yaml
 
 from elf_sdk.deploy.chart import templates_directory
 from elf_sdk.deploy.gitops.argocd import KINDS
+from elf_sdk.deploy.gitops.choice import Asked
 from elf_sdk.deploy.gitops.clone import open_repository
-from elf_sdk.deploy.gitops.plan import Asked
 from elf_sdk.deploy.gitops.write import Written, write
 from elf_sdk.deploy.helm import EmbeddedHelm
 from elf_sdk.deploy.kubernetes import parse_manifests
