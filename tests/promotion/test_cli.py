@@ -21,7 +21,7 @@ from tests.deploy.organisations import elf
 from tests.images.machines import registry
 from tests.server.conftest import team
 
-from .conftest import Site, digest
+from .conftest import Site, digest, promote
 
 EVAL = "name: It greets\nturns:\n  - say: hello\n    expect:\n      - contains: Good morning\n"
 
@@ -107,8 +107,7 @@ def test_evals_are_skipped_only_with_a_word_about_it(alone: Site) -> None:
 def test_a_rollback_and_an_upgrade_from_the_command_line(alone: Site) -> None:
     for number, version in ((1, "1.0.0"), (2, "1.1.0")):
         alone.release(version, number)
-        done = elf("promote", "--all", "--to", "staging", "--skip-evals", "--push", cwd=alone.root)
-        assert done.returncode == 0, done.stderr
+        promote(alone, "staging")
     done = elf("promote", "boss", "--rollback", "--env", "staging", cwd=alone.root)
     assert done.returncode == 0, done.stderr
     assert "staging: boss 1.1.0 → 1.0.0" in done.stdout
