@@ -65,7 +65,8 @@ def packaged(
         chart = root / "out" / f"team-{number}"
         rendered = engine.render(chart, chart / "values-dev.yaml", release=chart.name, namespace="x")
         taken = [field for field in FIELDS if text not in without[field]]
-        yield text, _found({str(each["kind"]): each for each in parse_manifests(rendered)}, taken)
+        # The first of its kind: of two ConfigMaps the one with the settings.
+        yield text, _found({str(each["kind"]): each for each in reversed(parse_manifests(rendered))}, taken)
 
 
 def _found(objects: Mapping[str, Object], taken: Sequence[str]) -> dict[str, str]:
