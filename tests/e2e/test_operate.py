@@ -32,7 +32,7 @@ def test_status_shows_every_team_as_it_runs(cluster: Cluster, deployed: Deployed
 
 
 def test_logs_show_what_the_pods_of_a_team_say(deployed: Deployed) -> None:
-    said = deployed.company.elf("logs", "marketing-team", "--env", "dev", "--tail", "50")
+    said = deployed.company.elf("logs", "marketing-team", "--env", "dev", "--lines", "50")
     assert "Started server process" in said
 
 
