@@ -34,7 +34,7 @@ def helm_programs() -> list[str | None]:
 
 def _command_line(program: str | None) -> CommandLineHelm:
     if program is None:
-        pytest.skip("there is no helm on the PATH, and ELF_TEST_HELM names none; scripts/helms installs some")
+        pytest.skip("there is no helm on the PATH, and ELF_TEST_HELM names none; scripts/helms --build makes some")
     try:
         return CommandLineHelm(Path(program))
     except Missing as missing:
