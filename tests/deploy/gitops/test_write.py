@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from elf_sdk.deploy.chart import templates_directory
+from elf_sdk.deploy.chart import load_templates, templates_directory
 from elf_sdk.deploy.gitops.argocd import KINDS
 from elf_sdk.deploy.gitops.choice import Asked
 from elf_sdk.deploy.gitops.clone import open_repository
@@ -24,6 +24,8 @@ from elf_sdk.files import list_tree
 from elf_sdk.team.project import find_project
 from tests.deploy.gitops.remotes import git
 from tests.deploy.organisations import TEAMS, elf, write_project
+
+LIBRARY = f"charts/elf-team-{load_templates().library_version}.tgz"
 
 
 def written(project_dir: Path, **asked: Any) -> Written:
@@ -62,7 +64,7 @@ def test_the_first_environment_is_written_and_no_other(project_dir: Path) -> Non
         for name in (
             "Chart.yaml",
             "app.yaml",
-            "charts/elf-team-0.1.0.tgz",
+            LIBRARY,
             "templates/team.yaml",
             "values-dev.yaml",
             "values.schema.json",
@@ -76,7 +78,7 @@ def test_at_the_start_every_environment_can_be_written(project_dir: Path) -> Non
     environments = root(project_dir) / "environments"
     assert sorted(path.name for path in environments.iterdir()) == ["dev", "prod", "staging"]
     # One chart: what differs between environments stands in the file of the environment alone.
-    for name in ("values.yaml", "Chart.yaml", "charts/elf-team-0.1.0.tgz", "values.schema.json"):
+    for name in ("values.yaml", "Chart.yaml", LIBRARY, "values.schema.json"):
         assert (
             len({(environments / each / "data-team" / name).read_bytes() for each in ("dev", "staging", "prod")}) == 1
         )
@@ -230,13 +232,13 @@ def test_check_changes_nothing_and_says_what_is_behind(project_dir: Path) -> Non
     assert (body["ok"], body["places"]) == (True, [])
 
 
-def test_a_chart_that_is_wrong_replaces_nothing(project_dir: Path) -> None:
+def test_a_team_that_cannot_be_a_chart_replaces_nothing(project_dir: Path) -> None:
     written(project_dir)
     before = tree(root(project_dir))
     write_project(project_dir, {"data-team": {**TEAMS["data-team"], "env": [{"name": "HOME", "value": "/"}]}})
     done = elf("gitops", "write", cwd=project_dir)
     assert done.returncode == 2
-    assert "data-team in dev" in done.stderr
+    assert "data-team/team.yaml:1: env[0].name: in a cluster the chart sets HOME itself" in done.stderr
     assert tree(root(project_dir)) == before
 
 
