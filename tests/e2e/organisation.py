@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -84,9 +84,6 @@ environments:
     autoscaling: {{enabled: false}}
     # Nothing outside the cluster is called.
     egress: {{mode: cidr, cidrs: [192.0.2.0/24]}}
-  dev:
-    runs: {{drain: 30s}}
-    {dev}
 """
 """What each team says beside what it says in the examples."""
 
@@ -106,8 +103,8 @@ _LAST = {"engineering-team": "You are the Engineering Lead", "marketing-brand-te
 
 
 def host_of(team: str) -> str:
-    """The name by which a team of dev is known outside the cluster."""
-    return f"{team}.dev.example"
+    """The name by which a team of the sandbox is known outside the cluster."""
+    return f"{team}.{SANDBOX}.example"
 
 
 def namespace_of(environment: str) -> str:
@@ -130,14 +127,13 @@ class Company:
     registry: str
 
     @classmethod
-    def founded(cls, place: Path, registry: str, cluster: Cluster, dev: Mapping[str, str]) -> Company:
+    def founded(cls, place: Path, registry: str, cluster: Cluster) -> Company:
         """A copy of the example teams, in git, with an elf.yaml for this cluster.
 
         Args:
             place: a new directory, which Argo CD can read.
             registry: for the images.
             cluster: what elf.yaml has to know of it is asked there.
-            dev: by team, what it says of the environment dev.
         """
         # A registry keeps what earlier runs pushed, and a version is pushed once.
         prefix = f"{registry}/elf-e2e-{int(time.time())}"
@@ -159,7 +155,7 @@ class Company:
         (project / "elf.yaml").write_text(text, encoding="utf-8")
         for team in TEAMS:
             with (project / "teams" / team / "team.yaml").open("a", encoding="utf-8") as file:
-                file.write(_MORE.format(team=team, keys=KEYS, dev=dev.get(team, "")))
+                file.write(_MORE.format(team=team, keys=KEYS))
         for team, last in _LAST.items():
             script = project / "teams" / team / "offline.yaml"
             rules = _RULES.format(last=last, slow=SLOW_ANSWER)

@@ -7,6 +7,7 @@ import os
 import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
@@ -14,7 +15,7 @@ from websockets.sync.client import connect
 
 from tests.e2e.deployed import Deployed
 from tests.e2e.figures import Figures
-from tests.e2e.organisation import host_of
+from tests.e2e.organisation import SANDBOX, host_of
 from tests.e2e.ways import WAYS, Ways
 
 IDLE = float(os.environ.get("ELF_E2E_IDLE_SECONDS", "75"))
@@ -22,14 +23,14 @@ IDLE = float(os.environ.get("ELF_E2E_IDLE_SECONDS", "75"))
 
 
 @pytest.fixture(scope="module")
-def reached(ways: Ways, deployed: Deployed, figures: Figures) -> Ways:
-    """The ways in; a cluster without any has nothing to show here."""
-    assert deployed
+def reached(ways: Ways, deployed: Deployed, sandbox: Path, figures: Figures) -> Ways:
+    """The ways in, with teams behind them; a cluster without any has nothing to show here."""
     for way in WAYS:
         if way not in ways.teams:
             figures.left_out[f"chat over {way}"] = "the cluster has none"
     if not ways.url:
         pytest.skip("the cluster has no way in that answers from here")
+    deployed.company.elf_in(sandbox, "deploy", SANDBOX, *ways.teams.values(), timeout=400)
     return ways
 
 
@@ -44,7 +45,7 @@ def test_a_chat_over_each_way_in_is_held_open_in_silence_and_still_answers(
 
 def _talk(url: str, deployed: Deployed, team: str) -> float:
     """The seconds of silence after which a chat still answers."""
-    token = deployed.token("dev", team)
+    token = deployed.token(SANDBOX, team)
     headers = {"Authorization": f"Bearer {token}"}
     line = socket.create_connection((urlsplit(url).hostname, urlsplit(url).port), timeout=10)
     # No pings of ours: what keeps the connection is what the server does by itself.

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import shutil
 import subprocess
 from pathlib import Path
-
-import pytest
 
 from tests.e2e.cluster import Cluster
 from tests.e2e.deployed import Deployed
@@ -48,22 +45,6 @@ def test_secrets_check_finds_all_and_names_the_one_that_is_missing(cluster: Clus
         metadata = {"name": name, "namespace": namespace}
         cluster.apply({"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "data": kept["data"]})
     deployed.company.elf("secrets", "check", "prod")
-
-
-@pytest.fixture(scope="module")
-def sandbox(deployed: Deployed, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The same teams in a project whose one environment is installed without Argo CD."""
-    project = tmp_path_factory.mktemp("sandbox") / "company"
-    shutil.copytree(deployed.company.project, project, ignore=shutil.ignore_patterns(".git", "gitops"))
-    file = project / "elf.yaml"
-    only = f"environments:\n  - {{name: {SANDBOX}, namespace: {namespace_of(SANDBOX)}}}\ngitops:"
-    file.write_text(re.sub(r"(?s)environments:.*?\ngitops:", only, file.read_text(encoding="utf-8")), encoding="utf-8")
-    for team in TEAMS:
-        directory = project / "teams" / team
-        (directory / "images.lock.yaml").write_text(f"{SANDBOX}: {deployed.digests[team]}\n", encoding="utf-8")
-        text = (directory / "team.yaml").read_text(encoding="utf-8")
-        (directory / "team.yaml").write_text(re.sub(r"(?ms)^environments:.*", "", text), encoding="utf-8")
-    return project
 
 
 def test_deploy_installs_without_argo_cd_and_helm_test_has_a_conversation(
