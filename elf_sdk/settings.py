@@ -84,9 +84,9 @@ class Settings:
         store: `ELF_STORE`, a SQLite file, or `:memory:` for the volatile log; default `.elf/elf.db`.
         database_url: `ELF_DATABASE_URL`, else `SUPABASE_DB_URL`: a PostgreSQL that goes before `store`; default none.
         jwt_secret: `JWT_SECRET_KEY`, shared secret of at least 32 bytes for HS256; empty means none.
-        elf_issuer: trusted to say who people and teams are, by public keys: `ELF_JWKS_FILE` or `ELF_JWKS_URL`,
-            `ELF_ISSUER`, default `elf:<organisation>:<environment>`, and `ELF_JWKS_ALGORITHM`, default EdDSA. Default:
-            none.
+        elf_issuer: trusted to say who people and teams are, by public keys: `ELF_JWKS_FILE` or `ELF_JWKS_URL`, default
+            by the issuer's OpenID configuration where it is an https address, `ELF_ISSUER`, default
+            `elf:<organisation>:<environment>`, and `ELF_JWKS_ALGORITHM`, default EdDSA. Default: none.
         workload_issuer: the Kubernetes cluster, trusted to say which team a service account is: `ELF_WORKLOAD_ISSUER`,
             `ELF_WORKLOAD_JWKS_FILE` or `ELF_WORKLOAD_JWKS_URL`, default by the issuer's OpenID configuration,
             `ELF_WORKLOAD_JWKS_TOKEN_FILE`, `ELF_WORKLOAD_JWKS_CA_FILE`, and `ELF_WORKLOAD_JWKS_ALGORITHM`, default
@@ -371,7 +371,7 @@ def _trusted(source: Mapping[str, str], prefix: str, default_issuer: str, algori
         return None
     if path and url:
         raise BadInput(f"{jwks}_FILE and {jwks}_URL are both set; keep one of them")
-    if default_issuer and not (path or url):
+    if default_issuer and not (path or url or is_safe_url(issuer)):
         raise BadInput(f"{prefix}_ISSUER is set without its keys; set {jwks}_FILE or {jwks}_URL too")
     issuer = issuer or default_issuer
     if not issuer:

@@ -13,7 +13,8 @@ from tests.postgres import INSTALL, Server, binaries, running
 @pytest.fixture(scope="session", autouse=True)
 def cache_of_its_own(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Commands under test keep nothing in the user's cache, and find nothing there."""
-    os.environ["ELF_CACHE_DIR"] = str(tmp_path_factory.mktemp("cache"))
+    # Not ELF_CACHE_DIR, because tests start programs without what begins with ELF_.
+    os.environ["XDG_CACHE_HOME"] = str(tmp_path_factory.mktemp("cache"))
 
 
 @pytest.fixture(scope="session")

@@ -66,6 +66,7 @@ def test_a_secret_in_a_file_goes_before_the_variable_and_is_not_shown(tmp_path: 
             ({"ELF_OIDC_ISSUER": "https://a", **OIDC, name: ""}, f"ELF_OIDC_ISSUER is set without {name}; a foreign")
             for name in OIDC
         ),
+        ({"ELF_IMAGE_DIGEST": "sha256:5e"}, "ELF_IMAGE_DIGEST is 'sha256:5e'; set it to sha256: and 64 hexadecimal"),
         ({"OPENAI_API_KEY_FILE": "/nowhere/key"}, "OPENAI_API_KEY_FILE names '/nowhere/key', which cannot be read"),
     ],
 )

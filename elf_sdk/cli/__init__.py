@@ -35,6 +35,7 @@ class _Command:
 _COMMANDS: Final = {
     "ask": _Command("ask", "Ask a team one thing by A2A, and print the answer."),
     "check": _Command("check", "Check team.yaml and elf.yaml files, and the organisation they form."),
+    "ci": _Command("ci", "Write the pipeline of the repository that the teams are in."),
     "db": _Command("db", "Look after the PostgreSQL database of a team."),
     "deploy": _Command("deploy", "Install teams straight into a cluster, for people without Argo CD."),
     "dev": _Command("dev", "Serve teams on this machine, with a token and a command to try."),
@@ -46,6 +47,7 @@ _COMMANDS: Final = {
     "org": _Command("org", "Show the organisation: who reports to whom."),
     "package": _Command("package", "Write a Helm chart for each team, proven for every environment."),
     "promote": _Command("promote", "Bring teams from one environment to the next: the same chart, the same image."),
+    "remove": _Command("remove", "Take a team out of an environment."),
     "schema": _Command("schema", "Print the JSON Schema of team.yaml, elf.yaml or an eval."),
     "secrets": _Command("secrets", "Write skeletons of the Secrets that charts name, and look for them in a cluster."),
     "serve": _Command("serve", "Serve one team, as its container does."),

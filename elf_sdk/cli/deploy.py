@@ -59,7 +59,6 @@ def deploy(
     Example: elf deploy dev executive-team
     """
     from elf_sdk.deploy.cluster.kubeconfig import read_kubeconfig
-    from elf_sdk.deploy.helm import choose_helm
     from elf_sdk.deploy.install import deploy as install
     from elf_sdk.deploy.install import remove
     from elf_sdk.deploy.release import choose_releases
@@ -91,7 +90,6 @@ def deploy(
             chosen,
             read_kubeconfig(),
             context=context,
-            helm=choose_helm,
             releases=releases,
             timeout=seconds,
             say=say,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
@@ -11,10 +12,12 @@ import click
 from elf_sdk.cli.output import counted, print_json, print_warning
 from elf_sdk.cli.progress import Progress
 from elf_sdk.cli.words import split_words
+from elf_sdk.deploy.gitops.choice import Asked, Format
 from elf_sdk.deploy.gitops.clone import open_repository
-from elf_sdk.deploy.gitops.plan import Asked
+from elf_sdk.deploy.gitops.diff import ObjectDiff
+from elf_sdk.deploy.gitops.diff import diff as diff_objects
 from elf_sdk.deploy.gitops.repository import Repository
-from elf_sdk.deploy.gitops.write import Written
+from elf_sdk.deploy.gitops.write import Written, unwritten
 from elf_sdk.deploy.gitops.write import push as push_commits
 from elf_sdk.deploy.gitops.write import write as write_places
 from elf_sdk.deploy.helm import Choice
@@ -42,6 +45,14 @@ _helm = click.option(
     show_default=True,
     help="Which Helm proves the charts; auto is the embedded one where it is installed.",
 )
+_format = click.option(
+    "--format",
+    "how",
+    type=click.Choice(["argocd", "manifests"]),
+    default="argocd",
+    show_default=True,
+    help="Charts with ApplicationSets, or plain rendered YAML with Kustomize.",
+)
 _branch = click.option("--branch", help="A branch for a review, instead of the one that Argo CD follows.")
 
 
@@ -59,6 +70,7 @@ def gitops() -> None:
 @gitops.command()
 @click.argument("teams", nargs=-1, metavar="[TEAM]… [PATH]")
 @click.option("--all-environments", is_flag=True, help="Not only the first environment; for the very start.")
+@_format
 @click.option("--allow-remove", type=click.IntRange(0), default=0, metavar="N", help="Let up to N teams be removed.")
 @click.option("--check", is_flag=True, help="Change nothing; exit code 1 if the checked-out commit is not up to date.")
 @_clone
@@ -67,6 +79,7 @@ def gitops() -> None:
 def write(
     teams: tuple[str, ...],
     all_environments: bool,
+    how: Format,
     allow_remove: int,
     check: bool,
     clone: Path | None,
@@ -83,7 +96,7 @@ def write(
     names, path = split_words(teams)
     project = find_project(path)
     repository = _open(project, clone)
-    asked = Asked(tuple(names), all_environments, allow_remove)
+    asked = Asked(tuple(names), all_environments, allow_remove, how)
     with Progress("proving charts") as progress:
         done = write_places(project, repository, asked, helm=choice, check=check, progress=progress)
     if as_json:
@@ -94,6 +107,60 @@ def write(
         raise Failure(
             f"{counted(len(done.places), 'place')} in {_shown(repository.root)} not up to date; run elf gitops write"
         )
+
+
+@gitops.command()
+@click.argument("teams", nargs=-1, metavar="[TEAM]… [PATH]")
+@click.option("--unwritten", "planned", is_flag=True, help="What elf gitops write would write, without writing it.")
+@click.option("--all-environments", is_flag=True, help="As of write, with --unwritten.")
+@_format
+@_clone
+@_helm
+@_as_json
+def diff(
+    teams: tuple[str, ...],
+    planned: bool,
+    all_environments: bool,
+    how: Format,
+    clone: Path | None,
+    choice: Choice,
+    as_json: bool,
+) -> None:
+    """Show the change as Kubernetes objects, beside the checked-out commit; exit code 1 if there is any.
+
+    Both sides are rendered by real Helm. What a Secret holds is not shown.
+
+    Example: elf gitops diff
+    """
+    names, path = split_words(teams)
+    project = find_project(path)
+    repository = _open(project, clone)
+    with repository.lock():
+        base = repository.head()
+        asked = Asked(tuple(names), all_environments, format=how)
+        change = unwritten(project, repository, asked) if planned else repository.changed()
+        with Progress("rendering charts") as progress:
+            found = diff_objects(change, base, choice, progress)
+    if as_json:
+        print_json({"ok": not found, "objects": [{**asdict(each), "lines": list(each.lines)} for each in found]})
+    else:
+        for each in found:
+            _draw(each)
+    if found:
+        raise Failure(f"{counted(len(found), 'object')} would change")
+    if not as_json:
+        click.echo(f"{click.style('✓', fg='green')} no object would change")
+
+
+_COLOURS: Final = {"+": "green", "-": "red", "@": "cyan"}
+
+
+def _draw(each: ObjectDiff) -> None:
+    where = f"{each.environment}: {each.team}: " if each.team else ""
+    click.echo(click.style(f"{where}{each.kind}/{each.name} {each.status}", bold=True))
+    for line in each.lines:
+        click.echo(click.style(line, fg=_COLOURS.get(line[:1])))
+    click.echo()
 
 
 @gitops.command()

@@ -8,8 +8,9 @@ from typing import Any
 import click
 
 from elf_sdk.cli.output import print_json
-from elf_sdk.deploy.image.builder import BUILDERS, Builder, Tell, choose_builder
+from elf_sdk.deploy.image.builder import BUILDERS, Builder, choose_builder
 from elf_sdk.deploy.image.index import read_index
+from elf_sdk.deploy.image.program import Tell
 from elf_sdk.errors import BadInput
 from elf_sdk.team.project import Project, find_project
 
@@ -47,6 +48,12 @@ def image() -> None:
 @_builder
 @click.option("--base", default="", help="The image to build on, instead of each team's image.base.")
 @click.option("--allow-unlocked", is_flag=True, help="Take a team's requirements.txt although it has no hashes.")
+@click.option(
+    "--sbom",
+    "sboms",
+    type=click.Path(path_type=Path),
+    help="Directory for a copy of each image's bill of materials (CycloneDX).",
+)
 @click.option("--no-cache", is_flag=True, help="Use nothing of earlier builds.")
 @click.option(
     "--context",
@@ -63,6 +70,7 @@ def build(
     choice: str,
     base: str,
     allow_unlocked: bool,
+    sboms: Path | None,
     no_cache: bool,
     output: Path | None,
     verbose: bool,
@@ -91,6 +99,7 @@ def build(
         base=base,
         allow_unlocked=allow_unlocked,
         cache=not no_cache,
+        sboms=sboms,
         tell=_teller(verbose),
         starts=lambda context: click.echo(f"building {context.reference} on {context.base}", err=True),
     ):
@@ -213,6 +222,7 @@ def _built(each: Any) -> dict[str, Any]:
         "seconds": round(each.seconds, 1),
         "extras": list(each.extras),
         "locked": each.locked,
+        "sbom": str(each.sbom) if each.sbom else None,
     }
 
 

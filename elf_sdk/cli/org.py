@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
@@ -11,6 +12,7 @@ import click
 
 from elf_sdk.cli.check import report
 from elf_sdk.cli.output import counted, print_json, print_warning
+from elf_sdk.team.callers import Access, call_matrix, environment_named, who_may_call
 from elf_sdk.team.org import Org
 from elf_sdk.team.project import find_project, survey
 
@@ -24,7 +26,7 @@ _as_json = click.option("--json", "as_json", is_flag=True, help="Print it as JSO
 
 @click.group()
 def org() -> None:
-    """Show the organisation: who reports to whom.
+    """Show the organisation: who reports to whom, and who may call whom.
 
     Example: elf org tree
     """
@@ -70,6 +72,73 @@ def check(path: Path, as_json: bool) -> None:
     edges = counted(len(found.project.org.edges()), "relationship")
     teams = counted(len(found.project.teams), "team")
     report(problems, as_json, f"{teams} and {edges}, and both sides name each")
+
+
+@org.command("who-may-call")
+@click.argument("teams", nargs=-1)
+@click.option("--env", "environment", help="The environment.  [default: the first one in elf.yaml]")
+@click.option("--matrix", is_flag=True, help="Show every pair of teams, allowed or refused.")
+@_as_json
+def who_may_call_command(teams: tuple[str, ...], environment: str | None, matrix: bool, as_json: bool) -> None:
+    """Show who may call each of TEAMS, or all, and what lets it in.
+
+    The callee's policy lets in the caller's pods, its server takes the caller's token for this audience, and the caller
+    finds it at this address. Everybody else is refused by each of them.
+
+    Example: elf org who-may-call brand-team --env prod
+    """
+    project = find_project(Path.cwd())
+    place = environment_named(project.organisation, environment)
+    if matrix:
+        pairs = call_matrix(project, place)
+        if as_json:
+            print_json({"environment": place.name, "allowed": pairs})
+        else:
+            for line in _matrix(pairs):
+                click.echo(line)
+        return
+    found = who_may_call(project, place, teams)
+    if as_json:
+        print_json({"environment": place.name, "teams": [_access(each) for each in found]})
+        return
+    for each in found:
+        click.echo(f"{click.style(each.team, bold=True)} in {place.name}")
+        click.echo(click.style(f"  address   {each.url}\n  audience  {each.audience}", dim=True))
+        for line in _who(each):
+            click.echo(f"  {line}")
+        for absent in each.absent:
+            print_warning(f"{each.team} in {place.name}: {absent.team} {absent.reason}, so neither can call the other")
+
+
+def _who(found: Access) -> Iterator[str]:
+    """The lines for those who may call."""
+    above = {"manages": "manages it", "peers": "peer"}
+    rows = [(each.team, above[each.relation], f"app={each.team}", each.namespace) for each in found.callers]
+    for what, pods in found.clients:
+        labels = ",".join(f"{key}={value}" for key, value in sorted(pods.labels.items())) or "all"
+        rows.append((what, "brings people", labels, pods.namespace))
+    widths = [max(len(row[column]) for row in rows) for column in range(3)]
+    for who, why, labels, namespace in rows:
+        yield f"{who:<{widths[0]}}  {why:<{widths[1]}}  pods {labels:<{widths[2]}}  in {namespace}"
+
+
+def _access(found: Access) -> dict[str, Any]:
+    clients = [{"what": what, "namespace": pods.namespace, "labels": pods.labels} for what, pods in found.clients]
+    return {
+        **asdict(found),
+        "callers": [{**asdict(each), "labels": {"app": each.team}} for each in found.callers],
+        "clients": clients,
+    }
+
+
+def _matrix(pairs: Mapping[str, Mapping[str, bool]]) -> Iterator[str]:
+    """Callers line by line, callees by the numbers of their lines."""
+    digits, longest = len(str(len(pairs))), max(map(len, pairs))
+    heads = " ".join(f"{number:>{digits}}" for number in range(1, len(pairs) + 1))
+    yield click.style(f"{'':>{digits}} {'may call':<{longest}}  {heads}", dim=True)
+    for number, (caller, allowed) in enumerate(pairs.items(), start=1):
+        marks = (" " if callee == caller else "✓" if allowed[callee] else "·" for callee in pairs)
+        yield f"{number:>{digits}} {caller:<{longest}}  {' '.join(f'{mark:>{digits}}' for mark in marks)}"
 
 
 def _branch(org: Org, name: str) -> dict[str, Any]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
 
 import click
 
@@ -17,10 +16,12 @@ from elf_sdk.deploy.gitops.clone import open_repository
 from elf_sdk.deploy.gitops.deployed import Deployed
 from elf_sdk.deploy.gitops.repository import Repository
 from elf_sdk.deploy.gitops.rollback import rollback as roll_back
-from elf_sdk.deploy.helm import choose_helm
+from elf_sdk.deploy.gitops.write import push as push_commits
+from elf_sdk.deploy.helm import Choice
 from elf_sdk.errors import BadInput
 from elf_sdk.evals.result import ConversationResult
 from elf_sdk.server.local import local_settings
+from elf_sdk.settings import load_image_settings
 from elf_sdk.team.project import find_project
 
 __all__ = ["promote"]
@@ -39,7 +40,7 @@ __all__ = ["promote"]
 @click.option("--branch", help="A branch for a review, instead of the one that Argo CD follows.")
 @click.option("--push", is_flag=True, help="Push the commit too.")
 @click.option("--check", is_flag=True, help="Change nothing; say what would be promoted.")
-@click.option("--offline", is_flag=True, help="Do not ask the remote what is new.")
+@click.option("--offline", is_flag=True, help="Ask neither the remote what is new nor the registry for the images.")
 @click.option("--clone", type=click.Path(path_type=Path), help="Directory of the clone, as for elf gitops.")
 @click.option(
     "--helm",
@@ -65,7 +66,7 @@ def promote(
     check: bool,
     offline: bool,
     clone: Path | None,
-    choice: Literal["auto", "embedded", "cli"],
+    choice: Choice,
     as_json: bool,
 ) -> None:
     """Bring TEAM from one environment to the next: the same chart and the same image, in one commit.
@@ -96,7 +97,9 @@ def promote(
         made = None
         if moves and not check:
             with Progress("proving charts") as progress:
-                promoting.prove(planned, helm=lambda: choose_helm(choice), progress=progress)
+                promoting.prove(planned, helm=choice, progress=progress)
+            if not offline:
+                promoting.refuse_absent(planned, load_image_settings().credentials)
 
             def told(team: str, result: ConversationResult) -> None:
                 if not as_json:
@@ -109,8 +112,7 @@ def promote(
                 project, repository, planned, notes=evidence.notes, verdict=evidence.verdict, branch=branch
             )
     if made and push:
-        with repository.lock():
-            repository.push(branch=branch)
+        push_commits(project, repository, branch)
     _say(repository, pairs, made, branch, pushed=push, as_json=as_json)
 
 

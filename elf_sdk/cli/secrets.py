@@ -48,12 +48,12 @@ def template(environment: str, store: str, store_kind: str, path: Path) -> None:
     Example: elf secrets template dev > secrets-dev.yaml
     """
     from elf_sdk.deploy.secrets import needed_secrets, secret_skeletons
+    from elf_sdk.deploy.team_chart import TeamCharts
 
     project = find_project(path)
+    charts = TeamCharts(project)
     needed = [
-        secret
-        for each in _chosen(project, environment)
-        for secret in needed_secrets(project.select(), project.organisation, each)
+        secret for each in _chosen(project, environment) for secret in needed_secrets(charts, project.select(), each)
     ]
     if not needed:
         click.echo("the charts name no Secret", err=True)
@@ -76,16 +76,17 @@ def check(environment: str, context: str, path: Path, as_json: bool) -> None:
     from elf_sdk.deploy.cluster.kubeconfig import read_kubeconfig
     from elf_sdk.deploy.cluster.places import Clusters, places
     from elf_sdk.deploy.secrets import Finding, check_secrets, needed_secrets
+    from elf_sdk.deploy.team_chart import TeamCharts
 
     project = find_project(path)
     if context and not environment:
         raise BadInput("--context is for one environment; name it")
-    organisation = project.organisation
+    organisation, charts = project.organisation, TeamCharts(project)
     wanted = places(project.select(), _chosen(project, environment), organisation)
     with Clusters(organisation, read_kubeconfig(), context) as clusters:
         answers = clusters.ask(
             wanted,
-            lambda place, api: tuple(check_secrets(needed_secrets(place.teams, organisation, place.environment), api)),
+            lambda place, api: tuple(check_secrets(needed_secrets(charts, place.teams, place.environment), api)),
         )
     findings: list[Finding] = []
     unasked: list[tuple[str, ElfError]] = []
@@ -113,9 +114,8 @@ def check(environment: str, context: str, path: Path, as_json: bool) -> None:
     if unasked:
         raise Failure(f"{counted(len(unasked), 'environment')} could not be asked")
     if wrong:
-        raise Failure(
-            f"{counted(wrong, 'finding')} of what is missing; elf secrets template writes Secrets without values"
-        )
+        keys = counted(len(findings), "key")
+        raise Failure(f"{wrong} of {keys} missing or empty; elf secrets template writes Secrets without values")
 
 
 def _chosen(project: Project, environment: str) -> tuple[Environment, ...]:

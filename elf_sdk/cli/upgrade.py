@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
 
 import click
 
@@ -12,7 +11,8 @@ from elf_sdk.cli.progress import Progress
 from elf_sdk.deploy.gitops.clone import open_repository
 from elf_sdk.deploy.gitops.promote import environment_called
 from elf_sdk.deploy.gitops.upgrade import upgrade as upgrade_environment
-from elf_sdk.deploy.helm import choose_helm
+from elf_sdk.deploy.gitops.write import push as push_commits
+from elf_sdk.deploy.helm import Choice
 from elf_sdk.errors import Failure
 from elf_sdk.settings import load_settings
 from elf_sdk.team.project import find_project
@@ -43,7 +43,7 @@ def upgrade(
     check: bool,
     offline: bool,
     clone: Path | None,
-    choice: Literal["auto", "embedded", "cli"],
+    choice: Choice,
     as_json: bool,
 ) -> None:
     """Bring the charts of an environment to the library of this elf, and change nothing else, in one commit.
@@ -65,12 +65,11 @@ def upgrade(
             chosen,
             branch=branch,
             check=check,
-            helm=lambda: choose_helm(choice),
+            helm=choice,
             progress=progress,
         )
     if done.commit and push:
-        with repository.lock():
-            repository.push(branch=branch)
+        push_commits(project, repository, branch)
     if as_json:
         print_json(
             {

@@ -271,6 +271,9 @@ def dependencies(
         yield Dependency("keys", "the keys of callers, at the API server", place)
     elif issuer is not None and issuer.keys == "issuer":
         yield from _at(issuer.jwks_url or issuer.issuer, "keys", "the keys of callers", namespace)
+    people = organisation.issuer
+    if people is not None and people.config_map is None:
+        yield from _at(people.jwks_url or people.url, "keys", "the keys of people's issuer", namespace)
     for model in here.llm.chain():
         if model.provider != "offline":
             url = model.base_url or BASE_URLS[model.provider]

@@ -13,7 +13,7 @@ import re
 import shutil
 import subprocess
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -67,6 +67,10 @@ class Helm(ABC):
         Returns:
             For each release its manifests, as a stream of YAML documents, or what Helm has to say against it.
         """
+
+    def objects(self, manifests: str) -> list[object] | None:
+        """What a stream of YAML documents says; None where this Helm is no reader of them."""
+        return None
 
     def render(self, chart: Path, values: Path, *, release: str, namespace: str) -> str:
         """Lint and render one release.
@@ -124,11 +128,26 @@ class EmbeddedHelm(Helm):
         """
         files = {path: (chart / path).read_bytes() for path in list_tree(chart)}
         schema = files.pop(_SCHEMA, b"{}")
-        bare = archive(chart.name, files)
         linted = self._try(self._lint, chart, schema, releases[0])
-        if isinstance(linted, Failure):
-            return [linted, *(self._try(self._render, bare, schema, release) for release in releases[1:])]
-        return [self._try(self._render, bare, schema, release) for release in releases]
+        try:
+            with self._helm.Chart.load_archive(archive(chart.name, files)) as bare:
+                results = [self._try(self._render, bare, schema, release) for release in releases]
+        except self._helm.HelmError as error:
+            results = [Failure(_one_line(str(error)))] * len(releases)
+        return [linted, *results[1:]] if isinstance(linted, Failure) else results
+
+    def objects(self, manifests: str) -> list[object]:
+        """What a stream of YAML documents says, read as Helm and Kubernetes' own tools read it.
+
+        Twice as fast as Python's reader, which has to give the same.
+
+        Raises:
+            Failure: it is no YAML.
+        """
+        try:
+            return [self._helm.values_from_yaml(document) for document in documents(manifests)]
+        except self._helm.HelmError as error:
+            raise Failure(f"what was rendered is no YAML: {_one_line(str(error))}") from None
 
     def _lint(self, chart: Path, schema: bytes, release: Release) -> str:
         known = schema in self._compiled_by_helm
@@ -140,15 +159,14 @@ class EmbeddedHelm(Helm):
         self._compiled_by_helm.add(schema)
         return ""
 
-    def _render(self, bare: bytes, schema: bytes, release: Release) -> str:
+    def _render(self, bare: Any, schema: bytes, release: Release) -> str:
         given = self._given(release)
-        with self._helm.Chart.load_archive(bare) as chart:
-            if found := [
-                f"{'.'.join(map(str, error.instance_path)) or 'values'}: {error.message}"
-                for error in _compiled(schema).iter_errors(chart.merge_values(given))
-            ]:
-                raise Failure(_one_line(f"the values do not fit {_SCHEMA}: {'; '.join(found)}"))
-            rendered: Mapping[str, str] = chart.render(given, name=release.name, namespace=release.namespace)
+        if found := [
+            f"{'.'.join(map(str, error.instance_path)) or 'values'}: {error.message}"
+            for error in _compiled(schema).iter_errors(bare.merge_values(given))
+        ]:
+            raise Failure(_one_line(f"the values do not fit {_SCHEMA}: {'; '.join(found)}"))
+        rendered: Mapping[str, str] = bare.render(given, name=release.name, namespace=release.namespace)
         return "\n".join(f"---\n{text}" for path, text in sorted(rendered.items()) if path.endswith((".yaml", ".yml")))
 
     def _given(self, release: Release) -> dict[str, Any]:
@@ -212,6 +230,13 @@ class CommandLineHelm(Helm):
             findings = re.findall(r"^\[ERROR\] (.+(?:\n(?!\[|\d+ chart).+)*)", done.stdout, re.MULTILINE)
             raise Failure(_one_line("; ".join(findings) or done.stderr or done.stdout))
         return done.stdout
+
+
+def documents(manifests: str) -> Iterator[str]:
+    """The documents of a stream, each as text: what is between lines that are `---`, as Helm itself splits them."""
+    for document in re.split(r"^---[ \t]*$", manifests, flags=re.MULTILINE):
+        if any(line.strip() and not line.lstrip().startswith("#") for line in document.splitlines()):
+            yield document
 
 
 def fit(version: str) -> bool:

@@ -6,16 +6,14 @@ The charts are those of `elf package`, proven in the same way, from the files as
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Final
+from typing import Final
 
-import yaml
-
-from elf_sdk.deploy.argocd import application_name, read_applications
+from elf_sdk.deploy.applications import read_applications
 from elf_sdk.deploy.cluster.api import (
     DEPLOYMENTS,
     EVENTS,
@@ -28,12 +26,14 @@ from elf_sdk.deploy.cluster.api import (
 from elf_sdk.deploy.cluster.contexts import argo_cd_cluster
 from elf_sdk.deploy.cluster.kubeconfig import Context, Kubeconfig
 from elf_sdk.deploy.cluster.places import Clusters, Place, places
-from elf_sdk.deploy.helm import Helm, choose_helm
-from elf_sdk.deploy.package import package
+from elf_sdk.deploy.gitops.layout import application_name
+from elf_sdk.deploy.prove import Provable, Prover
 from elf_sdk.deploy.release import Releases, choose_releases
 from elf_sdk.deploy.rollout import crashed, is_ready, obstacles
 from elf_sdk.deploy.secrets import check_secrets, needed_secrets
-from elf_sdk.errors import BadInput, Conflict, ElfError, Forbidden
+from elf_sdk.deploy.team_chart import TeamChart, TeamCharts
+from elf_sdk.errors import BadInput, Conflict, ElfError, Failure, Forbidden
+from elf_sdk.files import write_tree
 from elf_sdk.team.organisation import Environment
 from elf_sdk.team.project import LoadedTeam, Project
 
@@ -79,7 +79,6 @@ def deploy(
     kubeconfig: Kubeconfig,
     *,
     context: str = "",
-    helm: Callable[[], Helm] = choose_helm,
     releases: Callable[[Context], Releases] = choose_releases,
     timeout: float = 300.0,
     say: Say = lambda sentence: None,
@@ -92,7 +91,6 @@ def deploy(
         teams: which of them.
         kubeconfig: how clusters are reached.
         context: the context to use, whichever the environment's own is; empty for that one.
-        helm: gives the Helm that proves the charts.
         releases: gives the Helm that installs them.
         timeout: seconds to wait; 0 does not wait.
         say: told what happens.
@@ -107,24 +105,26 @@ def deploy(
     until = time.monotonic() + timeout
     with Clusters(project.organisation, kubeconfig, context) as clusters:
         wanted = _checked(project, environment, teams, kubeconfig, clusters, context, say)
-        with TemporaryDirectory(prefix="elf-deploy-") as directory:
-            charts = Path(directory) / "charts"
-            report = package(project, [team.spec.name for team in teams], output=charts, helm=helm)
-            for warning in report.warnings:
-                if f" in {environment.name}: " in warning:
+        charts = TeamCharts(project)
+        made = {team.spec.name: charts.chart(team) for team in teams}
+        for chart in made.values():
+            for warning in chart.warnings:
+                if warning.startswith(f"{chart.team} in {environment.name}: "):
                     say(f"warning: {warning}")
-            outcomes: dict[str, Deployed] = {}
+        outcomes: dict[str, Deployed] = {}
+        with TemporaryDirectory(prefix="elf-deploy-") as directory:
+            _lay_out(made.values(), environment, Path(directory))
             for place in wanted:
                 api = clusters.api(place.cluster)
                 _make_namespaces(place, api, say)
-                for sentence in _missing_secrets(project, place, api):
+                for sentence in _missing_secrets(charts, place, api):
                     say(f"warning: {sentence}")
                 engine = releases(clusters.context(place.cluster))
-                outcomes |= _install(place, engine, charts, say)
+                outcomes |= _install(place, engine, made, Path(directory), say)
         for place in wanted:
             installed = [team for team in place.teams if team.spec.name not in outcomes]
             if timeout > 0:
-                outcomes |= _wait(project, place, installed, clusters.api(place.cluster), until, say)
+                outcomes |= _wait(charts, place, installed, clusters.api(place.cluster), until, say)
     return tuple(
         outcomes.get(team.spec.name, Deployed(team.spec.name, team.spec.namespace_in(environment), True))
         for team in teams
@@ -218,8 +218,21 @@ def _make_namespaces(place: Place, api: KubeApi, say: Say) -> None:
         say(f"made the namespace {namespace}")
 
 
-def _missing_secrets(project: Project, place: Place, api: KubeApi) -> Iterator[str]:
-    needed = needed_secrets(place.teams, project.organisation, place.environment)
+def _lay_out(charts: Iterable[TeamChart], environment: Environment, directory: Path) -> None:
+    """Write the charts below `directory`, and prove them for the environment."""
+    provable = []
+    for chart in charts:
+        write_tree(directory / chart.team, chart.tree)
+        namespaces = {environment.name: chart.namespaces[environment.name]}
+        provable.append(Provable(chart.team, directory / chart.team, namespaces))
+    with Prover(charts=len(provable)) as prover:
+        wrong = [f"{proof.team}: {why}" for proof in prover.prove(provable) for why in proof.wrong.values()]
+    if wrong:
+        raise Failure("\n".join([f"nothing was installed in {environment.name}, because of:", *wrong]))
+
+
+def _missing_secrets(charts: TeamCharts, place: Place, api: KubeApi) -> Iterator[str]:
+    needed = needed_secrets(charts, place.teams, place.environment)
     try:
         for finding in check_secrets(needed, api):
             if finding.wrong:
@@ -228,16 +241,16 @@ def _missing_secrets(project: Project, place: Place, api: KubeApi) -> Iterator[s
         yield f"whether the Secrets are there is not known: {error}"
 
 
-def _install(place: Place, engine: Releases, charts: Path, say: Say) -> dict[str, Deployed]:
+def _install(
+    place: Place, engine: Releases, charts: Mapping[str, TeamChart], directory: Path, say: Say
+) -> dict[str, Deployed]:
     """Install the teams of a place; those that Helm or the cluster refused."""
 
     def install(team: LoadedTeam) -> Deployed | None:
         name, namespace = team.spec.name, team.spec.namespace_in(place.environment)
-        values: Mapping[str, Any] = yaml.safe_load(
-            (charts / name / f"values-{place.environment.name}.yaml").read_text(encoding="utf-8")
-        )
+        values = charts[name].values[place.environment.name]
         try:
-            engine.install(charts / name, values or {}, release=name, namespace=namespace)
+            engine.install(directory / name, values, release=name, namespace=namespace)
         except ElfError as error:
             return Deployed(name, namespace, False, (str(error),))
         say(f"{name}: {team.spec.version} installed in {namespace} by {engine.name}")
@@ -248,7 +261,7 @@ def _install(place: Place, engine: Releases, charts: Path, say: Say) -> dict[str
 
 
 def _wait(
-    project: Project, place: Place, teams: Sequence[LoadedTeam], api: KubeApi, until: float, say: Say
+    charts: TeamCharts, place: Place, teams: Sequence[LoadedTeam], api: KubeApi, until: float, say: Say
 ) -> dict[str, Deployed]:
     waiting = {team.spec.name: team.spec.namespace_in(place.environment) for team in teams}
     outcomes: dict[str, Deployed] = {}
@@ -270,7 +283,7 @@ def _wait(
                 for name in late:
                     problems = _problems(name, deployments.get(name), seen)
                     if over:
-                        outcomes[name] = _late(project, place, name, namespace, problems, seen, api)
+                        outcomes[name] = _late(charts, place, name, namespace, problems, seen, api)
                         del waiting[name]
                     elif problems and said.get(name) != problems:
                         said[name] = problems
@@ -306,7 +319,7 @@ def _problems(team: str, deployment: Object | None, seen: _Seen) -> tuple[str, .
 
 
 def _late(
-    project: Project,
+    charts: TeamCharts,
     place: Place,
     name: str,
     namespace: str,
@@ -317,7 +330,7 @@ def _late(
     """A team that is not ready in time, with all that can be said about it."""
     team = next(team for team in place.teams if team.spec.name == name)
     own = Place(place.environment, place.cluster, (team,))
-    secrets = tuple(_missing_secrets(project, own, api))
+    secrets = tuple(_missing_secrets(charts, own, api))
     replica_sets, pods = seen.of(name)
     log: list[str] = []
     for pod, container in crashed(pods, replica_sets):

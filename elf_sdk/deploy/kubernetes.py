@@ -43,20 +43,27 @@ _NAMES: Final = {
 _Loader: Final = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
-def parse_manifests(text: str) -> list[dict[str, Any]]:
+def parse_manifests(text: str, documents: Sequence[object] | None = None) -> list[dict[str, Any]]:
     """The objects in a stream of YAML documents.
+
+    Args:
+        text: the stream.
+        documents: what it says, where somebody has read it already.
 
     Raises:
         Failure: it is no YAML, or holds something that is no object.
     """
-    try:
-        documents = [document for document in yaml.load_all(text, Loader=_Loader) if document is not None]
-    except yaml.YAMLError as error:
-        raise Failure(f"what was rendered is no YAML: {' '.join(str(error).split())}") from None
+    if documents is None:
+        try:
+            documents = [document for document in yaml.load_all(text, Loader=_Loader) if document is not None]
+        except yaml.YAMLError as error:
+            raise Failure(f"what was rendered is no YAML: {' '.join(str(error).split())}") from None
+    found: list[dict[str, Any]] = []
     for document in documents:
         if not isinstance(document, dict) or not isinstance(document.get("metadata"), dict):
             raise Failure(f"what was rendered holds something that is no Kubernetes object: {document!r:.80}")
-    return documents
+        found.append(document)
+    return found
 
 
 class ObjectSchemas:

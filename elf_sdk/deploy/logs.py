@@ -11,13 +11,14 @@ import json
 import queue
 import re
 import threading
+import time
 from collections.abc import Callable, Generator, Iterator, Mapping
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from elf_sdk.deploy.cluster.api import PODS, KubeApi, Object
+from elf_sdk.deploy.cluster.api import PODS, KubeApi, Lines, Object
 from elf_sdk.deploy.rollout import CONTAINER
 from elf_sdk.errors import ElfError, Failure, NotFound, Retryable
 
@@ -33,6 +34,8 @@ _WAITING: Final = 10_000
 """Lines that wait for a slow reader; then the replicas wait."""
 _LOOK_SECONDS: Final = 3.0
 """Between two looks for new replicas."""
+_END_SECONDS: Final = 3.0
+"""For the threads that read, once nobody follows any more."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -134,6 +137,8 @@ def follow_logs(
     taken: queue.Queue[LogLine | ElfError] = queue.Queue(_WAITING)
     over = threading.Event()
     known: set[str] = set()
+    readers: list[threading.Thread] = []
+    streams: set[Lines] = set()
 
     def put(item: LogLine | ElfError) -> None:
         while not over.is_set():
@@ -145,11 +150,16 @@ def follow_logs(
         query, seen = dict(first), _Seen()
         while not over.is_set():
             try:
-                for line in _lines(api, namespace, pod, {**query, "follow": "true"}, None):
-                    if seen.is_new(line):
-                        put(line)
-                    if over.is_set():
-                        return
+                with _open(api, namespace, pod, {**query, "follow": "true"}, None) as stream:
+                    streams.add(stream)
+                    try:
+                        if over.is_set():
+                            return
+                        for line in _parsed(stream, pod):
+                            if seen.is_new(line):
+                                put(line)
+                    finally:
+                        streams.discard(stream)
             except NotFound:
                 return
             except (Retryable, Failure) as error:
@@ -171,7 +181,9 @@ def follow_logs(
                     name = pod["metadata"]["name"]
                     if name not in known:
                         known.add(name)
-                        threading.Thread(target=read, args=(name, first), name=f"elf-logs-{name}", daemon=True).start()
+                        reader = threading.Thread(target=read, args=(name, first), name=f"elf-logs-{name}", daemon=True)
+                        readers.append(reader)
+                        reader.start()
             except (Retryable, NotFound) as error:
                 if not known:
                     put(error)
@@ -184,7 +196,8 @@ def follow_logs(
             if over.wait(_LOOK_SECONDS):
                 return
 
-    threading.Thread(target=look, name="elf-logs", daemon=True).start()
+    looker = threading.Thread(target=look, name="elf-logs", daemon=True)
+    looker.start()
     try:
         while True:
             item = taken.get()
@@ -192,7 +205,14 @@ def follow_logs(
                 raise item
             yield item
     finally:
+        # All of them end here: a thread that still reads would outlive the connection that its caller closes.
         over.set()
+        until = time.monotonic() + _END_SECONDS
+        looker.join(_END_SECONDS)
+        for stream in tuple(streams):
+            stream.interrupt()
+        for reader in tuple(readers):
+            reader.join(max(0.0, until - time.monotonic()))
 
 
 class _Seen:
@@ -239,20 +259,30 @@ def _stream(api: KubeApi, namespace: str, pod: str, query: Mapping[str, str], no
 def _lines(
     api: KubeApi, namespace: str, pod: str, query: Mapping[str, str], silence: float | None
 ) -> Iterator[LogLine]:
+    with _open(api, namespace, pod, query, silence) as lines:
+        yield from _parsed(lines, pod)
+
+
+def _open(
+    api: KubeApi, namespace: str, pod: str, query: Mapping[str, str], silence: float | None
+) -> AbstractContextManager[Lines]:
     wanted = {"container": CONTAINER, "timestamps": "true", **query}
-    with api.lines(PODS, namespace, pod, "log", wanted, silence=silence) as lines:
-        for line in lines:
-            time, _, text = line.decode("utf-8", "replace").partition(" ")
-            yield LogLine(_utc(time), pod, text)
+    return api.lines(PODS, namespace, pod, "log", wanted, silence=silence)
 
 
-def _utc(time: str) -> str:
+def _parsed(lines: Lines, pod: str) -> Iterator[LogLine]:
+    for line in lines:
+        moment, _, text = line.decode("utf-8", "replace").partition(" ")
+        yield LogLine(_utc(moment), pod, text)
+
+
+def _utc(written: str) -> str:
     """A node's time in a form that sorts: UTC, nine digits. Nodes write in their own zone."""
-    if time.endswith("Z") and len(time) == _SORTED:
-        return time
-    found = _TIME.fullmatch(time)
+    if written.endswith("Z") and len(written) == _SORTED:
+        return written
+    found = _TIME.fullmatch(written)
     if found is None:
-        return time
+        return written
     moment = datetime.fromisoformat(found[1] + found[3].replace("Z", "+00:00")).astimezone(UTC)
     return f"{moment:%Y-%m-%dT%H:%M:%S}.{found[2] or '':0<9}Z"
 

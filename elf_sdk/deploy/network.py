@@ -5,13 +5,13 @@ Pure, like `values`, of which this is a part.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import asdict
 from typing import Any, Final
 
 from elf_sdk.deploy.egress import egress_of
 from elf_sdk.team.edges import Edges
-from elf_sdk.team.organisation import Environment, Organisation, Pods, WorkloadIssuer
+from elf_sdk.team.organisation import Environment, Issuer, Organisation, WorkloadIssuer
 from elf_sdk.team.spec import TeamSpec
 
 __all__ = ["network_values"]
@@ -22,7 +22,7 @@ _TOKEN_SECONDS: Final = 3600
 def network_values(
     spec: TeamSpec, organisation: Organisation, environment: Environment, edges: Edges, store: Iterable[int]
 ) -> dict[str, Any]:
-    """`edges`, `workloadTokens` and `networkPolicy` of the values.
+    """`edges`, `workloadTokens`, `issuer` and `networkPolicy` of the values.
 
     Args:
         spec: the team, with all of its environments.
@@ -40,9 +40,15 @@ def network_values(
             "callees": [asdict(callee) for callee in edges.callees],
         },
         "workloadTokens": _tokens(issuer),
+        "issuer": _issuer(organisation.issuer),
         "networkPolicy": {
             "enabled": True,
-            "ingress": {"clients": list(_clients(organisation))},
+            "ingress": {
+                "clients": [
+                    {"what": what, "namespace": pods.namespace, "labels": dict(sorted(pods.labels.items()))}
+                    for what, pods in organisation.clients
+                ]
+            },
             "egress": {
                 "dns": egress.dns.values("names"),
                 "rules": list(egress.rules()),
@@ -70,13 +76,14 @@ def _tokens(issuer: WorkloadIssuer | None) -> dict[str, Any]:
     }
 
 
-def _clients(organisation: Organisation) -> Iterator[dict[str, Any]]:
-    """Who connects although it is no team: in the name of people, whose tokens it brings along."""
-    if organisation.agent_gateway is not None:
-        gateway = organisation.agent_gateway
-        yield _client("the agent gateway", Pods(namespace=gateway.namespace, labels=gateway.labels))
-    yield _client("the Control Center", organisation.control_center)
-
-
-def _client(what: str, pods: Pods) -> dict[str, Any]:
-    return {"what": what, "namespace": pods.namespace, "labels": dict(sorted(pods.labels.items()))}
+def _issuer(issuer: Issuer | None) -> dict[str, Any]:
+    config_map = issuer.config_map if issuer else None
+    return {
+        "url": issuer.url if issuer else "",
+        "algorithm": issuer.algorithm if issuer else "EdDSA",
+        "jwksUrl": (issuer and issuer.jwks_url) or "",
+        "configMap": {
+            "name": config_map.name if config_map else "",
+            "key": config_map.key if config_map else "",
+        },
+    }

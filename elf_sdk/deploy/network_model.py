@@ -8,7 +8,7 @@ from pydantic import ConfigDict, Field, StringConstraints
 
 from elf_sdk.deploy.values_kinds import Cidr, Labels, Name, Port, SecretKey, SecretName, ValuesModel
 
-__all__ = ["EdgesValues", "NetworkPolicyValues", "WorkloadTokens"]
+__all__ = ["EdgesValues", "IssuerValues", "NetworkPolicyValues", "WorkloadTokens"]
 
 TokenSeconds = Annotated[int, Field(ge=600, le=86_400)]
 HttpUrl = Annotated[str, StringConstraints(pattern=r"^https?://[^/?#@]+")]
@@ -21,6 +21,7 @@ class CallerValues(ValuesModel):
     team: Name
     """Its service account, and the label `app` of its pods."""
     namespace: Name
+    """Where it runs."""
     relation: Literal["manages", "peers"]
     """Whether it is the team above, or one beside."""
 
@@ -29,7 +30,9 @@ class CalleeValues(ValuesModel):
     """A team that may be called."""
 
     team: Name
+    """Its Service."""
     namespace: Name
+    """Where it runs."""
     relation: Literal["manages", "peers"]
     """Whether it is a team below, or one beside."""
     url: HttpUrl
@@ -37,8 +40,9 @@ class CalleeValues(ValuesModel):
     audience: str
     """Of the token that is projected into the pod for it."""
     title: str
-    """Of a team below, for the models that hand work to it; the same holds for its purpose."""
+    """Of a team below, for the models that hand work to it."""
     purpose: str
+    """The same."""
 
 
 class EdgesValues(ValuesModel):
@@ -49,24 +53,42 @@ class EdgesValues(ValuesModel):
 
 
 class KeysConfigMap(ValuesModel):
-    """The ConfigMap with the keys, for `config-map`."""
+    """A ConfigMap with public keys, a JWK Set."""
 
-    name: SecretName
-    key: SecretKey
+    name: SecretName | Literal[""]
+    """Its name."""
+    key: SecretKey | Literal[""]
+    """Key in it."""
+
+
+class IssuerValues(ValuesModel):
+    """Who signs people's tokens."""
+
+    url: HttpUrl | Literal[""]
+    """As in the `iss` of its tokens; empty for nobody."""
+    algorithm: Literal["EdDSA", "ES256", "RS256"]
+    """The only one that they are signed with."""
+    jwks_url: HttpUrl | Literal[""]
+    """Where its keys are; empty: in the ConfigMap, or as its OpenID configuration says."""
+    config_map: KeysConfigMap
+    """Goes before the address where it has a name."""
 
 
 class WorkloadTokens(ValuesModel):
     """The tokens with which teams call each other, one for each callee, and how those of callers are checked."""
 
     enabled: bool
+    """Whether there are any."""
     issuer: str
     """The cluster's, as in the `iss` of its tokens."""
     algorithm: Literal["RS256", "ES256"]
+    """The only one that they are signed with."""
     keys: Literal["api-server", "issuer", "config-map"]
     """Where the issuer's keys come from."""
     jwks_url: HttpUrl | Literal[""]
     """For `issuer`; empty: as its OpenID configuration says."""
     config_map: KeysConfigMap
+    """For `config-map`."""
     expiration_seconds: TokenSeconds
     """Of a token; the kubelet renews it when four fifths are over."""
 
@@ -75,6 +97,7 @@ class Pods(ValuesModel):
     """Pods of a namespace."""
 
     namespace: Name
+    """Where they are."""
     labels: Labels
     """None: every pod of the namespace."""
 
@@ -85,6 +108,7 @@ class Client(ValuesModel):
     what: str
     """For people; not used."""
     namespace: Name
+    """Where they are."""
     labels: Labels
     """None: every pod of the namespace."""
 
@@ -99,14 +123,18 @@ class Network(ValuesModel):
     """A network, and what in it does not count."""
 
     cidr: Cidr
+    """The network."""
     excluded: Annotated[tuple[Cidr, ...], Field(alias="except")]
+    """What in it is not reached."""
 
 
 class PortRule(ValuesModel):
     """A port behind a Service, not of the Service."""
 
     port: Port
+    """Its number."""
     protocol: Literal["TCP", "UDP"]
+    """Its protocol."""
 
 
 class EgressRule(ValuesModel):
@@ -140,12 +168,14 @@ class NamedHost(ValuesModel):
     host: Host
     """With `*.` before it every name below."""
     port: Port
+    """Its port."""
 
 
 class Cilium(ValuesModel):
     """A CiliumNetworkPolicy beside the NetworkPolicy, for what only Cilium can tell."""
 
     enabled: bool
+    """Whether there is one."""
     hosts: tuple[NamedHost, ...]
     api_server: bool
     """Whether the API server is reached, which Cilium does not know by its address."""
@@ -165,5 +195,6 @@ class NetworkPolicyValues(ValuesModel):
     """The NetworkPolicy: what it does not name is refused, in and out."""
 
     enabled: bool
+    """Whether there is one; without it everybody reaches the team, and the team everybody."""
     ingress: IngressRules
     egress: EgressRules

@@ -27,6 +27,7 @@ from elf_sdk.cache import Cache
 from elf_sdk.deploy.helm import Choice, Helm
 from elf_sdk.deploy.kubernetes import KUBERNETES_VERSION
 from elf_sdk.deploy.manifest import MANIFEST, Charted, Manifest, read_manifest
+from elf_sdk.deploy.proofs import Proofs, proof_keys
 from elf_sdk.deploy.prove import Proof, Provable, Prover
 from elf_sdk.deploy.seen import Entries, Seen, file_clock
 from elf_sdk.deploy.team_chart import TeamChart, TeamCharts
@@ -204,10 +205,13 @@ class _Work:
             with staged(self._output) as stage:
                 records = self._keep(stage, fresh, gone)
                 if unproven:
-                    with Prover(helm, charts=len(unproven)) as prover:
-                        engine = prover.helm
+                    with (
+                        Proofs.of(self._project.root) as known,
+                        Prover(helm, charts=len(unproven), proofs=None if prove else known) as prover,
+                    ):
                         charts = self._staged(stage, unproven, fresh, records)
                         proofs = _proven(prover.prove(charts), len(unproven), progress)
+                        engine = prover.helm
                 if fresh or gone:
                     write_tree(stage, {MANIFEST: Manifest(dict(sorted(records.items()))).encode()})
                     swapped_at = file_clock(self._output.parent)
@@ -244,7 +248,7 @@ class _Work:
             if name in fresh:
                 write_tree(stage, chart.files)
                 records[name] = Charted(chart.version, chart.sha256, tuple(chart.files))
-            yield Provable(name, place / name, chart.namespaces)
+            yield Provable(name, place / name, chart.namespaces, proof_keys(name, chart.tree, chart.namespaces))
 
     def report(
         self, compared: Iterable[Packaged], engine: str = "", proofs: Mapping[str, Proof] | None = None

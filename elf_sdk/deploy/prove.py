@@ -1,6 +1,6 @@
 """Charts proven: linted and rendered by real Helm, and every object checked against the schemas of Kubernetes.
 
-    with Prover("auto", charts=len(charts)) as prover:
+    with Prover("auto", charts=len(charts)) as prover:      # processes start when there is something to prove
         for proof in prover.prove(Provable(chart.team, directory, chart.namespaces) for chart in charts):
             ...
 
@@ -19,15 +19,18 @@ import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from queue import SimpleQueue
 from tempfile import TemporaryDirectory
+from threading import Lock
 from types import TracebackType
 from typing import Any, Final, Self
 
 from elf_sdk.deploy.helm import Choice, Helm, Release, choose_helm
 from elf_sdk.deploy.kubernetes import ObjectSchemas, parse_manifests
+from elf_sdk.deploy.proofs import Proofs, proof_keys
 from elf_sdk.errors import Failure, Missing
 from elf_sdk.files import write_tree
 
@@ -47,11 +50,15 @@ class Provable:
         team: name of the release.
         directory: of the chart, with a values-<environment>.yaml for each environment.
         namespaces: by environment.
+        keys: from `proof_keys`; without them nothing is known of the chart.
+        tree: files that are written into the directory when Helm has to see them; None where they are there.
     """
 
     team: str
     directory: Path
     namespaces: Mapping[str, str]
+    keys: Mapping[str, str] = field(default_factory=dict)
+    tree: Mapping[str, bytes] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +101,7 @@ def prove_one(helm: Helm, schemas: ObjectSchemas, chart: Provable) -> Proof:
         try:
             if isinstance(result, Failure):
                 raise result
-            objects = parse_manifests(result)
+            objects = parse_manifests(result, helm.objects(result))
             schemas.check(objects)
             rendered[environment] = Rendered(len(objects), result)
         except Failure as failure:
@@ -109,40 +116,27 @@ class Prover:
         helm: which Helm; or what gives one, and then all is done in this process.
         charts: about how many there will be.
         manifests: whether what is rendered is wanted, and not only proven.
-
-    Raises:
-        Missing: Helm or the Kubernetes schemas have to be installed.
+        proofs: what was proven before; new proofs are added. Not for a Helm of one's own.
     """
 
-    def __init__(self, helm: Choice | Callable[[], Helm] = "auto", *, charts: int = 1, manifests: bool = False) -> None:
-        self._manifests = manifests
+    def __init__(
+        self,
+        helm: Choice | Callable[[], Helm] = "auto",
+        *,
+        charts: int = 1,
+        manifests: bool = False,
+        proofs: Proofs | None = None,
+    ) -> None:
+        self.helm = ""
+        """The name of the Helm that proves; empty as long as nothing had to be proven."""
+        self._choice, self._manifests = helm, manifests
+        self._proofs = None if callable(helm) else proofs
         cores = os.cpu_count() or 1
+        self._count = 0 if callable(helm) or charts <= _FEW else min(cores, charts // _FEW + 1)
         self._processes: list[_Process] = []
-        if callable(helm) or charts <= _FEW:
-            engine, schemas = (choose_helm(helm) if isinstance(helm, str) else helm()), ObjectSchemas()
-            self.helm = engine.name
-            self._work: Callable[[Provable], Proof] = lambda chart: prove_one(engine, schemas, chart)
-        else:
-            try:
-                for _ in range(min(cores, charts // _FEW + 1)):
-                    self._processes.append(_Process(helm, manifests=manifests))
-                idle: SimpleQueue[_Process] = SimpleQueue()
-                for process in self._processes:
-                    self.helm = process.greeted()
-                    idle.put(process)
-            except BaseException:
-                self._end()
-                raise
-
-            def work(chart: Provable) -> Proof:
-                process = idle.get()
-                try:
-                    return process.prove(chart)
-                finally:
-                    idle.put(process)
-
-            self._work = work
-        self._threads = ThreadPoolExecutor(len(self._processes) or cores)
+        self._starting = Lock()
+        self._work: Callable[[Provable], Proof] | None = None
+        self._threads = ThreadPoolExecutor(self._count or cores)
 
     def __enter__(self) -> Self:
         return self
@@ -158,42 +152,82 @@ class Prover:
         """A proof for each chart, in their order. Charts are taken a few ahead, so they may be made meanwhile.
 
         Raises:
-            Failure: the process that proves ended.
+            Missing: Helm or the Kubernetes schemas have to be installed.
+            Failure: the process that proves ended, or a tree cannot be laid out for Helm to read.
         """
-        ahead = _AHEAD * (len(self._processes) or 1)
-        waiting: deque[Future[Proof]] = deque()
+        ahead = _AHEAD * max(1, self._count)
+        waiting: deque[Future[tuple[Provable, Proof]]] = deque()
         for chart in charts:
-            waiting.append(self._threads.submit(self._work, chart))
+            waiting.append(self._threads.submit(self._once, chart))
             while len(waiting) > ahead or (waiting and waiting[0].done()):
-                yield self._plain(waiting.popleft().result())
+                yield self._noted(*waiting.popleft().result())
         while waiting:
-            yield self._plain(waiting.popleft().result())
+            yield self._noted(*waiting.popleft().result())
 
     def prove_trees(self, charts: Iterable[tuple[str, Mapping[str, bytes], Mapping[str, str]]]) -> Iterator[Proof]:
         """The same for charts in memory: each is a team, the files by path in the chart, and namespaces by environment.
 
         Raises:
-            Failure: as `prove`, or the files cannot be laid out for Helm to read.
+            Missing, Failure: as `prove`.
         """
         with TemporaryDirectory(prefix="elf-charts-") as place:
+            yield from self.prove(
+                Provable(team, Path(place, str(number), team), namespaces, proof_keys(team, tree, namespaces), tree)
+                for number, (team, tree, namespaces) in enumerate(charts)
+            )
 
-            def laid_out() -> Iterator[Provable]:
-                for number, (team, tree, namespaces) in enumerate(charts):
-                    directory = Path(place, str(number), team)
-                    write_tree(directory, tree)
-                    yield Provable(team, directory, namespaces)
+    def _once(self, chart: Provable) -> tuple[Provable, Proof]:
+        if self._proofs is not None and not self._manifests and chart.keys:
+            known = {environment: self._proofs.objects(key) for environment, key in chart.keys.items()}
+            rendered = {name: Rendered(objects) for name, objects in known.items() if objects is not None}
+            if rendered.keys() == chart.namespaces.keys():
+                return chart, Proof(chart.team, rendered)
+        if chart.tree is not None:
+            write_tree(chart.directory, chart.tree)
+        return chart, self._started()(chart)
 
-            yield from self.prove(laid_out())
+    def _started(self) -> Callable[[Provable], Proof]:
+        """What proves a chart: in this process, or in one of several others."""
+        with self._starting:
+            if self._work is None:
+                self._work = (
+                    self._others(self._choice) if isinstance(self._choice, str) and self._count else self._here()
+                )
+            return self._work
 
-    def _plain(self, proof: Proof) -> Proof:
+    def _here(self) -> Callable[[Provable], Proof]:
+        helm, schemas = choose_helm(self._choice) if isinstance(self._choice, str) else self._choice(), ObjectSchemas()
+        self.helm = helm.name
+        return lambda chart: prove_one(helm, schemas, chart)
+
+    def _others(self, helm: Choice) -> Callable[[Provable], Proof]:
+        idle: SimpleQueue[_Process] = SimpleQueue()
+        started = [_Process(helm, manifests=self._manifests) for _ in range(self._count)]
+        self._processes += started
+        for process in started:
+            self.helm = process.greeted()
+            idle.put(process)
+
+        def prove(chart: Provable) -> Proof:
+            process = idle.get()
+            try:
+                return process.prove(chart)
+            finally:
+                idle.put(process)
+
+        return prove
+
+    def _noted(self, chart: Provable, proof: Proof) -> Proof:
+        if self._proofs is not None and not proof.wrong:
+            for environment, key in chart.keys.items():
+                self._proofs.add(key, proof.rendered[environment].objects)
         if self._manifests or not proof.rendered:
             return proof
         return Proof(proof.team, {name: Rendered(each.objects) for name, each in proof.rendered.items()}, proof.wrong)
 
     def _end(self) -> None:
-        for process in self._processes:
-            process.end()
-        self._processes = []
+        while self._processes:
+            self._processes.pop().end()
 
 
 class _Process:
@@ -226,20 +260,23 @@ class _Process:
 
     def end(self) -> None:
         self._process.kill()
-        with self._process:
+        # What it was told and did not read any more is of no interest.
+        with suppress(BrokenPipeError), self._process:
             pass
 
     def _send(self, message: Mapping[str, object]) -> None:
         assert self._process.stdin is not None  # noqa: S101 - for the type checker: it was asked for
-        try:
+        # What is read next says that it ended.
+        with suppress(BrokenPipeError, ValueError):
             self._process.stdin.write(json.dumps(message) + "\n")
             self._process.stdin.flush()
-        except (BrokenPipeError, ValueError):
-            pass  # what is read next says that it ended
 
     def _receive(self) -> Any:
         assert self._process.stdout is not None  # noqa: S101 - as above
-        line = self._process.stdout.readline()
+        try:
+            line = self._process.stdout.readline()
+        except ValueError:
+            line = ""  # closed, because the work was given up
         if not line.endswith("\n"):
             raise Failure(
                 "the process that proves charts ended in the middle of it; nothing was replaced, so try again"

@@ -47,17 +47,9 @@ def repository_of(spec: TeamSpec, organisation: Organisation) -> str:
 
 
 def image_of(spec: TeamSpec, organisation: Organisation) -> Reference:
-    """The image of a team's version. The tag is the version, so it never is `latest`.
-
-    A plus is no character of a tag: `1.2.0+build.5` becomes `1.2.0-build.5`.
-    """
+    """The image of a team's version. The tag is the version, so it never is `latest`."""
     registry, path = _split(repository_of(spec, organisation))
-    return Reference(registry, path, tag_of(spec.version))
-
-
-def tag_of(version: str) -> str:
-    """The tag of a semantic version."""
-    return version.replace("+", "-")
+    return Reference(registry, path, spec.version)
 
 
 def qualified(image: str) -> str:

@@ -11,11 +11,9 @@ from typing import Any, Final, Literal
 
 from elf_sdk.deploy.cluster.api import SECRETS, KubeApi
 from elf_sdk.deploy.encode import to_yaml
-from elf_sdk.deploy.images import read_digests
-from elf_sdk.deploy.values import team_values
+from elf_sdk.deploy.team_chart import TeamCharts
 from elf_sdk.errors import NotFound
-from elf_sdk.team.edges import Edges
-from elf_sdk.team.organisation import Environment, Organisation
+from elf_sdk.team.organisation import Environment
 from elf_sdk.team.project import LoadedTeam
 
 __all__ = ["Finding", "NeededKey", "NeededSecret", "check_secrets", "needed_secrets", "secret_skeletons"]
@@ -25,12 +23,15 @@ _SUPABASE_KEYS: Final = ("anon-key", "anon_key", "service-role-key", "service_ro
 """What people put beside the URLs of Supabase out of habit; the charts read none of it."""
 
 
+SecretKind = Literal["opaque", "pull", "tls"]
+
+
 @dataclass(frozen=True, slots=True)
 class NeededKey:
     """One key of a Secret.
 
     Attributes:
-        key: in the Secret.
+        key: in the Secret; empty for whatever it holds.
         teams: that read it, sorted.
         optional: whether their pods start without it.
     """
@@ -49,14 +50,16 @@ class NeededSecret:
         namespace: where it is looked for.
         name: of the Secret.
         keys: sorted.
-        kind: `opaque`, or `pull` for one that opens a registry.
+        kind: `opaque`; `pull` for one that opens a registry; `tls` for a certificate and its key.
+        filled: whether the chart itself has it filled from a store of External Secrets.
     """
 
     environment: str
     namespace: str
     name: str
     keys: tuple[NeededKey, ...]
-    kind: Literal["opaque", "pull"] = "opaque"
+    kind: SecretKind = "opaque"
+    filled: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,20 +101,22 @@ class Finding:
 
 
 def needed_secrets(
-    teams: Sequence[LoadedTeam], organisation: Organisation, environment: Environment
+    charts: TeamCharts, teams: Sequence[LoadedTeam], environment: Environment
 ) -> tuple[NeededSecret, ...]:
     """Every Secret that the charts of `teams` name in `environment`, by namespace and name.
 
     Raises:
         BadInput: what a team says cannot be a chart.
     """
-    found: dict[tuple[str, str, Literal["opaque", "pull"]], dict[str, list[tuple[str, bool]]]] = {}
+    found: dict[tuple[str, str, SecretKind], dict[str, list[tuple[str, bool]]]] = {}
+    filled: set[tuple[str, str]] = set()
     for team in teams:
-        digest = read_digests(team.directory, organisation).get(environment.name, "")
-        values = team_values(team.spec, organisation, environment, Edges(team.spec.name), digest)
-        for name, key, optional, kind in _references(values):
-            readers = found.setdefault((values["namespace"], name, kind), {}).setdefault(key, [])
-            readers.append((team.spec.name, optional))
+        values = charts.chart(team).values[environment.name]
+        namespace = values["namespace"]
+        filled |= {(namespace, secret["name"]) for secret in values["externalSecrets"]["secrets"]}
+        for reference in _references(values):
+            readers = found.setdefault((namespace, reference.name, reference.kind), {}).setdefault(reference.key, [])
+            readers.append((team.spec.name, reference.optional))
     return tuple(
         NeededSecret(
             environment.name,
@@ -119,21 +124,55 @@ def needed_secrets(
             name,
             tuple(_needed(key, readers) for key, readers in sorted(keys.items())),
             kind,
+            (namespace, name) in filled,
         )
         for (namespace, name, kind), keys in sorted(found.items())
     )
 
 
 def _needed(key: str, readers: Iterable[tuple[str, bool]]) -> NeededKey:
-    known = dict(sorted(readers))
-    return NeededKey(key, tuple(known), all(known.values()))
+    # A team that reads it twice needs it if it does so once.
+    required = {team for team, optional in readers if not optional}
+    return NeededKey(key, tuple(sorted({team for team, _ in readers})), not required)
 
 
-def _references(values: Mapping[str, Any]) -> Iterator[tuple[str, str, bool, Literal["opaque", "pull"]]]:
-    for reference in values["secrets"]:
-        yield reference["secret"], reference["key"], reference["optional"], "opaque"
+@dataclass(frozen=True, slots=True)
+class _Reference:
+    name: str
+    key: str
+    optional: bool = False
+    kind: SecretKind = "opaque"
+
+
+def _references(values: Mapping[str, Any]) -> Iterator[_Reference]:
+    for entry in values["secrets"]:
+        yield _Reference(entry["secret"], entry["key"], entry["optional"])
+    if values["migration"]["enabled"]:
+        yield _Reference(values["migration"]["secret"], values["migration"]["key"])
     for name in values["image"]["pullSecrets"]:
-        yield name, PULL_SECRET, False, "pull"
+        yield _Reference(name, PULL_SECRET, kind="pull")
+    if values["ingress"]["enabled"] and (certificate := values["ingress"]["tlsSecret"]):
+        # A controller has a certificate of its own for as long as this one is not there.
+        for key in ("tls.crt", "tls.key"):
+            yield _Reference(certificate, key, optional=True, kind="tls")
+    yield from _written(values["extra"])
+
+
+def _written(node: object) -> Iterator[_Reference]:
+    """What people write of Secrets in Kubernetes' own words, below `extra`."""
+    if isinstance(node, Mapping):
+        for field in ("secretKeyRef", "secretRef", "secret"):
+            held = node.get(field)
+            if not isinstance(held, Mapping):
+                continue
+            name, optional = held.get("name") or held.get("secretName"), bool(held.get("optional"))
+            items = [held] if "key" in held else held.get("items") or [{}]
+            yield from (_Reference(str(name), str(item.get("key", "")), optional) for item in items)
+        for value in node.values():
+            yield from _written(value)
+    elif isinstance(node, list | tuple):
+        for item in node:
+            yield from _written(item)
 
 
 def check_secrets(needed: Iterable[NeededSecret], api: KubeApi) -> Iterator[Finding]:
@@ -150,12 +189,14 @@ def check_secrets(needed: Iterable[NeededSecret], api: KubeApi) -> Iterator[Find
             if required:
                 yield Finding(secret, "", "missing", tuple(sorted(required)))
             for key in secret.keys:
-                if key.optional:
+                if key.optional and key.key:
                     yield Finding(secret, key.key, "optional", key.teams)
             continue
         # From here on only names: values do not leave this function.
         filled = {name for name, value in held.items() if value}
         for key in secret.keys:
+            if not key.key:
+                continue
             yield Finding(secret, key.key, _state(key, filled, set(held)), key.teams)
         known = {key.key for key in secret.keys}
         for name in sorted(set(held) - known):
@@ -179,6 +220,8 @@ _HEADER: Final = (
 def secret_skeletons(needed: Iterable[NeededSecret], *, store: str = "", store_kind: str = "ClusterSecretStore") -> str:
     """A stream of YAML documents without a value in it: a Secret, or an ExternalSecret, for each of `needed`.
 
+    Left out are certificates, which have their own makers, and what a chart has filled from a store.
+
     Args:
         needed: from `needed_secrets`.
         store: the SecretStore of External Secrets (https://external-secrets.io); empty for plain Secrets.
@@ -187,6 +230,7 @@ def secret_skeletons(needed: Iterable[NeededSecret], *, store: str = "", store_k
     documents = [
         _comment(secret) + to_yaml(_external(secret, store, store_kind) if store else _plain(secret))
         for secret in needed
+        if secret.kind != "tls" and not secret.filled
     ]
     return _HEADER + "---\n".join(documents)
 
@@ -195,7 +239,7 @@ def _comment(secret: NeededSecret) -> str:
     lines = [f"# {secret.environment}, {secret.name}:\n"]
     for key in secret.keys:
         optional = "may be absent; " if key.optional else ""
-        lines.append(f"#   {key.key}: {optional}read by {', '.join(key.teams)}\n")
+        lines.append(f"#   {key.key or 'whatever it holds'}: {optional}read by {', '.join(key.teams)}\n")
     if "supabase" in secret.name:
         lines.append("#   A key of Supabase (anon, service role) is not needed.\n")
     return "".join(lines)
@@ -206,7 +250,7 @@ def _plain(secret: NeededSecret) -> dict[str, object]:
         # The one form that an API server takes for this type, with no registry in it.
         data, type_ = {PULL_SECRET: '{"auths": {}}'}, "kubernetes.io/dockerconfigjson"
     else:
-        data, type_ = {key.key: "" for key in secret.keys}, "Opaque"
+        data, type_ = {key.key: "" for key in secret.keys if key.key}, "Opaque"
     return {
         "apiVersion": "v1",
         "kind": "Secret",
@@ -231,6 +275,7 @@ def _external(secret: NeededSecret, store: str, store_kind: str) -> dict[str, ob
             "data": [
                 {"secretKey": key.key, "remoteRef": {"key": f"{secret.namespace}/{secret.name}", "property": key.key}}
                 for key in secret.keys
+                if key.key
             ],
         },
     }

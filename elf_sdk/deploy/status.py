@@ -10,11 +10,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
-from elf_sdk.deploy.argocd import application_name, read_applications
+from elf_sdk.deploy.applications import read_applications
 from elf_sdk.deploy.cluster.api import DEPLOYMENTS, PODS, KubeApi, Object
 from elf_sdk.deploy.cluster.contexts import argo_cd_cluster
 from elf_sdk.deploy.cluster.kubeconfig import Kubeconfig
 from elf_sdk.deploy.cluster.places import Clusters, Place, places
+from elf_sdk.deploy.gitops.layout import application_name
 from elf_sdk.deploy.images import read_digests
 from elf_sdk.deploy.rollout import health, running_digest, wanted_replicas
 from elf_sdk.errors import ElfError, Forbidden

@@ -6,7 +6,7 @@ Pure: no files, no processes, no network. Rendering and proving is the business 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Final
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -23,31 +23,6 @@ from elf_sdk.team.organisation import Environment, Organisation
 from elf_sdk.team.spec import TeamSpec
 
 __all__ = ["layered", "shortcomings", "team_values"]
-
-
-_RESERVED: Final[Mapping[str, str]] = {
-    **dict.fromkeys(("ELF_ENVIRONMENT", "ELF_HOST", "ELF_NAMESPACE", "ELF_ORGANISATION", "ELF_PORT", "HOME"), ""),
-    **dict.fromkeys(("ELF_EDGES_FILE", "ELF_LOG_LEVEL", "ELF_STORE", "ELF_TEAM_TOKENS", "ELF_TEAM_URL"), ""),
-    **dict.fromkeys(
-        (
-            "ELF_WORKLOAD_ISSUER",
-            "ELF_WORKLOAD_JWKS_ALGORITHM",
-            "ELF_WORKLOAD_JWKS_CA_FILE",
-            "ELF_WORKLOAD_JWKS_FILE",
-            "ELF_WORKLOAD_JWKS_TOKEN_FILE",
-            "ELF_WORKLOAD_JWKS_URL",
-        ),
-        "clusters[].workload_issuer in elf.yaml",
-    ),
-    "ELF_DATABASE_URL": "database",
-    "ELF_DRAIN_SECONDS": "runs.drain",
-    "ELF_GRPC_PORT": "serving.grpc_port",
-    "ELF_METRICS_PORT": "serving.metrics_port",
-    "ELF_PUBLIC_URL": "serving.public_url",
-    "ELF_PUSH_ALLOW": "serving.push_allow",
-    "ELF_TRUSTED_PROXIES": "serving.trusted_proxies",
-}
-"""Variables that the chart writes, and the field that says what."""
 
 
 def team_values(
@@ -94,7 +69,7 @@ def team_values(
         },
         "replicas": workload.replicas(here, defaults),
         "settings": {
-            "logLevel": defaults.log_level,
+            "logLevel": here.serving.log_level or defaults.log_level,
             "store": "/data/elf.db",
             "teamUrl": f"http://{{team}}.{namespace}.svc:{MAIN_PORT}",
             "publicUrl": here.serving.public_url or (gateway.url_of(spec.name) if gateway else ""),
@@ -114,12 +89,12 @@ def team_values(
             "readiness": {"periodSeconds": 5, "timeoutSeconds": 3, "failureThreshold": 2},
         },
         "drain": workload.drain(here, defaults),
-        "volumes": {"dataSize": "512Mi", "tmpSize": "256Mi"},
+        "volumes": {"dataSize": here.pod.data_size, "tmpSize": here.pod.tmp_size},
         "scheduling": workload.scheduling(here),
         "extra": workload.additions(here),
         "autoscaling": workload.autoscaling(here, defaults, ephemeral=ephemeral),
-        "podDisruptionBudget": {"enabled": True, "maxUnavailable": 1},
-        "service": {"appProtocol": "", "grpcAppProtocol": "kubernetes.io/h2c"},
+        "podDisruptionBudget": {"enabled": here.pod.disruption_budget, "maxUnavailable": 1},
+        "service": {"appProtocol": here.serving.app_protocol or "", "grpcAppProtocol": "kubernetes.io/h2c"},
         "ingress": surroundings.ingress(here),
         "httpRoute": surroundings.http_route(here, namespace),
         "monitoring": surroundings.monitoring(here),
@@ -131,7 +106,6 @@ def team_values(
             spec, organisation, environment, edges, workload.store_ports(here, organisation, ephemeral=ephemeral)
         ),
     }
-    _refuse_reserved(here, environment)
     try:
         Values.model_validate(data)
     except ValidationError as error:
@@ -169,6 +143,8 @@ def shortcomings(spec: TeamSpec, organisation: Organisation, environment: Enviro
         yield f"{where}: {' and '.join(dict.fromkeys(what))} cannot be reached: {reason}"
     for absent in edges.absent:
         yield f"{where}: {absent.team} {absent.reason}, so neither can call the other there"
+    for server, variable in workload.unset_variables(spec.for_environment(environment.name)):
+        yield f"{where}: the MCP server {server!r} is given {variable}, which has no value; add it to secrets or to env"
 
 
 def _differing(values: Mapping[str, Any], others: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -179,14 +155,6 @@ def _differing(values: Mapping[str, Any], others: Sequence[Mapping[str, Any]]) -
             continue
         different[key] = _differing(value, rest) if isinstance(value, Mapping) else value
     return different
-
-
-def _refuse_reserved(spec: TeamSpec, environment: Environment) -> None:
-    for variable in spec.env:
-        if variable.name in _RESERVED:
-            field = _RESERVED[variable.name]
-            remedy = f"write {field} instead" if field else "remove it"
-            raise BadInput(f"{spec.name} in {environment.name}: env: the chart itself sets {variable.name}; {remedy}")
 
 
 def _problems(error: ValidationError) -> Iterator[str]:

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Final, Literal, Self, get_args
 
 from pydantic import BaseModel, Field, StringConstraints, model_validator
 
-from elf_sdk.deploy.network_model import EdgesValues, NetworkPolicyValues, WorkloadTokens
+from elf_sdk.deploy.network_model import EdgesValues, IssuerValues, NetworkPolicyValues, WorkloadTokens
 from elf_sdk.deploy.values_access import ExternalSecrets, HttpRoute, Ingress, Monitoring, ServiceValues, Test
 from elf_sdk.deploy.values_kinds import (
     Cidr,
@@ -150,6 +150,7 @@ class Values(ValuesModel):
     test: Test
     edges: EdgesValues
     workload_tokens: WorkloadTokens
+    issuer: IssuerValues
     network_policy: NetworkPolicyValues
 
     @model_validator(mode="after")

@@ -28,6 +28,7 @@ __all__ = [
     "scheduling",
     "secrets",
     "store_ports",
+    "unset_variables",
 ]
 
 PRE_STOP_SECONDS: Final = 5
@@ -37,7 +38,6 @@ _CLOSE_SECONDS: Final = 40
 _FOOTPRINT: Final[Mapping[str, tuple[int, int]]] = {"function": (160, 24), "langgraph": (320, 30), "crewai": (576, 44)}
 """By framework, in MiB: server and fork server, and what a run has beside them (docs/topics/isolation.md)."""
 _OTHER_FOOTPRINT: Final = (320, 44)
-_MEBI: Final = 2**20
 
 
 def replicas(here: TeamSpec, defaults: Defaults) -> int:
@@ -81,7 +81,7 @@ def resources(here: TeamSpec, defaults: Defaults) -> dict[str, Any]:
     given = here.resources
     base, run = _FOOTPRINT.get(here.framework, _OTHER_FOOTPRINT)
     full = base + (run * here.runs.concurrency if here.runs.isolation == "process" else 0)
-    memory = _more(defaults.memory[0], f"{base}Mi"), _more(defaults.memory[1], f"{-(-full // 128) * 128}Mi")
+    memory = _more(defaults.memory[0], _mebi(base)), _more(defaults.memory[1], _mebi(-(-full // 128) * 128))
     requests = given.cpu_request or defaults.cpu[0], given.memory_request or memory[0]
     limits = (
         given.cpu_limit or _more(requests[0], defaults.cpu[1]),
@@ -97,6 +97,10 @@ def resources(here: TeamSpec, defaults: Defaults) -> dict[str, Any]:
         },
         "limits": {"cpu": limits[0], "memory": limits[1], "ephemeral-storage": disk or defaults.ephemeral[1]},
     }
+
+
+def _mebi(number: int) -> str:
+    return f"{number}Mi" if number % 1024 else f"{number // 1024}Gi"
 
 
 def _more(one: str, other: str) -> str:
@@ -180,6 +184,17 @@ def migration(here: TeamSpec, organisation: Organisation, *, ephemeral: bool) ->
     direct = _direct(here, organisation)
     secret, key = (direct.secret, direct.key) if direct else _database(here, organisation)
     return {"enabled": not ephemeral, "secret": secret, "key": key}
+
+
+def unset_variables(here: TeamSpec) -> Iterator[tuple[str, str]]:
+    """What MCP servers are given and nobody sets: the server's name, and the variable's."""
+    known = {variable.name for variable in here.env}
+    known |= {secret.name for secret in here.secrets}
+    known |= {name for each in here.pod.env if isinstance(name := each.get("name"), str)}
+    for server in here.mcp:
+        for name in (*((server.token_env,) if server.token_env else ()), *server.env):
+            if not {name, f"{name}_FILE"} & known:
+                yield server.name, name
 
 
 def scheduling(here: TeamSpec) -> dict[str, Any]:

@@ -1,7 +1,6 @@
-"""A conversation with a team by the public wire: what a person types, as frames, and what comes back, turn by turn.
+"""A conversation over the chat: what a person types, as frames, and what comes back, turn by turn.
 
-Talked is over the chat, whose frames `/chat/schema.json` describes. What a turn used is read from its run as an A2A
-task, because the chat does not tell it.
+The frames are those that `/chat/schema.json` describes.
 """
 
 from __future__ import annotations
@@ -12,7 +11,6 @@ import os
 import time
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
-from dataclasses import dataclass, field
 from typing import Any, Final
 
 import httpx
@@ -20,11 +18,12 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus, InvalidURI
 
 from elf_sdk.errors import BadInput, Failure, Forbidden, NotFound, Retryable, Unauthenticated
+from elf_sdk.evals.reply import Meter, Reply
 
-__all__ = ["Chat", "Reply", "Spent", "open_chat"]
+__all__ = ["Chat", "open_chat"]
 
-_OPEN: Final = 20.0
-"""Seconds for the greeting, and for what a turn used."""
+_GREETING: Final = 20.0
+"""Seconds until the team greets."""
 _MAX_FRAME: Final = 16 * 1024 * 1024
 """Bytes of one frame that are read; the result of a delegation comes whole."""
 _OVER: Final = frozenset({"finished", "failed", "cancelled", "rejected"})
@@ -32,57 +31,14 @@ _REFUSED: Final = frozenset({"limit", "BadInput", "Conflict", "Retryable"})
 """Codes of errors after which nothing more comes back to what was sent."""
 
 
-@dataclass(frozen=True, slots=True)
-class Spent:
-    """What models used.
-
-    Attributes:
-        tokens: read and written.
-        cost_usd: in US dollars; None where the price of a model is not known.
-    """
-
-    tokens: int = 0
-    cost_usd: float | None = 0.0
-
-    def __add__(self, other: Spent) -> Spent:
-        known = self.cost_usd is not None and other.cost_usd is not None
-        cost = round((self.cost_usd or 0) + (other.cost_usd or 0), 9) if known else None
-        return Spent(self.tokens + other.tokens, cost)
-
-    def __sub__(self, other: Spent) -> Spent:
-        known = self.cost_usd is not None and other.cost_usd is not None
-        cost = round((self.cost_usd or 0) - (other.cost_usd or 0), 9) if known else None
-        return Spent(self.tokens - other.tokens, cost)
-
-
-@dataclass(slots=True)
-class Reply:
-    """What came back to a turn.
-
-    Attributes:
-        text: the answer; after a confirmation, that of the other team.
-        tools: names of the tools that were called, in order.
-        proposed: teams that work was proposed to, in order.
-        questions: what the team asks.
-        errors: messages of the errors that were told.
-        seconds: from what was sent to the end of what came back.
-        spent: by the team's models; None where it could not be asked.
-        stopped: whether it took longer than it may, and was stopped.
-    """
-
-    text: str = ""
-    tools: list[str] = field(default_factory=list)
-    proposed: list[str] = field(default_factory=list)
-    questions: list[str] = field(default_factory=list)
-    errors: list[str] = field(default_factory=list)
-    seconds: float = 0.0
-    spent: Spent | None = field(default_factory=Spent)
-    stopped: bool = False
-
-
 @asynccontextmanager
-async def open_chat(url: str, token: str) -> AsyncGenerator[Chat, None]:
+async def open_chat(http: httpx.AsyncClient, url: str, token: str) -> AsyncGenerator[Chat, None]:
     """A session with the team at `url`, which is ended with the block.
+
+    Args:
+        http: asks for what was used; it carries the token too.
+        url: of the team, without a slash at the end.
+        token: of the user.
 
     Raises:
         BadInput: the address is none.
@@ -91,18 +47,15 @@ async def open_chat(url: str, token: str) -> AsyncGenerator[Chat, None]:
         Retryable: nobody serves there, or no longer.
         Failure: the chat was closed for another reason.
     """
-    base = url.rstrip("/")
-    headers = {"Authorization": f"Bearer {token}"}
     async with AsyncExitStack() as stack:
-        http = httpx.AsyncClient(headers={**headers, "A2A-Version": "1.0"}, timeout=_OPEN)
-        await stack.enter_async_context(http)
-        with _told(base):
-            address = base.replace("http", "ws", 1) + "/chat"
+        with _told(url):
+            address = url.replace("http", "ws", 1) + "/chat"
+            headers = {"Authorization": f"Bearer {token}"}
             connecting = connect(address, additional_headers=headers, compression=None, max_size=_MAX_FRAME)
             socket = await stack.enter_async_context(connecting)
-            async with asyncio.timeout(_OPEN):
+            async with asyncio.timeout(_GREETING):
                 greeting = json.loads(await socket.recv())
-        yield Chat(base, socket, http, greeting)
+        yield Chat(socket, Meter(http, url), greeting)
         with suppress(ConnectionClosed):
             await socket.send(json.dumps({"type": "end"}))
 
@@ -120,7 +73,7 @@ def _told(base: str) -> Iterator[None]:
             "check the address and the team's name, and that its chat is enabled"
         ) from None
     except TimeoutError:
-        raise Retryable(f"the team at {base} did not greet within {_OPEN:g} s; look at its log") from None
+        raise Retryable(f"the team at {base} did not greet within {_GREETING:g} s; look at its log") from None
     except (OSError, InvalidHandshake) as error:
         # asyncio's own text of a refused connection repeats the address.
         why = os.strerror(error.errno).lower() if isinstance(error, OSError) and error.errno else error
@@ -136,18 +89,14 @@ class Chat:
         image: digest of the image that answers, as the team says; empty where it says none.
     """
 
-    def __init__(
-        self, url: str, socket: ClientConnection, http: httpx.AsyncClient, greeting: Mapping[str, Any]
-    ) -> None:
+    def __init__(self, socket: ClientConnection, meter: Meter, greeting: Mapping[str, Any]) -> None:
         self.image = str(greeting.get("image", ""))
-        self._url = url
         self._socket = socket
-        self._http = http
+        self._meter = meter
         self._question: Mapping[str, Any] | None = None
         self._previews: dict[str, Mapping[str, Any]] = {}
         self._ended: dict[str, Mapping[str, Any]] = {}
         self._confirmed: set[str] = set()
-        self._spent: dict[str, Spent] = {}
 
     async def say(self, text: str, time_limit: float) -> Reply:
         """Send a message; what comes back until the answer is complete, or the team asks something.
@@ -225,7 +174,7 @@ class Chat:
         except ConnectionClosed as closed:
             raise _closed(closed) from None
         reply.seconds = round(time.monotonic() - started, 3)
-        reply.spent = await self._spent_by(runs)
+        reply.spent = await self._meter.spent(runs)
         return reply
 
     def _take(self, frame: Mapping[str, Any], reply: Reply, runs: set[str]) -> None:
@@ -257,23 +206,6 @@ class Chat:
         if state in _OVER:
             self._previews.pop(team, None)
             self._ended[team] = frame
-
-    async def _spent_by(self, runs: set[str]) -> Spent | None:
-        """What these runs used since they were asked last."""
-        spent = Spent()
-        for run_id in sorted(runs):
-            try:
-                answer = await self._http.get(f"{self._url}/a2a/v1/tasks/{run_id}", params={"historyLength": 0})
-                answer.raise_for_status()
-                usage = answer.json().get("metadata", {}).get("usage", {})
-            except (httpx.HTTPError, ValueError):
-                return None
-            tokens = int(usage.get("input_tokens", 0)) + int(usage.get("output_tokens", 0))
-            cost = float(usage["cost_usd"]) if "cost_usd" in usage else None
-            total = Spent(tokens, cost if usage else 0.0)
-            spent += total - self._spent.get(run_id, Spent())
-            self._spent[run_id] = total
-        return spent
 
 
 def _ends_answer(frame: Mapping[str, Any]) -> bool:

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from typing import Any, Final
 from xml.etree import ElementTree
 
-from elf_sdk.evals.chat import Spent
+from elf_sdk.evals.reply import Spent
 from elf_sdk.evals.result import CheckResult, ConversationResult, Report, Session, TurnResult
 
 __all__ = ["as_json", "as_junit", "as_markdown", "failures", "summary"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from elf_sdk.evals.chat import Reply, Spent
+from elf_sdk.evals.reply import Reply, Spent
 
 __all__ = ["CheckResult", "ConversationResult", "Report", "Session", "TurnResult"]
 

@@ -11,11 +11,14 @@ from typing import Any, Final
 import orjson
 
 from elf_sdk.errors import ElfError, Failure
-from elf_sdk.evals.chat import Chat, Reply, Spent, open_chat
+from elf_sdk.evals.chat import Chat
 from elf_sdk.evals.judge import Judge
 from elf_sdk.evals.load import Conversation
 from elf_sdk.evals.recorded import Check, Turn
+from elf_sdk.evals.reply import Reply, Spent
 from elf_sdk.evals.result import CheckResult, ConversationResult, Report, Session, TurnResult
+from elf_sdk.evals.talk import open_talk
+from elf_sdk.evals.tasks import Tasks
 from elf_sdk.evals.verify import beyond, mistake
 from elf_sdk.team.kinds import duration_seconds
 from elf_sdk.team.work import LLM
@@ -95,19 +98,19 @@ async def _all(work: Any) -> list[Any]:
 
 
 async def _have(conversation: Conversation, target: Target, user: str, judge: Callable[[LLM | None], Judge]) -> Session:
-    async with open_chat(target.url, target.token(user)) as chat:
-        if target.digest and chat.image != target.digest:
-            said = f"{chat.image} answered" if chat.image else "the team does not say which image answers"
-            return Session((), (CheckResult(f"image: {target.digest}", False, said),), image=chat.image)
-        return await _Sitting(conversation, chat, judge).have()
+    async with open_talk(target.url, target.token(user)) as talk:
+        if target.digest and talk.image != target.digest:
+            said = f"{talk.image} answered" if talk.image else "the team does not say which image answers"
+            return Session((), (CheckResult(f"image: {target.digest}", False, said),), image=talk.image)
+        return await _Sitting(conversation, talk, judge).have()
 
 
 class _Sitting:
     """One session of one conversation."""
 
-    def __init__(self, conversation: Conversation, chat: Chat, judge: Callable[[LLM | None], Judge]) -> None:
+    def __init__(self, conversation: Conversation, talk: Chat | Tasks, judge: Callable[[LLM | None], Judge]) -> None:
         self._conversation = conversation
-        self._chat = chat
+        self._talk = talk
         self._judge = judge
         self._said: list[tuple[str, str]] = []
         self._judged = 0
@@ -136,19 +139,19 @@ class _Sitting:
             )
             for limit, why in beyond(recorded.limits, seconds, spent)
         )
-        return Session(tuple(turns), passed, error, seconds, spent, self._judged, self._chat.image)
+        return Session(tuple(turns), passed, error, seconds, spent, self._judged, self._talk.image)
 
     async def _act(self, turn: Turn) -> Reply:
         longest = duration_seconds(turn.limits.time or _TURN)
         match turn.act:
             case "say":
-                reply = await self._chat.say(turn.value, longest)
+                reply = await self._talk.say(turn.value, longest)
             case "answer":
-                reply = await self._chat.answer(turn.value, longest)
+                reply = await self._talk.answer(turn.value, longest)
             case "confirm":
-                reply = await self._chat.confirm(turn.value, longest)
+                reply = await self._talk.confirm(turn.value, longest)
             case _:
-                reply = await self._chat.reject(turn.value, turn.reason or "", longest)
+                reply = await self._talk.reject(turn.value, turn.reason or "", longest)
         return reply
 
     async def _checked(self, place: int, turn: Turn, reply: Reply) -> tuple[CheckResult, ...]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 
-from elf_sdk.evals.chat import Reply, Spent
 from elf_sdk.evals.fits import misfit
 from elf_sdk.evals.recorded import Check, Limits
+from elf_sdk.evals.reply import Reply, Spent
 from elf_sdk.team.base import shown
 from elf_sdk.team.kinds import duration_seconds
 

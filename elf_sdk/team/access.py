@@ -16,6 +16,7 @@ from elf_sdk.team.kinds import (
     Label,
     LabelKey,
     Labels,
+    Name,
     Port,
     PushTarget,
     ResourceName,
@@ -28,6 +29,8 @@ __all__ = ["Controller", "Ingress", "Monitoring", "Route", "Serving"]
 class Serving(Frozen):
     """What the team's process is told of its surroundings. Its main port is 8000."""
 
+    log_level: Literal["debug", "info", "warning", "error"] | None = None
+    """From which level up logs are written. Default: `debug` in dev, `info` elsewhere."""
     public_url: Url | None = None
     """The team's address as others see it. Default: as the request says."""
     trusted_proxies: tuple[Cidr, ...] = ()
@@ -39,6 +42,8 @@ class Serving(Frozen):
     """A port for A2A over gRPC. Default: none, and then there is no gRPC."""
     metrics_port: Port = 9464
     """The port for `/metrics`."""
+    app_protocol: Name | None = None
+    """A hint for gateways about the Service's main port, such as `kubernetes.io/ws`."""
 
 
 class Controller(Frozen):

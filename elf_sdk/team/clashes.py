@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 from elf_sdk.team.access import Ingress, Route, Serving
 from elf_sdk.team.base import Location
-from elf_sdk.team.deployment import Autoscaling, Egress, Pod, Resources
+from elf_sdk.team.deployment import Autoscaling, Egress, EnvVar, Pod, Resources
 from elf_sdk.team.kinds import quantity_number
 
 __all__ = ["MAIN_PORT", "clashes"]
@@ -15,15 +15,41 @@ __all__ = ["MAIN_PORT", "clashes"]
 MAIN_PORT: Final = 8000
 """Where every team serves in a cluster: others find it by its name alone."""
 
+_SETTINGS: Final[Mapping[str, str]] = {
+    **dict.fromkeys(("ELF_ENVIRONMENT", "ELF_HOST", "ELF_NAMESPACE", "ELF_ORGANISATION", "ELF_PORT", "HOME"), ""),
+    **dict.fromkeys(("ELF_EDGES_FILE", "ELF_IMAGE_DIGEST", "ELF_STORE", "ELF_TEAM_TOKENS", "ELF_TEAM_URL"), ""),
+    **dict.fromkeys(
+        (
+            "ELF_WORKLOAD_ISSUER",
+            "ELF_WORKLOAD_JWKS_ALGORITHM",
+            "ELF_WORKLOAD_JWKS_CA_FILE",
+            "ELF_WORKLOAD_JWKS_FILE",
+            "ELF_WORKLOAD_JWKS_TOKEN_FILE",
+            "ELF_WORKLOAD_JWKS_URL",
+        ),
+        "clusters[].workload_issuer in elf.yaml",
+    ),
+    **dict.fromkeys(("ELF_ISSUER", "ELF_JWKS_ALGORITHM", "ELF_JWKS_FILE", "ELF_JWKS_URL"), "issuer in elf.yaml"),
+    "ELF_DATABASE_URL": "database",
+    "ELF_DRAIN_SECONDS": "runs.drain",
+    "ELF_GRPC_PORT": "serving.grpc_port",
+    "ELF_LOG_LEVEL": "serving.log_level",
+    "ELF_METRICS_PORT": "serving.metrics_port",
+    "ELF_PUBLIC_URL": "serving.public_url",
+    "ELF_PUSH_ALLOW": "serving.push_allow",
+    "ELF_TRUSTED_PROXIES": "serving.trusted_proxies",
+}
+"""Variables that the chart sets, and the field that says to what."""
 _VOLUMES: Final = frozenset({"data", "tmp", "secrets", "migration", "workload"})
 _CONTAINERS: Final = frozenset({"team", "migrate"})
-_PLACES: Final = ("/data", "/tmp", "/run/elf", "/run/secrets")  # noqa: S108 - mount paths in the pod
+_PLACES: Final = ("/data", "/tmp", "/run/elf", "/run/secrets", "/run/secrets/elf")  # noqa: S108 - mount paths in the pod
 
 
 def clashes(
     *,
     replicas: int | None,
     ephemeral: bool,
+    env: Sequence[EnvVar],
     resources: Resources,
     autoscaling: Autoscaling,
     ingress: Ingress,
@@ -37,6 +63,7 @@ def clashes(
     Args:
         replicas: as the team says; None: the environment's.
         ephemeral: whether runs are kept on the pod's own disk.
+        env: variables of the process.
         resources: of one replica.
         autoscaling: of the team, as all that follows.
         ingress: an Ingress.
@@ -45,6 +72,11 @@ def clashes(
         egress: what is reached outside.
         pod: what else a pod is given.
     """
+    for index, variable in enumerate(env):
+        if variable.name in _SETTINGS:
+            field = _SETTINGS[variable.name]
+            remedy = f"write {field} instead" if field else "remove it"
+            yield ("env", index, "name"), f"in a cluster the chart sets {variable.name} itself; {remedy}"
     yield from _scaling(autoscaling, replicas, ephemeral=ephemeral)
     for kind in ("cpu", "memory"):
         request, limit = getattr(resources, f"{kind}_request"), getattr(resources, f"{kind}_limit")

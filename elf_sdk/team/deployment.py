@@ -176,6 +176,12 @@ class Autoscaling(Frozen):
 class Pod(Frozen):
     """What else a pod is given. Lists hold objects as Kubernetes writes them, and stand behind the chart's own."""
 
+    data_size: Quantity = "512Mi"
+    """How much fits into /data, which is HOME."""
+    tmp_size: Quantity = "256Mi"
+    """How much fits into /tmp."""
+    disruption_budget: Bool = True
+    """Whether work on nodes may take only one replica at a time; from two replicas on."""
     priority_class: ResourceName | None = None
     """Which pods go first when a node is full. Default: the cluster's."""
     anti_affinity: Literal["preferred", "required"] = "preferred"

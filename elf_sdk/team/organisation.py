@@ -125,7 +125,7 @@ class ClusterDns(Frozen):
 class ConfigMapRef(Frozen):
     """One key of a ConfigMap."""
 
-    name: ResourceName = "elf-workload-jwks"
+    name: ResourceName
     """Name of the ConfigMap, in each namespace of teams."""
     key: SecretKey = "jwks.json"
     """Key in it."""
@@ -143,7 +143,7 @@ class WorkloadIssuer(Frozen):
     configuration or at `jwks_url`. `config-map`: they read them from `config_map`."""
     jwks_url: Url | None = None
     """Where the issuer has its keys. Default: as its OpenID configuration says."""
-    config_map: ConfigMapRef = ConfigMapRef()
+    config_map: ConfigMapRef = ConfigMapRef(name="elf-workload-jwks")
     """Holds a JWK Set."""
 
 
@@ -198,12 +198,16 @@ class AgentGateway(Frozen):
 
 
 class Issuer(Frozen):
-    """Who signs people's tokens."""
+    """Who signs people's tokens, as the Control Center does; every team verifies them by its public keys."""
 
     url: Url
     """The issuer, as in the `iss` of its tokens."""
+    algorithm: Literal["EdDSA", "ES256", "RS256"] = "EdDSA"
+    """The only one that its tokens are signed with."""
     jwks_url: Url | None = None
     """Where its public keys are. Default: as its OpenID configuration says."""
+    config_map: ConfigMapRef | None = None
+    """Holds its public keys, a JWK Set, in place of an address."""
 
 
 class DatabaseRef(Frozen):
@@ -291,6 +295,18 @@ class Organisation(FileModel):
         there = ", ".join(environment.name for environment in self.environments)
         raise BadInput(f"there is no environment {name!r}; there are: {there}")
 
+    @property
+    def clients(self) -> tuple[tuple[str, Pods], ...]:
+        """Pods that every team lets in although they are no team, by what they are.
+
+        They connect in the name of people, whose tokens they bring along.
+        """
+        found = [("the Control Center", self.control_center)]
+        if self.agent_gateway is not None:
+            gateway = Pods(namespace=self.agent_gateway.namespace, labels=self.agent_gateway.labels)
+            found.insert(0, ("the agent gateway", gateway))
+        return tuple(found)
+
     def cluster(self, name: str) -> Cluster:
         """The cluster of that name, which has to be one of `clusters`."""
         return next(cluster for cluster in self.clusters if cluster.name == name)
@@ -308,6 +324,11 @@ def _problems(organisation: Organisation) -> Iterator[tuple[Location, str]]:
             yield ("clusters", index, "name"), f"{cluster.name!r} is there twice; remove one"
         known.add(cluster.name)
         yield from _issuer_problems(cluster, ("clusters", index, "workload_issuer"))
+    if (issuer := organisation.issuer) is not None:
+        if issuer.jwks_url is not None and issuer.config_map is not None:
+            yield ("issuer", "config_map"), "its keys are at jwks_url already; remove one of both"
+        elif issuer.config_map is None:
+            yield from _unsafe(("issuer",), url=issuer.url, jwks_url=issuer.jwks_url)
     names: set[str] = set()
     for index, environment in enumerate(organisation.environments):
         here: Location = ("environments", index)
@@ -328,8 +349,12 @@ def _problems(organisation: Organisation) -> Iterator[tuple[Location, str]]:
 
 def _issuer_problems(cluster: Cluster, here: Location) -> Iterator[tuple[Location, str]]:
     issuer = cluster.workload_issuer
-    if issuer is None or issuer.keys != "issuer":
-        return
-    field, url = ("issuer", issuer.issuer) if issuer.jwks_url is None else ("jwks_url", issuer.jwks_url)
+    if issuer is not None and issuer.keys == "issuer":
+        yield from _unsafe(here, issuer=issuer.issuer, jwks_url=issuer.jwks_url)
+
+
+def _unsafe(here: Location, **urls: str | None) -> Iterator[tuple[Location, str]]:
+    """Of the address that keys would come from, the last one that is given, what is wrong with it."""
+    field, url = [(field, url) for field, url in urls.items() if url is not None][-1]
     if not is_safe_url(url):
         yield (*here, field), f"{url!r} is no https address, so anybody on the way could change keys; write one"

@@ -257,6 +257,7 @@ def _problems(spec: TeamSpec) -> Iterator[tuple[Location, str]]:
     yield from clashes(
         replicas=spec.replicas,
         ephemeral=spec.runs.store == "ephemeral",
+        env=spec.env,
         resources=spec.resources,
         autoscaling=spec.autoscaling,
         ingress=spec.ingress,

@@ -73,6 +73,13 @@ def test_a_way_that_cannot_be_is_refused_where_it_arrives() -> None:
         request({DELEGATION: ["executive"]})
     with pytest.raises(BadInput, match="'marketing', as its chain says, but 'executive' sent it"):
         request({DELEGATION: {"chain": ["marketing"]}})
+    workload = Owner("https://kubernetes.default.svc", "system:serviceaccount:elf-teams:executive")
+    with pytest.raises(BadInput, match="'marketing', as its chain says, but 'executive' sent it"):
+        delegation_of({DELEGATION: {"chain": ["marketing"]}}, "painting", workload, 3)
+    assert delegation_of({DELEGATION: WAY}, "painting", workload, 3) == WAY
+    # A person's name says nothing of teams, whatever it is.
+    person = Owner("elf:acme:dev", "user:team:executive")
+    assert delegation_of({DELEGATION: {"chain": ["marketing"]}}, "painting", person, 3) == {"chain": ["marketing"]}
     with pytest.raises(BadInput, match="cannot go in a circle"):
         request({DELEGATION: {"chain": ["painting", "executive"]}})
     with pytest.raises(BadInput, match="at a depth of 3 at most"):

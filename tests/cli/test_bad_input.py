@@ -44,7 +44,6 @@ def run(*arguments: str, cwd: Path, **variables: str) -> subprocess.CompletedPro
             "PYTHONPATH": str(ROOT),
             "PYTHONIOENCODING": "utf-8",
             "HOME": str(cwd),
-            "ELF_CACHE_DIR": os.environ["ELF_CACHE_DIR"],
             **variables,
         },
         stdin=subprocess.DEVNULL,

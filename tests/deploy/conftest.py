@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from elf_sdk.deploy.helm import CommandLineHelm, EmbeddedHelm
+from elf_sdk.deploy.helm import CommandLineHelm, EmbeddedHelm, Helm
 from elf_sdk.errors import Missing
 from tests.deploy.organisations import write_project
 from tests.kubernetes import INSTALL, ApiServer, programs, running
@@ -26,15 +26,31 @@ def embedded() -> EmbeddedHelm:
     return EmbeddedHelm()
 
 
-@pytest.fixture(scope="session")
-def command_line() -> CommandLineHelm:
-    program = os.environ.get("ELF_TEST_HELM") or shutil.which("helm")
+def helm_programs() -> list[str | None]:
+    """Every helm that charts are to render the same under: those that ELF_TEST_HELM names, and the one on the PATH."""
+    named = os.environ.get("ELF_TEST_HELM", "").split(os.pathsep)
+    return list(dict.fromkeys(filter(None, [*named, shutil.which("helm")]))) or [None]
+
+
+def _command_line(program: str | None) -> CommandLineHelm:
     if program is None:
-        pytest.skip("there is no helm on the PATH, and ELF_TEST_HELM names none")
+        pytest.skip("there is no helm on the PATH, and ELF_TEST_HELM names none; scripts/helms installs some")
     try:
         return CommandLineHelm(Path(program))
     except Missing as missing:
         pytest.skip(str(missing))
+
+
+@pytest.fixture(scope="session", params=helm_programs())
+def command_line(request: pytest.FixtureRequest) -> CommandLineHelm:
+    """Each helm program in turn."""
+    return _command_line(request.param)
+
+
+@pytest.fixture(scope="session", params=["embedded", *helm_programs()])
+def any_helm(request: pytest.FixtureRequest, embedded: EmbeddedHelm) -> Helm:
+    """The embedded Helm, and each helm program in turn."""
+    return embedded if request.param == "embedded" else _command_line(request.param)
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import gzip
 import json
 import os
 import shutil
@@ -42,7 +44,7 @@ def project(root: Path, prefix: str, teams: tuple[str, ...] = ("brand-team", "da
             {"name": "in-cluster", "server": "https://kubernetes.default.svc"},
             {"name": "far", "server": "https://far.example.com"},
         ],
-        "gitops": {"namespace": f"{prefix}-argocd"},
+        "gitops": {"argocd_namespace": f"{prefix}-argocd"},
     }
     return write_project(root, {team: dict(spec) for team in teams}, organisation)
 
@@ -115,6 +117,27 @@ def test_a_team_is_installed_upgraded_and_removed(engine: str, kube: ApiServer, 
     left = kube.request("GET", f"/apis/apps/v1/namespaces/{here}/deployments").json()["items"]
     assert [each["metadata"]["name"] for each in left] == ["data-team"]
     assert kube.request("GET", f"/api/v1/namespaces/{here}/secrets/llm-api-keys").is_success
+
+
+def test_a_deploy_that_was_cut_off_is_said_with_the_remedy(kube: ApiServer, tmp_path: Path) -> None:
+    root = project(tmp_path / "p", "cut", ("brand-team",))
+    environ = {"KUBECONFIG": str(kube.kubeconfig(tmp_path / "config"))}
+    arguments = ("deploy", "dev", "--helm", "embedded", "--timeout", "0s")
+    assert elf(*arguments, cwd=root, **environ).returncode == 0
+    # As Helm leaves it when it is killed between its two writes: a Secret with JSON, compressed, in base64 twice.
+    path = "/api/v1/namespaces/cut-dev/secrets/sh.helm.release.v1.brand-team.v1"
+    held = kube.request("GET", path).json()
+    release = json.loads(gzip.decompress(base64.b64decode(base64.b64decode(held["data"]["release"]))))
+    release["info"]["status"] = "pending-install"
+    again = base64.b64encode(base64.b64encode(gzip.compress(json.dumps(release).encode()))).decode()
+    change = {"metadata": {"labels": {"status": "pending-install"}}, "data": {"release": again}}
+    assert kube.request("PATCH", path, change, "application/merge-patch+json").is_success
+    done = elf(*arguments, cwd=root, **environ)
+    assert done.returncode == 1
+    assert "another deploy of brand-team in cut-dev is under way, or was cut off" in done.stdout
+    done = elf(*arguments[:-2], "--remove", "--yes", cwd=root, **environ)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert elf(*arguments, cwd=root, **environ).returncode == 0
 
 
 def test_an_environment_of_another_cluster_is_refused_unless_told(kube: ApiServer, tmp_path: Path) -> None:

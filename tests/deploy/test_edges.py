@@ -39,6 +39,8 @@ TEAMS: dict[str, dict[str, Any]] = {
     "apart-team": {},
 }
 VIP = {"environments": {"dev": {"namespace": "vip"}}}
+GATEWAY = {"namespace": "edge", "labels": {"app": "gateway"}, "url": "https://agents.example.com/of/{team}"}
+SERVICE = "a-team.elf-teams-dev.svc:8000"
 JWKS = "/openid/v1/jwks"
 SEND = {"message": {"messageId": "m1", "role": "ROLE_USER", "parts": [{"text": "hello"}]}}
 
@@ -274,7 +276,8 @@ async def test_a_team_starts_without_the_keys_and_trusts_callers_as_soon_as_they
     with publishing(kubelet.authority) as api_server:
         node = replace(kubelet, directory=tmp_path, api_server=api_server)
         teams = {"a-team": {"peers": ["b-team"]}, "b-team": {"peers": ["a-team"]}}
-        pod = Pod(node, charts(tmp_path, teams)["a-team"], image(tmp_path, "a-team"))
+        objects = charts(tmp_path, teams)["a-team"]
+        pod = Pod(node, objects, image(tmp_path, "a-team"))
         token = node.token("elf-teams-dev", "b-team", audience("elf", "dev", "a-team"))
         try:
             pod.replica.start()
@@ -292,6 +295,29 @@ async def test_a_team_starts_without_the_keys_and_trusts_callers_as_soon_as_they
             assert set(api_server.tokens) == {f"Bearer {(pod.files / 'jwks/token').read_text()}"}
         finally:
             pod.replica.close()
+
+
+async def test_the_gateway_s_address_is_on_the_card_and_its_pods_are_let_in(kubelet: Kubelet, tmp_path: Path) -> None:
+    objects = charts(tmp_path, {"a-team": {}}, agent_gateway=GATEWAY)["a-team"]
+    peer = {
+        "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "edge"}},
+        "podSelector": {"matchLabels": {"app": "gateway"}},
+    }
+    assert [rule for rule in objects["NetworkPolicy"]["spec"]["ingress"] if rule["from"] == [peer]]
+    pod = Pod(replace(kubelet, directory=tmp_path), objects, image(tmp_path, "a-team"))
+    try:
+        pod.replica.start()
+        await pod.replica.ready()
+        async with httpx.AsyncClient() as http:
+            card = (await http.get(f"{pod.replica.url}/.well-known/agent-card.json")).json()
+            inside = (
+                await http.get(f"{pod.replica.url}/.well-known/agent-card.json", headers={"Host": SERVICE})
+            ).json()
+    finally:
+        pod.replica.close()
+    addresses = ["https://agents.example.com/of/a-team/a2a/v1", f"http://{SERVICE}/a2a/v1"]
+    assert list(dict.fromkeys(each["url"] for each in card["supportedInterfaces"])) == addresses
+    assert list(dict.fromkeys(each["url"] for each in inside["supportedInterfaces"])) == addresses[::-1]
 
 
 def test_the_edges_of_another_team_start_nobody(pods: dict[str, Pod], tmp_path: Path) -> None:

@@ -6,9 +6,12 @@ from pathlib import Path
 from typing import Any, get_args
 
 import pytest
+from pydantic import ValidationError
 
 from elf_sdk.deploy.egress import Dependency, Egress, Kind, egress_of
-from elf_sdk.deploy.values import shortcomings
+from elf_sdk.deploy.kubernetes import ObjectSchemas
+from elf_sdk.deploy.values import shortcomings, team_values
+from elf_sdk.settings import load_settings
 from elf_sdk.team.edges import Edges
 from elf_sdk.team.organisation import Organisation
 from tests.deploy.organisations import Object, environment, neighbours, render, spec, values_of
@@ -155,6 +158,78 @@ def test_cilium_is_told_the_names_of_the_table_and_of_egress_hosts() -> None:
         {"host": "crm.example.com", "port": 8443},
     ]
     assert table(**EVERYTHING).named_hosts() == []
+
+
+@pytest.mark.parametrize("keys", ["api-server", "issuer", "config-map", None])
+def test_what_is_rendered_is_what_the_cluster_s_kinds_allow(keys: str | None, tmp_path: Path) -> None:
+    issuer = None if keys is None else {"keys": keys}
+    cluster = {"name": "in-cluster", "server": "https://kubernetes.default.svc", "workload_issuer": issuer}
+    organisation = Organisation.model_validate(
+        {"clusters": [cluster], "agent_gateway": {"namespace": "edge", "labels": {}}}
+    )
+    team = spec(egress={"mode": "cilium-fqdn", "hosts": ["*.example.org"]}, **EVERYTHING)
+    values = team_values(team, organisation, environment("dev"), neighbours(team, "dev", callees=["data-team"]))
+    objects = render(tmp_path, team, values, name="dev")
+    ObjectSchemas().check(list(objects.values()))
+    entities = [rule["toEntities"] for rule in objects["CiliumNetworkPolicy"]["spec"]["egress"] if "toEntities" in rule]
+    assert entities == ([["kube-apiserver"]] if keys == "api-server" else [])
+    settings = objects["ConfigMap"]["data"]
+    assert ("ELF_WORKLOAD_ISSUER" in settings, "ELF_TEAM_TOKENS" in settings) == (keys is not None, keys is not None)
+    assert {name for name in settings if name.startswith("ELF_WORKLOAD_JWKS") and not name.endswith("ALGORITHM")} == {
+        "api-server": {"ELF_WORKLOAD_JWKS_CA_FILE", "ELF_WORKLOAD_JWKS_TOKEN_FILE", "ELF_WORKLOAD_JWKS_URL"},
+        "config-map": {"ELF_WORKLOAD_JWKS_FILE"},
+    }.get(keys or "", set())
+    # What the chart says is what the server understands.
+    read = load_settings({name: value for name, value in settings.items() if name.startswith("ELF_")})
+    assert (read.workload_issuer is None) == (keys is None)
+
+
+@pytest.mark.parametrize(
+    ("given", "told", "asked"),
+    [
+        ({}, {"ELF_ISSUER", "ELF_JWKS_ALGORITHM"}, ["people.example.com"]),
+        (
+            {"jwks_url": "https://keys.example.com/jwks"},
+            {"ELF_ISSUER", "ELF_JWKS_ALGORITHM", "ELF_JWKS_URL"},
+            ["keys.example.com"],
+        ),
+        ({"config_map": {"name": "people"}}, {"ELF_ISSUER", "ELF_JWKS_ALGORITHM", "ELF_JWKS_FILE"}, []),
+    ],
+    ids=["configuration", "address", "config-map"],
+)
+def test_people_are_known_by_the_issuer_of_elf_yaml(
+    given: dict[str, Any], told: set[str], asked: list[str], tmp_path: Path
+) -> None:
+    organisation = Organisation.model_validate({"issuer": {"url": "https://people.example.com", **given}})
+    edges = Edges("brand-team")
+    objects = render(tmp_path, spec(), team_values(spec(), organisation, environment("prod"), edges))
+    settings = objects["ConfigMap"]["data"]
+    assert {name for name in settings if name.startswith(("ELF_ISSUER", "ELF_JWKS"))} == told
+    read = load_settings({name: value for name, value in settings.items() if name.startswith("ELF_")})
+    assert read.elf_issuer is not None
+    assert read.elf_issuer.issuer == "https://people.example.com"
+    volumes = objects["Deployment"]["spec"]["template"]["spec"]["volumes"]
+    (sources,) = [each["projected"]["sources"] for each in volumes if each["name"] == "workload"]
+    mounted = [item["path"] for each in sources for item in each.get("configMap", {}).get("items", [])]
+    assert ("jwks/people.json" in mounted) == ("config_map" in given)
+    table = egress_of(spec(), organisation, environment("prod"), edges).table
+    assert [each.host for each in table if each.kind == "keys" and each.host] == asked
+
+
+def test_an_issuer_whose_keys_anybody_could_change_is_refused() -> None:
+    for issuer, said in (
+        ({"url": "http://people.example.com"}, "is no https address, so anybody on the way could change keys"),
+        ({"url": "https://p.example.com", "jwks_url": "http://p.example.com"}, "is no https address"),
+        (
+            {"url": "https://p.example.com", "jwks_url": "https://k.example.com", "config_map": {"name": "k"}},
+            "one of both",
+        ),
+    ):
+        with pytest.raises(ValidationError, match=said):
+            Organisation.model_validate({"issuer": issuer})
+    cluster = {"name": "in-cluster", "server": "https://x", "workload_issuer": {"keys": "issuer", "issuer": "http://x"}}
+    with pytest.raises(ValidationError, match=r"clusters\[0\].workload_issuer.issuer: .* is no https address"):
+        Organisation.model_validate({"clusters": [cluster]})
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from elf_sdk.deploy.chart import chart_tree, load_templates
-from elf_sdk.deploy.helm import CommandLineHelm, EmbeddedHelm, Helm, choose_helm, fit
+from elf_sdk.deploy.helm import CommandLineHelm, Helm, choose_helm, fit
 from elf_sdk.deploy.kubernetes import ObjectSchemas, parse_manifests
 from elf_sdk.errors import Failure, Missing
 from elf_sdk.files import write_tree
@@ -15,25 +15,12 @@ from tests.deploy.organisations import elf, render, spec, values_of, write_proje
 from tests.deploy.test_render import EVERYTHING
 
 
-@pytest.mark.parametrize("name", ["dev", "staging", "prod"])
-def test_both_engines_give_the_same_objects(
-    name: str, embedded: EmbeddedHelm, command_line: CommandLineHelm, tmp_path: Path
-) -> None:
-    team = spec(**EVERYTHING)
-    values = values_of(team, name)
-    assert render(tmp_path / "a", team, values, embedded, name) == render(
-        tmp_path / "b", team, values, command_line, name
-    )
-
-
-@pytest.mark.parametrize("engine", ["embedded", "command_line"])
-def test_what_helm_refuses_is_said_in_one_line(engine: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
-    helm: Helm = request.getfixturevalue(engine)
+def test_what_helm_refuses_is_said_in_one_line(any_helm: Helm, tmp_path: Path) -> None:
     team = spec()
     write_tree(tmp_path / "c", chart_tree(team, {"prod": values_of(team)}, load_templates()))
     (tmp_path / "over.yaml").write_text("replicas: many\n")
     with pytest.raises(Failure) as caught:
-        helm.render(tmp_path / "c", tmp_path / "over.yaml", release="x", namespace="x")
+        any_helm.render(tmp_path / "c", tmp_path / "over.yaml", release="x", namespace="x")
     assert "replicas" in str(caught.value)
     assert "\n" not in str(caught.value)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,97 +11,11 @@ import yaml
 
 from elf_sdk.deploy.chart import chart_tree, load_templates
 from elf_sdk.deploy.encode import inline_markdown, to_yaml
-from elf_sdk.deploy.helm import CommandLineHelm, EmbeddedHelm, Helm
-from tests.deploy.organisations import render, spec, values_of
-
-HOSTILE = [
-    "{{ .Release.Name }}",
-    "{{ .Values.team.name | quote }}",
-    '{{ fail "x" }}',
-    "{{/* gone */}}",
-    "{{- end -}}",
-    "}}{{",
-    "{{ lookup }}",
-    "{%- raw %}",
-    "[[ x ]]",
-    "${HOME}",
-    "$(PATH)",
-    "$$(PATH)",
-    "$HOME `id`",
-    "#{}",
-    "# no comment",
-    "a # no comment",
-    "- item",
-    "key: value",
-    "? x",
-    "*alias",
-    "&anchor x",
-    "!!python/object/apply:os.system [id]",
-    "!tag",
-    "%YAML 1.1",
-    "---",
-    "...",
-    "a\n---\nkind: Pod",
-    "no",
-    "on",
-    "Yes",
-    "true",
-    "null",
-    "~",
-    "",
-    " ",
-    "0x1f",
-    "0o17",
-    "017",
-    "1e3",
-    "1_000",
-    "12:30:45",
-    ".inf",
-    ".NaN",
-    "=",
-    "<<",
-    "2026-01-01",
-    "2026-01-01T00:00:00Z",
-    "1.0",
-    "-0",
-    "00000000000000000000",
-    "123456789012345678901234567890",
-    " leading",
-    "trailing ",
-    "\ttab\t",
-    'double "quotes"',
-    "single 'quotes'",
-    "back\\slash \\n \\u0041 \\",
-    "|",
-    ">",
-    "| block",
-    "@at",
-    "`tick`",
-    "line\nbreak",
-    "line\r\nbreak\r",
-    "\n\n",
-    "trailing newline\n",
-    "nel\x85here",
-    "nbsp\xa0here",
-    "line\u2028separator\u2029paragraph",
-    "\ufeffbom \ufeff inside",
-    "zero\u200bwidth\u200d",
-    "right\u202eto left",
-    "del\x7f bell\x07 esc\x1b",
-    "c1 \x80\x9f",
-    "non-characters \ufffe\uffff \ufdd0",
-    "replacement \ufffd",
-    "private \ue000 \uf8ff",
-    "ünïcödé ß 漢字 العربية",
-    "é é",
-    "emoji 😀 👩‍👩‍👧‍👦 🏴󠁧󠁢󠁥󠁮󠁧󠁿",
-    "astral \U0001f600 \U0010ffff \U000e0001",
-    '{"json": ["in", 1]}',
-    "<script>alert(1)</script>",
-    "& < > ' \"",
-    "long " * 6000,
-    "x" * 30_000,
-]
+from elf_sdk.deploy.helm import EmbeddedHelm, Helm
+from elf_sdk.team.project import survey
+from tests.deploy.hostile import HOSTILE, INJECTIONS, MARK
+from tests.deploy.naughty import FIELDS, packaged, refused
+from tests.deploy.organisations import render, spec, values_of, write_project
 
 
 def test_yaml_gives_back_every_text_to_both_readers(embedded: EmbeddedHelm, tmp_path: Path) -> None:
@@ -117,14 +32,35 @@ def test_keys_that_yaml_would_read_as_something_else_are_quoted() -> None:
     assert yaml.safe_load(to_yaml(data)) == data
 
 
-@pytest.mark.parametrize("engine", ["embedded", "command_line"])
-def test_environment_values_are_unchanged_by_helm(engine: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
-    helm: EmbeddedHelm | CommandLineHelm = request.getfixturevalue(engine)
+def test_environment_values_are_unchanged_by_helm(any_helm: Helm, tmp_path: Path) -> None:
     team = spec()
     values = values_of(team)
     values["env"] = [{"name": f"V{number}", "value": text} for number, text in enumerate(HOSTILE)]
-    data = render(tmp_path, team, values, helm)["ConfigMap"]["data"]
+    data = render(tmp_path, team, values, any_helm)["ConfigMap"]["data"]
     assert [data[f"V{number}"] for number in range(len(HOSTILE))] == HOSTILE
+
+
+def test_what_kubernetes_gets_as_it_was_written_is_unchanged(any_helm: Helm, tmp_path: Path) -> None:
+    team = spec()
+    values = values_of(team)
+    items = [{"key": text, "path": f"p{number}", "mode": number} for number, text in enumerate(HOSTILE)]
+    volume = {"name": "x", "secret": {"items": items, "optional": True}}
+    sidecar = {"name": "x", "args": HOSTILE, "env": [], "securityContext": {}}
+    annotations = {f"a{number}": text for number, text in enumerate(HOSTILE)}
+    values["extra"] |= {"volumes": [volume], "containers": [sidecar], "annotations": annotations}
+    template = render(tmp_path, team, values, any_helm)["Deployment"]["spec"]["template"]
+    assert volume in template["spec"]["volumes"]
+    assert template["spec"]["containers"][1] == sidecar
+    assert annotations.items() <= template["metadata"]["annotations"].items()
+
+
+def test_many_texts_in_one_annotation_are_unchanged_by_helm(any_helm: Helm, tmp_path: Path) -> None:
+    team = spec()
+    values = values_of(team)
+    values["team"] |= {"displayName": "\n".join(HOSTILE), "purpose": "".join(HOSTILE)}
+    annotations = render(tmp_path, team, values, any_helm)["Deployment"]["metadata"]["annotations"]
+    assert annotations["elf-sdk/display-name"] == "\n".join(HOSTILE)
+    assert annotations["elf-sdk/purpose"] == "".join(HOSTILE)
 
 
 @pytest.mark.parametrize("number", range(len(HOSTILE)))
@@ -187,3 +123,53 @@ def test_a_readme_is_one_paragraph_of_what_people_wrote() -> None:
     team = spec(purpose="<img src=x>\n\n# heading")
     readme = chart_tree(team, {"prod": values_of(team)}, load_templates())["README.md"].decode()
     assert "\n\\<img src\\=x\\> \\# heading\n" in readme
+
+
+def test_every_text_reaches_the_cluster_as_it_is_or_is_refused_with_the_reason(tmp_path: Path) -> None:
+    """From team.yaml by the real command to what a cluster is given, in every field that takes free text."""
+    texts = [text for text in dict.fromkeys(HOSTILE) if len(text) < 4000]
+    before = refused(texts)
+    assert {field: len(reasons) for field, reasons in before.items()}.keys() == set(FIELDS)
+    for reasons in before.values():
+        assert all(text in texts and reason for text, reason in reasons.items())
+    # What takes more than one line refuses control characters, and nothing else.
+    assert len(before["purpose"]) < len(texts) / 4
+    for text, found in packaged(tmp_path, texts, before):
+        for field, value in found.items():
+            assert value == text, (field, text)
+    assert not list(tmp_path.rglob(MARK))
+
+
+def test_every_injection_is_text(tmp_path: Path) -> None:
+    assert all(MARK in text for text in INJECTIONS)
+    assert set(INJECTIONS) <= set(HOSTILE)
+    count = 0
+    for text, found in packaged(tmp_path, INJECTIONS, refused(INJECTIONS)):
+        count += 1
+        assert set(found.values()) == {text}
+    assert count == len(INJECTIONS)
+    assert not list(tmp_path.rglob(MARK))
+
+
+LIKE_NUMBERS = re.compile(r"[0-9a-zA-Z_.-]+")
+"""Numbers, dates and truths to some readers, and names here: they stay what they are, because they are quoted."""
+
+
+@pytest.mark.parametrize("field", ["name", "placement", "version", "skill id", "variable", "secret", "label"])
+def test_names_take_no_injection_at_all(field: str, tmp_path: Path) -> None:
+    for number, text in enumerate(HOSTILE):
+        fields: dict[str, dict[str, Any]] = {
+            "name": {"name": text},
+            "placement": {"placement": text},
+            "version": {"version": text},
+            "skill id": {"skills": [{"id": text, "name": "a", "description": "b"}]},
+            "variable": {"env": [{"name": text, "value": ""}]},
+            "secret": {"secrets": [{"name": "A", "from": {"secret": text, "key": "k"}}]},
+            "label": {},
+        }
+        elf_yaml = {"agent_gateway": {"namespace": "a", "labels": {"a": text}}} if field == "label" else None
+        found = survey(write_project(tmp_path / str(number), {"brand-team": fields[field]}, elf_yaml))
+        if found.errors:
+            assert all(problem.message and len(problem.message) < 500 for problem in found.errors)
+        else:
+            assert text == "" or LIKE_NUMBERS.fullmatch(text), (field, text)

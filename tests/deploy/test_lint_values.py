@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from elf_sdk.deploy.chart import chart_tree, load_templates, templates_directory
+from elf_sdk.deploy.helm import Helm
 from elf_sdk.deploy.kubernetes import ObjectSchemas, parse_manifests
 from elf_sdk.deploy.values_model import Values, describe_values, unset_values, values_schema
 from elf_sdk.files import write_tree
@@ -21,15 +22,18 @@ from tests.deploy.organisations import render, spec
 
 FILE = templates_directory() / "lint-values.yaml"
 WITHOUT_EFFECT = {
-    "networkPolicy.egress.hosts",  # of a policy engine that reads names
-    "networkPolicy.egress.cidrs",  # of another mode
-    "networkPolicy.egress.proxy.host",  # a policy knows no names
-    "replicas",  # the autoscaler's
     "image.tag",  # there is a digest
+    "issuer.jwksUrl",  # there is a ConfigMap
+    "networkPolicy.egress.dns.what",  # for people
+    "networkPolicy.egress.rules.what",
+    "networkPolicy.ingress.clients.what",
+    "replicas",  # the autoscaler's
+    "workloadTokens.configMap.key",  # of other keys
+    "workloadTokens.configMap.name",
 }
 """Values that show nothing beside what else the file sets, with the reason."""
 
-_OTHER_CHOICE = {"postgres": "ephemeral", "variable": "file"}
+_OTHER_CHOICE = {"issuer": "api-server", "postgres": "ephemeral", "variable": "file"}
 
 Place = tuple[str | int, ...]
 
@@ -81,14 +85,21 @@ def test_the_file_is_valid_and_renders_every_kind(tmp_path: Path) -> None:
         "ServiceAccount",
         "ServiceMonitor",
     }
-    # Those of operators are checked by the schemas of their own.
-    ObjectSchemas().check([each for each in objects.values() if not _of_an_operator(each)])
+    ObjectSchemas().check(list(objects.values()))
     assert {each["metadata"]["namespace"] for each in objects.values()} == {"elf-teams-lint"}
 
 
-def _of_an_operator(each: dict[str, Any]) -> bool:
-    group = str(each["apiVersion"]).partition("/")[0]
-    return ("." in group and not group.endswith(".k8s.io")) or group.startswith("gateway.")
+@pytest.mark.parametrize("engine", ["embedded", "command_line"])
+def test_every_engine_renders_the_same_of_every_option(
+    engine: str, request: pytest.FixtureRequest, chart: helm_python.Chart, tmp_path: Path
+) -> None:
+    helm: Helm = request.getfixturevalue(engine)
+    rendered = chart.render(lint_values(), name="lint-team", namespace="elf-teams-lint")
+    objects = parse_manifests("\n---\n".join(rendered.values()))
+    named = {(each["kind"], each["metadata"]["name"]): each for each in objects}
+    for each in render(tmp_path, spec(name="lint-team"), lint_values(), helm, name="staging").values():
+        assert each == named.pop((each["kind"], each["metadata"]["name"]))
+    assert named == {}
 
 
 def places(node: Any, place: Place = ()) -> Iterator[Place]:
@@ -156,7 +167,7 @@ def test_every_choice_renders_valid_objects(path: str, value: object, kind: str,
     values[group][name] = value
     rendered = chart.render(values, name="lint-team", namespace="elf-teams-lint")
     objects = parse_manifests("\n---\n".join(rendered.values()))
-    ObjectSchemas().check([each for each in objects if not _of_an_operator(each)])
+    ObjectSchemas().check(objects)
     assert not kind or kind in {each["kind"] for each in objects}
 
 
@@ -175,5 +186,5 @@ def test_what_is_switched_off_is_not_there(chart: helm_python.Chart) -> None:
 
 
 def test_every_value_says_what_it_means() -> None:
-    silent = [path for path, _, meaning in describe_values() if not meaning and not path.startswith("networkPolicy.")]
+    silent = [path for path, _, meaning in describe_values() if not meaning]
     assert silent == []

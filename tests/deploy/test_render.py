@@ -142,6 +142,12 @@ def test_the_image_goes_by_digest_where_there_is_one(prod: dict[str, Object], tm
     assert container(render(tmp_path, team, values_of(team)))["image"] == "brand-team:1.2.3"
 
 
+def test_a_pod_knows_the_digest_of_its_image_where_there_is_one(prod: dict[str, Object], tmp_path: Path) -> None:
+    assert {"name": "ELF_IMAGE_DIGEST", "value": f"sha256:{'a' * 64}"} in container(prod)["env"]
+    by_tag = container(render(tmp_path, spec(), values_of(spec())))
+    assert "ELF_IMAGE_DIGEST" not in {each["name"] for each in by_tag["env"]}
+
+
 def test_secrets_are_references_as_files_or_variables(prod: dict[str, Object]) -> None:
     env = {each["name"]: each for each in container(prod)["env"]}
     assert env["CRM_KEY_FILE"]["value"] == "/run/secrets/elf/CRM_KEY"

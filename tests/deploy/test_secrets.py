@@ -13,8 +13,9 @@ import yaml
 
 from elf_sdk.deploy.helm import EmbeddedHelm
 from elf_sdk.deploy.secrets import needed_secrets, secret_skeletons
+from elf_sdk.deploy.team_chart import TeamCharts
 from elf_sdk.team.project import find_project
-from tests.deploy.organisations import Object, elf, render, values_of, write_project
+from tests.deploy.organisations import Object, elf, render, write_project
 from tests.kubernetes import ApiServer
 
 pytestmark = pytest.mark.xdist_group("kubernetes")
@@ -22,6 +23,7 @@ pytestmark = pytest.mark.xdist_group("kubernetes")
 TEAMS: dict[str, dict[str, Any]] = {
     "brand-team": {
         "llm": {"provider": "openai", "model": "gpt"},
+        "pod": {"env": [{"name": "A", "valueFrom": {"secretKeyRef": {"name": "more", "key": "a"}}}]},
         "secrets": [{"name": "CRM", "from": {"secret": "crm", "key": "token"}}],
         "image": {"pull_secrets": ["registry"]},
     },
@@ -62,9 +64,11 @@ def test_what_is_asked_for_is_what_the_charts_name(
     name: str, project_dir: Path, embedded: EmbeddedHelm, tmp_path: Path
 ) -> None:
     project = find_project(project_dir)
-    needed = needed_secrets(project.teams, project.organisation, project.organisation.environment(name))
+    charts = TeamCharts(project)
+    needed = needed_secrets(charts, project.teams, project.organisation.environment(name))
     for team in project.teams:
-        objects = render(tmp_path / team.spec.name, team.spec, values_of(team.spec, name), embedded, name)
+        values = charts.chart(team).values[name]
+        objects = render(tmp_path / team.spec.name, team.spec, values, embedded, name)
         asked = {(s.name, key.key) for s in needed for key in s.keys if team.spec.name in key.teams}
         assert asked == named_in(list(objects.values()))
 
@@ -78,6 +82,7 @@ def test_a_skeleton_names_every_key_and_holds_no_value(project_dir: Path) -> Non
         ("elf-data", "supabase-credentials"),
         ("elf-teams", "crm"),
         ("elf-teams", "llm-api-keys"),
+        ("elf-teams", "more"),
         ("elf-teams", "registry"),
         ("elf-teams", "supabase-credentials"),
     }
@@ -98,7 +103,7 @@ def test_an_api_server_takes_the_skeletons_and_finds_them_empty(
         file.write_text(json.dumps({**spec, "environments": {"dev": {"namespace": f"skeletons-{team}"}}}))
         kube.namespace(f"skeletons-{team}")
     project = find_project(project_dir)
-    needed = needed_secrets(project.teams, project.organisation, project.organisation.environment("dev"))
+    needed = needed_secrets(TeamCharts(project), project.teams, project.organisation.environment("dev"))
     for document in yaml.safe_load_all(secret_skeletons(needed)):
         kube.put(f"/api/v1/namespaces/{document['metadata']['namespace']}/secrets", document)
     config = str(kube.kubeconfig(tmp_path / "config"))
@@ -133,6 +138,7 @@ def test_a_cluster_is_asked_key_by_key_and_no_value_is_shown(kube: ApiServer, tm
     # What is missing is put there, and nothing is left to say against it.
     kube.request("PATCH", f"{path}/llm-api-keys", {"data": {"openai-api-key": SESAME}}, "application/merge-patch+json")
     kube.put(path, {"metadata": {"name": "crm"}, "data": {"token": SESAME}})
+    kube.put(path, {"metadata": {"name": "more"}, "data": {"a": SESAME}})
     kube.put(path, {"metadata": {"name": "registry"}, "stringData": {".dockerconfigjson": "{}"}})
     done = elf("secrets", "check", "dev", cwd=root, KUBECONFIG=config)
     assert done.returncode == 0, done.stdout + done.stderr

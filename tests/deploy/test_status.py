@@ -28,7 +28,7 @@ def project(root: Path, kube: ApiServer, prefix: str, argo_cd: str = "argocd", *
         {"name": "in-cluster", "server": "https://kubernetes.default.svc"},
         {"name": "far", "server": "https://127.0.0.1:1"},
     ]
-    gitops = {"namespace": argo_cd}
+    gitops = {"argocd_namespace": argo_cd}
     organisation = {"environments": environments, "clusters": clusters, "gitops": gitops, **more}
     write_project(root, {"brand-team": {}, "data-team": {}}, organisation)
     kube.namespace(f"{prefix}-dev")

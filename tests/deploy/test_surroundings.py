@@ -10,7 +10,7 @@ import pytest
 from elf_sdk.deploy.values import team_values
 from elf_sdk.team.edges import Edges
 from elf_sdk.team.organisation import Organisation
-from tests.deploy.organisations import Object, environment, render, spec, values_of
+from tests.deploy.organisations import Object, elf, environment, render, spec, values_of, write_project
 
 
 def rendered(directory: Path, name: str = "prod", **fields: Any) -> dict[str, Object]:
@@ -217,3 +217,17 @@ def test_the_test_shows_who_it_is_with_what_the_environment_has(tmp_path: Path) 
     variables, ((given),) = shown("c", "dev", secret="test-user", key="token")
     assert "JWT_SECRET_KEY_FILE" not in variables
     assert given["secret"]["name"] == "test-user"
+
+
+def test_a_team_that_asks_for_all_of_it_is_packaged_and_proven(tmp_path: Path) -> None:
+    everything = {
+        "autoscaling": {"kind": "keda", "enabled": True, "prometheus": "http://prometheus:9090"},
+        "ingress": {"enabled": True, "host": "a.example.com"},
+        "gateway": {"enabled": True, "host": "a.example.com"},
+        "monitoring": {"enabled": True},
+        "serving": {"grpc_port": 50051},
+    }
+    root = write_project(tmp_path, {"a-team": everything}, {"secret_store": {"name": "vault"}})
+    done = elf("package", "--output", "out", cwd=root)
+    assert done.returncode == 0, done.stderr
+    assert "proven for dev, staging and prod" in done.stdout

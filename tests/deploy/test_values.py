@@ -78,11 +78,6 @@ def test_an_ephemeral_store_with_two_replicas_is_refused_with_the_remedy() -> No
         values_of(spec(runs={"store": "ephemeral"}))
 
 
-def test_a_variable_that_the_chart_sets_is_refused() -> None:
-    with pytest.raises(BadInput, match="ELF_PORT"):
-        values_of(spec(env=[{"name": "ELF_PORT", "value": "1"}]))
-
-
 def test_a_way_out_that_is_closed_is_said_where_it_is_needed() -> None:
     needy = spec(llm={"provider": "openai", "model": "x"}, mcp=[{"name": "crm", "url": "https://crm.example.com"}])
 

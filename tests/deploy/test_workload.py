@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from elf_sdk.deploy.values import team_values
-from elf_sdk.errors import BadInput
+from elf_sdk.deploy.values import shortcomings, team_values
 from elf_sdk.team.edges import Edges
 from elf_sdk.team.organisation import Organisation
+from elf_sdk.team.spec import TeamSpec
 from tests.deploy.organisations import Object, environment, render, spec, values_of
 
 
@@ -123,6 +123,22 @@ def test_a_process_is_told_of_its_surroundings(tmp_path: Path) -> None:
     assert settings["ELF_PUSH_ALLOW"] == "http://hooks.internal,10.20.0.0/16"
 
 
+def test_an_environment_overrides_what_it_is_by_default(tmp_path: Path) -> None:
+    over = {
+        "serving": {"log_level": "warning", "app_protocol": "kubernetes.io/ws"},
+        "pod": {"disruption_budget": False, "data_size": "5Gi"},
+    }
+    team = spec(environments={"prod": over})
+    objects = render(tmp_path / "prod", team, values_of(team))
+    assert objects["ConfigMap"]["data"]["ELF_LOG_LEVEL"] == "warning"
+    assert objects["Service"]["spec"]["ports"][0]["appProtocol"] == "kubernetes.io/ws"
+    assert "PodDisruptionBudget" not in objects
+    sizes = {each["name"]: each["emptyDir"]["sizeLimit"] for each in pod(objects)["volumes"] if "emptyDir" in each}
+    assert sizes == {"data": "5Gi", "tmp": "256Mi"}
+    staging = render(tmp_path / "staging", team, values_of(team, "staging"), name="staging")
+    assert staging["ConfigMap"]["data"]["ELF_LOG_LEVEL"] == "info"
+
+
 def test_memory_has_room_for_a_process_a_run() -> None:
     few = values_of(spec(framework="crewai", runs={"concurrency": 4}))["resources"]
     many = values_of(spec(framework="crewai", runs={"concurrency": 64}))["resources"]
@@ -188,7 +204,19 @@ def test_what_kubernetes_knows_more_of_is_passed_on_as_it_is_written(tmp_path: P
     assert found["initContainers"][1:] == [first]
 
 
-@pytest.mark.parametrize("name", ["ELF_DATABASE_URL", "ELF_DRAIN_SECONDS", "ELF_PUSH_ALLOW"])
-def test_a_variable_with_a_field_of_its_own_is_refused_with_its_name(name: str) -> None:
-    with pytest.raises(BadInput, match=f"the chart itself sets {name}; write "):
-        values_of(spec(env=[{"name": name, "value": "x"}]))
+def test_a_token_for_an_mcp_server_that_nobody_sets_is_named() -> None:
+    servers = [
+        {"name": "crm", "url": "https://crm.example.com/mcp", "token_env": "CRM_TOKEN"},
+        {"name": "files", "command": ["files"], "env": ["FILES_ROOT", "FILES_KEY"]},
+    ]
+    given = {"mcp": servers, "env": [{"name": "FILES_ROOT", "value": "/data"}]}
+
+    def said(team: TeamSpec) -> list[str]:
+        return list(shortcomings(team, Organisation(), environment("dev"), Edges(team.name)))
+
+    assert said(spec(**given)) == [
+        "brand-team in dev: the MCP server 'crm' is given CRM_TOKEN, which has no value; add it to secrets or to env",
+        "brand-team in dev: the MCP server 'files' is given FILES_KEY, which has no value; add it to secrets or to env",
+    ]
+    secrets = [{"name": name, "from": {"secret": "mcp", "key": name}} for name in ("CRM_TOKEN", "FILES_KEY")]
+    assert said(spec(**given, secrets=secrets)) == []

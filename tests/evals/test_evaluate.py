@@ -7,11 +7,12 @@ from collections.abc import AsyncGenerator
 from dataclasses import replace
 from typing import Any
 
+import httpx
 import pytest
 
 from elf_sdk import FunctionAdapter, FunctionContext
 from elf_sdk.errors import Retryable, Unauthenticated
-from elf_sdk.evals.chat import Spent
+from elf_sdk.evals.reply import Spent
 from elf_sdk.runs.adapter import RunContext
 from elf_sdk.runs.events import Event, TextDelta, ToolCall, Usage
 from elf_sdk.server.team_server import TeamServer
@@ -254,9 +255,12 @@ async def test_only_the_image_that_is_meant_may_answer(recordings: Recordings, s
     server = sells()
     async with serve(server, settings=replace(settings, image_digest=DIGEST)) as served:
         right = await recordings.have(served, digest=DIGEST)
+        async with httpx.AsyncClient() as http:
+            health = (await http.get(f"{served.url('boss')}/health")).json()
         other = await recordings.have_one(served, digest=DIGEST.replace("5e", "5f"))
     assert right.holds
     assert right.images == (DIGEST,)
+    assert health["image"] == DIGEST
     assert [check.detail for check in wrong(other)] == [f"{DIGEST} answered"]
     assert len(scripted(server).contexts) == 1, "the other one was not asked at all"
 
@@ -275,3 +279,42 @@ async def test_a_team_that_cannot_be_talked_to_is_an_error(recordings: Recording
             await recordings.have(served, token="not-a-token")
     with pytest.raises(Retryable, match="nobody serves a chat at"):
         await recordings.have(served)
+
+
+async def test_a_team_without_a_chat_is_asked_by_a2a(recordings: Recordings, settings: Settings) -> None:
+    recordings.record(
+        {
+            "say": "price",
+            "expect": [{"contains": "looked"}, {"calls": "search"}, {"not_delegates_to": "worker"}],
+            "limits": {"tokens": 42, "cost_usd": 0.002},
+        },
+        {"say": "delegate", "expect": [{"contains": "I propose"}, {"delegates_to": "worker"}]},
+        {"say": "broken", "expect": [{"fails": "RuntimeError"}]},
+        {"confirm": "worker", "expect": [{"fails": "the team has no chat"}]},
+    )
+    recordings.record({"say": "slowly", "limits": {"time": "500ms"}}, file="second.yaml")
+    server = boss(
+        {"price": PRICE, "broken": (RuntimeError("x"),), "slowly": (TextDelta("I "), 60.0)}, chat={"enabled": False}
+    )
+    async with serve(server, worker(), settings=replace(settings, image_digest=DIGEST)) as served:
+        report = await recordings.have(served, digest=DIGEST)
+        with pytest.raises(Unauthenticated, match="give another token by --token"):
+            await recordings.have(served, token="not-a-token")
+    first, second = report.conversations
+    assert wrong(first) == []
+    assert first.sessions[0].spent == Spent(42, 0.002)
+    assert [check.detail for check in wrong(second)] == ["it took longer, and was stopped"]
+
+
+async def test_a_team_without_a_chat_asks_and_is_answered(recordings: Recordings, settings: Settings) -> None:
+    async def book(ctx: FunctionContext) -> AsyncGenerator[str, None]:
+        yield f"Booked: {await ctx.ask('Which city?')}."
+
+    recordings.record(
+        {"say": "a room", "expect": [{"asks": "Which city"}]},
+        {"answer": "Ghent", "expect": [{"contains": "Booked: Ghent."}]},
+    )
+    server = team("boss", FunctionAdapter(book), chat={"enabled": False})
+    async with serve(server, settings=settings) as served:
+        result = await recordings.have_one(served)
+    assert wrong(result) == []

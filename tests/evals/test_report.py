@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from xml.etree import ElementTree
 
-from elf_sdk.evals.chat import Reply, Spent
+from elf_sdk.evals.reply import Reply, Spent
 from elf_sdk.evals.report import as_json, as_junit, as_markdown, failures
 from elf_sdk.evals.result import CheckResult, ConversationResult, Report, Session, TurnResult
 

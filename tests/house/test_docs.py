@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from elf_sdk.cli.reference import commands_markdown
+from elf_sdk.deploy.values_reference import values_markdown
 from elf_sdk.server.metrics.exposition import metrics_markdown
 from elf_sdk.server.team_server import TeamServer
 
@@ -55,6 +56,11 @@ def test_the_page_of_commands_is_up_to_date() -> None:
 def test_the_page_of_metrics_is_up_to_date() -> None:
     page = ROOT / "docs" / "reference" / "metrics.md"
     assert page.read_text(encoding="utf-8") == metrics_markdown(), "run scripts/docs"
+
+
+def test_the_page_of_values_is_up_to_date() -> None:
+    page = ROOT / "docs" / "reference" / "chart-values.md"
+    assert page.read_text(encoding="utf-8") == values_markdown(), "run scripts/docs"
 
 
 def test_every_setting_is_on_its_page() -> None:

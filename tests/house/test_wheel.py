@@ -72,6 +72,18 @@ def test_a_directory_with_one_team_is_packaged(elf: Path, tmp_path: Path) -> Non
     assert subprocess.run(["diff", "-r", "out", "other"], cwd=tmp_path, check=False).returncode == 0
 
 
+def test_it_brings_what_images_are_built_from(elf: Path, tmp_path: Path) -> None:
+    team = tmp_path / "teams" / "research-team"
+    team.mkdir(parents=True)
+    (team / "team.yaml").write_text(TEAM, encoding="utf-8")
+    (team / "team.py").write_text("", encoding="utf-8")
+    done = _run(elf, "image", "build", "--all", "--context", "context", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    context = tmp_path / "context" / "research-team"
+    assert (context / "packages" / "requirements.txt").read_text(encoding="utf-8").count("==") > 30
+    assert [path.suffix for path in (context / "elf-sdk").iterdir()] == [".whl"]
+
+
 def test_the_checkout_is_not_what_runs(elf: Path) -> None:
     code = "from elf_sdk.deploy.chart import templates_directory; print(templates_directory())"
     done = _run(elf.with_name("python"), "-c", code)

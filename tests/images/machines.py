@@ -93,12 +93,12 @@ def machine_base(environment: Mapping[str, str], place: Path, name: str) -> None
 
 
 @contextmanager
-def registry(place: Path, more: str = "") -> Generator[str, None, None]:
-    """A registry on a free port of loopback, as `127.0.0.1:PORT`; `more` is appended to its configuration."""
+def registry(place: Path, more: str = "", tls: str = "") -> Generator[str, None, None]:
+    """A registry on a free port of loopback, as `127.0.0.1:PORT`; `more` and `tls` are parts of its configuration."""
     place.mkdir(parents=True, exist_ok=True)
     configuration = place / "registry.yml"
     storage = f"storage:\n  filesystem: {{rootdirectory: {place}/data}}\n"
-    configuration.write_text(f"version: 0.1\n{storage}{more}http: {{addr: '127.0.0.1:0'}}\n")
+    configuration.write_text(f"version: 0.1\n{storage}{more}http: {{addr: '127.0.0.1:0'{tls}}}\n")
     log = place / "registry.log"
     with log.open("wb") as output:
         process = subprocess.Popen(["docker-registry", "serve", str(configuration)], stdout=output, stderr=output)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -23,6 +24,8 @@ pytestmark = [pytest.mark.xdist_group("images"), pytest.mark.timeout(900)]
 
 ROOT = Path(__file__).parents[2]
 TEAM = "engineering-team"
+OWN = "iniconfig"
+"""A small package that ELF does not need, and the team does."""
 
 
 @pytest.fixture(scope="module")
@@ -33,15 +36,25 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copytree(ROOT / "teams" / TEAM, team, ignore=shutil.ignore_patterns("__pycache__", ".elf"))
     text = (team / "team.yaml").read_text(encoding="utf-8").replace("reports_to: executive-team\n", "")
     (team / "team.yaml").write_text(text, encoding="utf-8")
+    (team / "requirements.lock").write_text(locked(OWN), encoding="utf-8")
     (team / ".env").write_text("OPENAI_API_KEY=not-one\n", encoding="utf-8")
     (team / "tests").mkdir()
     (team / "tests" / "test_it.py").write_text("assert True\n", encoding="utf-8")
     return root
 
 
+def locked(package: str) -> str:
+    """A package as our own lock file has it."""
+    text = (ROOT / "requirements" / "dev.txt").read_text(encoding="utf-8")
+    found = re.search(rf"^{package}==.*\n(?:    --hash.*\n)+", text, re.MULTILINE)
+    assert found is not None
+    return found[0]
+
+
 @pytest.fixture(scope="module")
 def built(machine: Machine, project: Path) -> dict[str, Any]:
-    out = machine.elf("image", "build", "--all", "--builder", "buildah", "--base", machine.base, "--json", cwd=project)
+    arguments = ("--builder", "buildah", "--base", machine.base, "--sbom", "sboms", "--json")
+    out = machine.elf("image", "build", "--all", *arguments, cwd=project)
     [image] = json.loads(out)["images"]
     assert isinstance(image, dict)
     return image
@@ -95,8 +108,10 @@ def test_bytecode_is_there_for_every_module_that_is_loaded(root: Path) -> None:
         assert sources == compiled
 
 
-def test_the_bill_of_materials_names_what_is_installed(root: Path) -> None:
-    document = json.loads((root / "opt" / "elf-sdk" / "sbom.cdx.json").read_text(encoding="utf-8"))
+def test_the_bill_of_materials_names_what_is_installed(root: Path, project: Path) -> None:
+    text = (root / "opt" / "elf-sdk" / "sbom.cdx.json").read_text(encoding="utf-8")
+    assert (project / "sboms" / f"{TEAM}-0.1.0.cdx.json").read_text(encoding="utf-8") == text
+    document = json.loads(text)
     assert (document["bomFormat"], document["specVersion"]) == ("CycloneDX", "1.6")
     listed = {(part["name"], part["version"]) for part in document["components"]}
     [packages] = (root / "opt" / "elf" / "lib").glob("python3.*/site-packages")
@@ -107,7 +122,7 @@ def test_the_bill_of_materials_names_what_is_installed(root: Path) -> None:
         for name, _, version in [path.name.removesuffix(".dist-info").partition("-")]
     }
     assert listed == installed
-    assert {"elf-sdk", "starlette", "psycopg"} <= {name for name, _ in listed}
+    assert {"elf-sdk", "starlette", "psycopg", OWN} <= {name for name, _ in listed}
     assert not {"pip", "crewai", "langgraph"} & {name for name, _ in listed}
     assert all(part["purl"] == f"pkg:pypi/{part['name']}@{part['version']}" for part in document["components"])
 
@@ -185,3 +200,12 @@ def test_a_base_that_is_not_there_is_told(machine: Machine, registry_host: str, 
     assert done.returncode == 1
     assert f"error: the base image {base} cannot be had: " in done.stderr
     assert "image.base" in done.stderr
+
+
+def test_an_index_that_does_not_answer_is_told(machine: Machine, project: Path) -> None:
+    index = {"PIP_INDEX_URL": "http://127.0.0.1:9/simple", "PIP_RETRIES": "0", "PIP_FIND_LINKS": ""}
+    arguments = ("image", "build", TEAM, "--builder", "buildah", "--base", machine.base, "--no-cache")
+    done = machine.run(*arguments, cwd=project, **index)
+    assert done.returncode == 1
+    assert "error: no package index that pip knows here answers and has " in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 3, "with which builder, what is built, and one sentence"

@@ -39,7 +39,7 @@ def test_the_base_is_an_argument_with_its_registry_written_out() -> None:
 def test_packages_are_installed_by_hash_and_as_wheels_only() -> None:
     text = dockerfile(spec(), {"a": "b"}, own=True).decode()
     assert "--only-binary :all:" in text
-    assert "--require-hashes \\\n    -r /build/requirements.txt -r /build/team.txt\n" in text
+    assert "--require-hashes \\\n    -r /build/requirements.txt -r /build/team.txt " in text
 
 
 def test_unlocked_packages_come_after_the_locked_ones_and_change_none() -> None:

@@ -29,6 +29,7 @@ def names(requirements: str) -> set[str]:
         ({"framework": "crewai"}, ("crewai", "postgres")),
         ({"framework": "langgraph"}, ("langgraph", "postgres")),
         ({"framework": "somebody-elses"}, ("postgres",)),
+        ({"environments": {"prod": {"serving": {"grpc_port": 50051}}}}, ("grpc", "postgres")),
         ({"mcp": [{"name": "files", "url": "https://mcp.example.com/mcp"}]}, ("mcp", "postgres")),
     ],
 )

@@ -4,6 +4,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
+from contextlib import aclosing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from elf_sdk.models.line import EndlessAnswer, Line
 from elf_sdk.models.llm import Endpoint
 from elf_sdk.models.offline import OfflineModel
 from elf_sdk.models.script import OfflineScript
+from elf_sdk.server.services import Connections
 
 BODY: dict[str, Any] = {"model": "alpha", "messages": [{"role": "user", "content": "Hello"}], "temperature": 0.2}
 Ask = Callable[..., Awaitable[httpx.Response]]
@@ -298,3 +300,34 @@ async def test_the_log_says_that_a_fallback_was_asked_and_holds_no_key(
     assert told == f"the model 'alpha' at {host} failed (HTTP 401); its fallback 'beta' at {host} is asked"
     assert "key-of" not in caplog.text
     assert "key-of" not in repr(line.endpoint)
+
+
+async def test_a_proxy_that_the_environment_names_is_the_way_to_what_is_outside_and_to_nothing_else(
+    ask: Ask, model: OfflineModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[bytes] = []
+
+    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.append(await reader.readline())
+        writer.write(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+        await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_server(refuse, "127.0.0.1", 0) as proxy:
+        address = "http://{}:{}".format(*proxy.sockets[0].getsockname()[:2])
+        for name, value in (
+            ("HTTPS_PROXY", address),
+            ("HTTP_PROXY", address),
+            ("NO_PROXY", "localhost,127.0.0.1,.svc"),
+        ):
+            monkeypatch.setenv(name, value)
+        outside = Endpoint("openai", "alpha", "https://model.example.com/v1", "key", timeout=5.0, retries=0)
+        with pytest.raises(httpx.ProxyError):
+            await ask(Line(outside))
+        assert asked == [b"CONNECT model.example.com:443 HTTP/1.1\r\n"]
+        _script(model, "first", {"say": "Here."})
+        assert _said(await ask(Line(_endpoint(model, "first", "alpha")))) == "Here."
+        async with aclosing(Connections()) as teams:
+            with pytest.raises(httpx.ConnectError):
+                await teams.client().get("http://a-team.elf.invalid:8000/")
+        assert len(asked) == 1

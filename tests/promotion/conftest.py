@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 import yaml
 
+from elf_sdk.deploy.gitops.choice import Asked
 from elf_sdk.deploy.gitops.clone import open_repository
-from elf_sdk.deploy.gitops.plan import Asked
 from elf_sdk.deploy.gitops.promote import Promotion, commit, promotion, prove
 from elf_sdk.deploy.gitops.repository import Repository
 from elf_sdk.deploy.gitops.write import write

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
+import shutil
 import subprocess
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import httpx
 import pytest
 
 from elf_sdk.runs.events import TextDelta
 from elf_sdk.settings import Settings
 from elf_sdk.testing import ScriptedAdapter, Served, serve
 from tests.deploy.organisations import elf
+from tests.images.machines import registry
 from tests.server.conftest import team
 
-from .conftest import Site, digest
+from .conftest import Site, digest, promote
 
 EVAL = "name: It greets\nturns:\n  - say: hello\n    expect:\n      - contains: Good morning\n"
 
@@ -103,8 +107,7 @@ def test_evals_are_skipped_only_with_a_word_about_it(alone: Site) -> None:
 def test_a_rollback_and_an_upgrade_from_the_command_line(alone: Site) -> None:
     for number, version in ((1, "1.0.0"), (2, "1.1.0")):
         alone.release(version, number)
-        done = elf("promote", "--all", "--to", "staging", "--skip-evals", "--push", cwd=alone.root)
-        assert done.returncode == 0, done.stderr
+        promote(alone, "staging")
     done = elf("promote", "boss", "--rollback", "--env", "staging", cwd=alone.root)
     assert done.returncode == 0, done.stderr
     assert "staging: boss 1.1.0 → 1.0.0" in done.stdout
@@ -122,3 +125,36 @@ def test_what_is_typed_wrongly_is_said(alone: Site) -> None:
     ):
         done = elf("promote", *words, cwd=alone.root)
         assert (done.returncode, why in done.stderr) == (2, True), done.stderr
+
+
+@pytest.mark.skipif(shutil.which("docker-registry") is None, reason="docker-registry is not here; install it")
+def test_an_image_that_the_registry_does_not_have_is_not_promoted(tmp_path: Path) -> None:
+    with registry(tmp_path / "registry") as host:
+        site = Site(tmp_path, {"registry": f"{host}/agents"}, {"boss": {}})
+        there = pushed(host, "agents/boss")
+        site.release("1.0.0", 1)
+        command = ("promote", "boss", "--to", "staging", "--skip-evals")
+        done = elf(*command, cwd=site.root)
+        assert done.returncode == 1
+        assert f"the registry does not have {host}/agents/boss@{digest(1)}; push it with elf image push" in done.stderr
+        site.release("1.0.0", there)
+        assert elf(*command, cwd=site.root).returncode == 0
+        assert site.data("staging", "boss")["digest"] == digest(there)
+    site.release("1.0.1", 1)
+    done = elf(*command, cwd=site.root)
+    assert (done.returncode, f"the registry {host} is not reached" in done.stderr) == (1, True)
+    assert elf(*command, "--offline", cwd=site.root).returncode == 0
+
+
+def pushed(host: str, repository: str) -> int:
+    """Push an image of nothing; its digest as a number."""
+    content = b"{}"
+    name = f"sha256:{hashlib.sha256(content).hexdigest()}"
+    base = f"http://{host}/v2/{repository}"
+    place = httpx.post(f"{base}/blobs/uploads/").headers["Location"]
+    httpx.put(place, params={**httpx.URL(place).params, "digest": name}, content=content).raise_for_status()
+    kind = "application/vnd.oci.image.manifest.v1+json"
+    config = {"mediaType": "application/vnd.oci.image.config.v1+json", "size": len(content), "digest": name}
+    manifest = json.dumps({"schemaVersion": 2, "mediaType": kind, "config": config, "layers": []})
+    done = httpx.put(f"{base}/manifests/1.0.0", content=manifest, headers={"Content-Type": kind})
+    return int(done.raise_for_status().headers["Docker-Content-Digest"].removeprefix("sha256:"), 16)

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from elf_sdk.deploy.gitops.plan import Asked
+from elf_sdk.deploy.gitops.choice import Asked
 from elf_sdk.deploy.gitops.promote import commit
 from elf_sdk.deploy.gitops.write import write
+from elf_sdk.deploy.images import write_digest
 from elf_sdk.errors import BadInput, Conflict
 from tests.deploy.organisations import TEAMS
 
@@ -115,7 +116,7 @@ def test_a_neighbour_that_comes_later_changes_edges_and_nothing_else(tmp_path: P
     changed = {path for path in before if before[path] != after[path]}
     assert changed == {"chief-team/values-staging.yaml"}
     values = site.data("staging", "chief-team", "values-staging.yaml")
-    assert [peer["team"] for peer in values["networkPolicy"]["egress"]["teams"]] == ["brand-team", "data-team"]
+    assert [callee["team"] for callee in values["edges"]["callees"]] == ["brand-team", "data-team"]
     assert values["replicas"] == 1, "what else has changed in its team.yaml waits for its own promotion"
     assert "chief-team gets new neighbours, and nothing else" in site.log()
 
@@ -188,3 +189,36 @@ def test_a_promotion_is_taken_back_by_git_revert(site: Site) -> None:
     repository.git("revert", "--no-edit", "HEAD")
     assert site.files("staging") == before
     repository.push()
+
+
+def test_plain_manifests_are_not_promoted(tmp_path: Path) -> None:
+    site = Site(tmp_path)
+    repository = site.clone()
+    write(site.project, repository, Asked(format="manifests"))
+    repository.commit_written()
+    with pytest.raises(BadInput, match="gitops holds plain manifests, and no charts that could be moved"):
+        plan(site, "staging")
+
+
+def test_a_promotion_in_the_repository_of_the_project_itself(tmp_path: Path) -> None:
+    site = Site(tmp_path)
+    (site.root / "elf.yaml").unlink()
+    for command in (
+        ["init", "--quiet", "-b", "main"],
+        ["remote", "add", "origin", str(site.remote)],
+        ["add", "--all"],
+        ["commit", "--quiet", "-m", "Teams"],
+    ):
+        subprocess.run(["git", *command], cwd=site.root, check=True)
+    repository = site.clone()
+    for team in TEAMS:
+        write_digest(site.root / "teams" / team, site.project.organisation, "dev", digest(1))
+    write(site.project, repository)
+    repository.commit_written()
+    repository.refresh()
+    planned = plan(site, "staging")
+    assert commit(site.project, repository, planned)
+    files = repository.git("show", "--format=", "--name-only", "HEAD").split()
+    assert files
+    assert all(name.startswith(("gitops/environments/staging/", "gitops/projects/")) for name in files)
+    assert all(site.lock(team)["staging"] == digest(1) for team in TEAMS), "beside it, for the person to commit"

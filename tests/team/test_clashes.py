@@ -16,6 +16,9 @@ TEAM = "name: a-team\nmembers: [{role: lead, is_manager: true}]\n"
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
+        ("env: [{name: A}, {name: ELF_PORT, value: '1'}]\n", "3: env[1].name: in a cluster the chart sets ELF_PORT itself; remove it"),
+        ("env:\n  - name: ELF_DATABASE_URL\n", "4: env[0].name: in a cluster the chart sets ELF_DATABASE_URL itself; write database instead"),
+        ("env:\n  - name: ELF_PUSH_ALLOW\n", "4: env[0].name: in a cluster the chart sets ELF_PUSH_ALLOW itself; write serving.push_allow instead"),
         ("ingress: {enabled: true}\n", "3: ingress.enabled: an Ingress without a host answers to every name; write its host too"),
         ("gateway:\n  enabled: true\n", "4: gateway.enabled: a route without a host answers to every name; write its host too"),
         ("resources: {memory_request: 2Gi, memory_limit: 512Mi}\n", "3: resources.memory_request: 2Gi is more than memory_limit, 512Mi; write at most that"),

@@ -14,7 +14,7 @@ metadata:
   {{- $_ := set $own "nginx.ingress.kubernetes.io/proxy-send-timeout" $seconds }}
   {{- $_ := set $own "nginx.ingress.kubernetes.io/proxy-buffering" "off" }}
   {{- $_ := set $own "nginx.ingress.kubernetes.io/proxy-http-version" "1.1" }}
-  {{- $_ := set $own "nginx.ingress.kubernetes.io/proxy-body-size" "16m" }}
+  {{- $_ := set $own "nginx.ingress.kubernetes.io/proxy-body-size" "2m" }}
   {{- else if and (eq .Values.ingress.className "traefik") .Values.ingress.tlsSecret }}
   {{- $_ := set $own "traefik.ingress.kubernetes.io/router.entrypoints" "websecure" }}
   {{- $_ := set $own "traefik.ingress.kubernetes.io/router.tls" "true" }}

@@ -7,6 +7,7 @@ the keys of the cluster, by which callers' tokens are checked; and the edges. On
     jwks/token          for the API server, where the keys come from there
     jwks/ca.crt         by which it is trusted, as in every namespace
     jwks/keys.json      the keys, where they come from a ConfigMap
+    jwks/people.json    those of people's tokens, the same
 */}}
 {{- define "elf-team.workloadVolume" -}}
 - name: workload
@@ -46,6 +47,16 @@ the keys of the cluster, by which callers' tokens are checked; and the edges. On
       {{- end }}
       {{- end }}
       {{- end }}
+      {{- with .Values.issuer }}
+      {{- if and .url .configMap.name }}
+      - configMap:
+          name: {{ .configMap.name | quote }}
+          items:
+            - key: {{ .configMap.key | quote }}
+              path: jwks/people.json
+          optional: true
+      {{- end }}
+      {{- end }}
 {{- end -}}
 
 {{- define "elf-team.workloadMount" -}}
@@ -70,6 +81,17 @@ ELF_WORKLOAD_JWKS_URL: https://kubernetes.default.svc/openid/v1/jwks
 ELF_WORKLOAD_JWKS_FILE: /run/elf/jwks/keys.json
 {{- else if .jwksUrl }}
 ELF_WORKLOAD_JWKS_URL: {{ .jwksUrl | quote }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- with .Values.issuer }}
+{{- if .url }}
+ELF_ISSUER: {{ .url | quote }}
+ELF_JWKS_ALGORITHM: {{ .algorithm }}
+{{- if .configMap.name }}
+ELF_JWKS_FILE: /run/elf/jwks/people.json
+{{- else if .jwksUrl }}
+ELF_JWKS_URL: {{ .jwksUrl | quote }}
 {{- end }}
 {{- end }}
 {{- end }}

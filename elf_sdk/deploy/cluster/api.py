@@ -9,9 +9,10 @@ https://kubernetes.io/docs/reference/using-api/api-concepts/
 
 from __future__ import annotations
 
+import socket
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Final, Self
@@ -211,8 +212,8 @@ class KubeApi:
         query: Mapping[str, str],
         *,
         silence: float | None,
-    ) -> Iterator[Iterator[bytes]]:
-        """The lines of an answer that comes bit by bit, such as a log; without their ends.
+    ) -> Iterator[Lines]:
+        """The lines of an answer that comes bit by bit, such as a log.
 
         Args:
             kind: of the object.
@@ -242,23 +243,9 @@ class KubeApi:
             if answer.is_error:
                 answer.read()
                 raise self._refused(answer)
-            yield self._split(answer)
+            yield Lines(answer, self._unreachable)
         finally:
             answer.close()
-
-    def _split(self, answer: httpx.Response) -> Iterator[bytes]:
-        rest = b""
-        try:
-            for piece in answer.iter_bytes():
-                *lines, rest = (rest + piece).split(b"\n")
-                yield from lines
-                if len(rest) > _LINE:
-                    yield rest
-                    rest = b""
-        except httpx.HTTPError as error:
-            raise self._unreachable(error) from None
-        if rest:
-            yield rest
 
     def _ask(
         self, method: str, path: str, query: Mapping[str, str] | None = None, body: Mapping[str, Any] | None = None
@@ -321,6 +308,43 @@ class KubeApi:
                 return Retryable(f"{about}; try again later")
             case _:
                 return Failure(about)
+
+
+class Lines:
+    """Lines as they come, without their ends.
+
+    Iterating raises `Retryable` when the connection breaks. `interrupt` may be called from another thread.
+    """
+
+    def __init__(self, answer: httpx.Response, unreachable: Callable[[httpx.HTTPError], Retryable]) -> None:
+        self._answer = answer
+        self._unreachable = unreachable
+
+    def __iter__(self) -> Iterator[bytes]:
+        rest = b""
+        try:
+            for piece in self._answer.iter_bytes():
+                *lines, rest = (rest + piece).split(b"\n")
+                yield from lines
+                if len(rest) > _LINE:
+                    yield rest
+                    rest = b""
+        except httpx.HTTPError as error:
+            raise self._unreachable(error) from None
+        if rest:
+            yield rest
+
+    def interrupt(self) -> None:
+        """End the iteration, also where it waits.
+
+        To close the connection would not do: whoever waits for it would go on with whatever is opened under the same
+        number next. So it is only ended, and closed by the thread that reads.
+        """
+        stream = self._answer.extensions.get("network_stream")
+        connection = stream.get_extra_info("socket") if stream is not None else None
+        if connection is not None:
+            with suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
 
 
 class _Expired(Failure):

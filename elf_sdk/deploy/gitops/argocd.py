@@ -29,6 +29,7 @@ __all__ = [
     "Source",
     "app_project",
     "application_set",
+    "environment_application",
     "guarded",
     "namespaces",
     "root",
@@ -196,6 +197,63 @@ def app_project(
             "namespaceResourceWhitelist": [{"group": group, "kind": kind} for group, kind in KINDS],
         },
     }
+
+
+def environment_application(
+    environment: Environment,
+    organisation: Organisation,
+    source: Source,
+    *,
+    path: str,
+    server: str,
+    namespaces: Sequence[str],
+) -> list[dict[str, Any]]:
+    """An AppProject and one Application for all teams of an environment, from plain manifests.
+
+    Args:
+        environment: that it brings.
+        organisation: to which it belongs.
+        source: where Argo CD reads.
+        path: of the environment's kustomization, in the repository.
+        server: of the environment's cluster.
+        namespaces: of the environment.
+    """
+    name = f"{organisation.name}-{environment.name}"
+    labels = {**_labels(organisation), "elf-sdk/environment": environment.name}
+    metadata = {"name": name, "namespace": organisation.gitops.argocd_namespace, "labels": labels}
+    project = {
+        "apiVersion": _API,
+        "kind": "AppProject",
+        "metadata": {**metadata, "finalizers": ["resources-finalizer.argocd.argoproj.io"]},
+        "spec": {
+            "description": f"All teams of {organisation.name} in {environment.name}",
+            "sourceRepos": [source.url],
+            "destinations": [{"server": server, "namespace": each} for each in namespaces],
+            "clusterResourceWhitelist": [{"group": "", "kind": "Namespace"}],
+            "namespaceResourceWhitelist": [{"group": group, "kind": kind} for group, kind in KINDS],
+        },
+    }
+    automated = environment.sync == "auto" or not guarded(environment)
+    application = {
+        "apiVersion": _API,
+        "kind": "Application",
+        "metadata": {
+            **metadata,
+            # What all teams of the environment are made of.
+            "annotations": {"argocd.argoproj.io/manifest-generate-paths": ".;../../teams"},
+        },
+        "spec": {
+            "project": name,
+            "source": {"repoURL": source.url, "targetRevision": source.revision, "path": path},
+            "destination": {"server": server, "namespace": environment.namespace_name},
+            "syncPolicy": {
+                **({"automated": {"prune": True, "selfHeal": True}} if automated else {}),
+                "syncOptions": ["ServerSideApply=true"],
+                "retry": _RETRY,
+            },
+        },
+    }
+    return [project, application]
 
 
 def root(organisation: Organisation, source: Source, others: Sequence[Cluster]) -> list[dict[str, Any]]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from elf_sdk.deploy.gitops.app import App
-from elf_sdk.deploy.gitops.layout import APP_FILE, Tree, environment_of, team_place
+from elf_sdk.deploy.gitops.layout import APP_FILE, Tree, environment_of
 from elf_sdk.deploy.gitops.objects import Hash, tree_id
 from elf_sdk.deploy.gitops.snapshot import Snapshot
 from elf_sdk.errors import Conflict
@@ -104,12 +104,12 @@ class Step:
 
 def steps(change: Change, base: Snapshot) -> tuple[Step, ...]:
     """What `change` does to teams, in the order of environments and names."""
-    inside = [each for place in change.places if (each := environment_of(place))]
-    before = base.apps(inside)
+    inside = {place: each for place in change.places if (each := environment_of(place))}
+    before = base.apps(inside.values())
     found = []
-    for environment, team in inside:
-        tree = change.places[team_place(environment, team)]
-        after = None if tree is None else App.decode(tree[APP_FILE], f"{team_place(environment, team)}/{APP_FILE}")
+    for place, (environment, team) in inside.items():
+        tree = change.places[place]
+        after = None if tree is None else App.decode(tree.get(APP_FILE, b""), f"{place}/{APP_FILE}")
         found.append(Step(environment, team, before.get((environment, team)), after))
     return tuple(found)
 

@@ -12,12 +12,12 @@ import yaml
 from elf_sdk.deploy.chart import LIBRARY
 from elf_sdk.deploy.encode import to_yaml
 from elf_sdk.deploy.gitops.app import App
-from elf_sdk.deploy.gitops.layout import APP_FILE, Tree, team_place
+from elf_sdk.deploy.gitops.layout import APP_FILE, MANIFESTS, Tree, team_place
 from elf_sdk.deploy.gitops.merge import in_order, refitted, with_difference
 from elf_sdk.deploy.gitops.snapshot import Snapshot
 from elf_sdk.errors import BadInput
 
-__all__ = ["Deployed"]
+__all__ = ["Deployed", "refuse_manifests"]
 
 _Loader: Final = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _CHART: Final = "Chart.yaml"
@@ -103,6 +103,7 @@ class Deployed:
         }
         return type(self)(self.environment, app, dict(sorted(files.items())))
 
+    @property
     def repository(self) -> str:
         """Where its image is, such as `registry.example.com/agents/brand-team`."""
         for name in (own_file(self.environment), _VALUES):
@@ -110,6 +111,19 @@ class Deployed:
             if repository := image.get("repository"):
                 return str(repository)
         return ""
+
+
+def refuse_manifests(base: Snapshot) -> None:
+    """Refuse a repository of plain manifests: there is no chart in it that could be moved, returned or upgraded.
+
+    Raises:
+        BadInput: it is one.
+    """
+    if any(place.startswith(f"{MANIFESTS}/") for place in base.ids):
+        raise BadInput(
+            f"{base.path} holds plain manifests, and no charts that could be moved; take changes back by git revert, "
+            "and make others with elf gitops write --format manifests"
+        )
 
 
 def own_file(environment: str) -> str:

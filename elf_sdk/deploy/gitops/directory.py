@@ -15,7 +15,9 @@ from elf_sdk.deploy.archive import archive
 from elf_sdk.deploy.chart import LIBRARY, Templates, chart_tree
 from elf_sdk.deploy.encode import to_yaml
 from elf_sdk.deploy.gitops.app import App
-from elf_sdk.deploy.gitops.layout import APP_FILE, GENERATED, Tree
+from elf_sdk.deploy.gitops.layout import APP_FILE, GENERATED, MANIFESTS, Tree
+from elf_sdk.deploy.proofs import proof_keys
+from elf_sdk.deploy.team_chart import TeamChart
 from elf_sdk.deploy.values import shortcomings, team_values
 from elf_sdk.team.edges import Edges
 from elf_sdk.team.organisation import Environment, Organisation
@@ -24,6 +26,7 @@ from elf_sdk.team.spec import TeamSpec
 __all__ = ["Directories", "Directory", "is_ours"]
 
 _VALUES: Final = "values.yaml"
+_COMMON: Final = frozenset({"Chart.yaml", "values.schema.json"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,11 +37,13 @@ class Directory:
         app: what runs there.
         files: everything, `app.yaml` included.
         warnings: what will not work although the chart is right, one sentence each.
+        proof: the key of its proof, where `elf package` gives the same chart; empty where it does not.
     """
 
     app: App
     files: Tree
     warnings: tuple[str, ...] = ()
+    proof: str = ""
 
 
 class Directories:
@@ -54,9 +59,17 @@ class Directories:
         self._templates = templates
         self._servers = {cluster.name: cluster.server for cluster in organisation.clusters}
         self._library = {f"charts/{LIBRARY}-{templates.library_version}.tgz": archive(LIBRARY, templates.library)}
-        self._common: dict[str, tuple[TeamSpec, Sequence[Mapping[str, Any]], Tree]] = {}
+        # Of the team that was made last: its other environments come next.
+        self._common: tuple[TeamSpec, Sequence[Mapping[str, Any]], Tree] | None = None
 
-    def make(self, spec: TeamSpec, environment: Environment, edges: Edges, digest: str = "") -> Directory:
+    def make(
+        self,
+        spec: TeamSpec,
+        environment: Environment,
+        edges: Edges,
+        digest: str = "",
+        packaged: TeamChart | None = None,
+    ) -> Directory:
         """The directory of a team in `environment`.
 
         Args:
@@ -64,11 +77,12 @@ class Directories:
             environment: one of the organisation's.
             edges: the team's neighbours there, from `compile_edges`.
             digest: `sha256:…` of the image there; empty for the image by its tag.
+            packaged: the chart that `elf package` makes of it, where that is known.
 
         Raises:
             BadInput: what the team says cannot be a chart; the message names team, environment and field.
         """
-        everywhere, shared = self._shared(spec)
+        everywhere, shared = self._shared(spec, packaged)
         values = team_values(spec, self._organisation, environment, edges, digest)
         own = GENERATED + to_yaml(_over(values, everywhere))
         app = App(
@@ -76,47 +90,43 @@ class Directories:
             version=spec.version,
             library=self._templates.library_version,
             digest=digest,
-            server=self._servers[cluster_of(spec, environment)],
+            server=self._servers[spec.cluster_in(environment)],
             namespace=spec.namespace_in(environment),
             sync=sync_of(spec, environment),
         )
         files = {**shared, APP_FILE: app.encode(), f"values-{environment.name}.yaml": own.encode()}
-        return Directory(
-            app, dict(sorted(files.items())), tuple(shortcomings(spec, self._organisation, environment, edges))
-        )
+        proof = ""
+        if packaged is not None and packaged.values[environment.name] == values:
+            # The same templates with the same values, whatever file they stand in.
+            proof = proof_keys(spec.name, packaged.tree, {environment.name: app.namespace})[environment.name]
+        warnings = tuple(shortcomings(spec, self._organisation, environment, edges))
+        return Directory(app, dict(sorted(files.items())), warnings, proof)
 
-    def _shared(self, spec: TeamSpec) -> tuple[Sequence[Mapping[str, Any]], Tree]:
-        known = self._common.get(spec.name)
-        if known is None or known[0] is not spec:
+    def _shared(self, spec: TeamSpec, packaged: TeamChart | None) -> tuple[Sequence[Mapping[str, Any]], Tree]:
+        """The values of every environment as far as they depend on no neighbour and no image, and the common files."""
+        if self._common is None or self._common[0] is not spec:
             values = {
                 each.name: team_values(spec, self._organisation, each, Edges(spec.name))
                 for each in self._organisation.environments
             }
-            chart = chart_tree(spec, values, self._templates)
-            kept = {
-                path: content
-                for path, content in chart.items()
-                if not path.startswith(("charts/", "values-", "README"))
+            chart = packaged.tree if packaged else chart_tree(spec, values, self._templates)
+            files = {
+                name: content for name, content in chart.items() if name in _COMMON or name.startswith("templates/")
             }
-            known = (spec, list(values.values()), {**kept, **self._library})
-            self._common[spec.name] = known
-        return known[1], known[2]
+            first, *_ = values.values()
+            files[_VALUES] = (GENERATED + to_yaml(first)).encode()
+            self._common = (spec, list(values.values()), {**files, **self._library})
+        return self._common[1], self._common[2]
 
 
-def is_ours(path: str) -> bool:
+def is_ours(place: str, path: str) -> bool:
     """Whether a file of that name in a team's directory is one that `elf gitops` writes."""
+    if place.startswith(f"{MANIFESTS}/"):
+        return "/" not in path and path.endswith(".yaml")
     head, _, rest = path.partition("/")
     if rest:
         return head in ("charts", "templates")
-    return head in (APP_FILE, "Chart.yaml", _VALUES, "values.schema.json") or (
-        head.startswith("values-") and head.endswith(".yaml")
-    )
-
-
-def cluster_of(spec: TeamSpec, environment: Environment) -> str:
-    """The cluster in which the team runs in `environment`."""
-    override = spec.environments.get(environment.name)
-    return (override and override.cluster) or environment.cluster
+    return head in (APP_FILE, _VALUES, *_COMMON) or (head.startswith("values-") and head.endswith(".yaml"))
 
 
 def sync_of(spec: TeamSpec, environment: Environment) -> Any:

@@ -104,14 +104,15 @@ class Git:
         """
         done = self.attempt(*arguments)
         error = _text(done.stderr)
-        if done.returncode != 0:
+        # Where it has an answer of its own, it was reached, whatever words stand in that.
+        if done.returncode != 0 and b"rejected]" not in done.stdout:
             shown = without_credentials(url)
             if _WANTS_PASSWORD.search(error):
                 raise Failure(
                     f"{shown} wants to know who asks, and git has no credentials for it; set up a credential helper "
                     "or an SSH key"
                 )
-            if _UNREACHABLE.search(error) and "[rejected]" not in _text(done.stdout):
+            if _UNREACHABLE.search(error):
                 raise Retryable(f"{shown} cannot be reached: {said(done)}; check the address and the network")
         return done
 

@@ -2,65 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from elf_sdk.deploy.chart import Templates, load_templates
+from elf_sdk.cache import digest_of
+from elf_sdk.deploy.chart import load_templates
 from elf_sdk.deploy.encode import to_yaml
 from elf_sdk.deploy.gitops import argocd
 from elf_sdk.deploy.gitops.app import App
 from elf_sdk.deploy.gitops.argocd import IN_CLUSTER, Source
 from elf_sdk.deploy.gitops.change import Change
-from elf_sdk.deploy.gitops.directory import Directories, cluster_of
+from elf_sdk.deploy.gitops.choice import Asked, choose, refuse_later
+from elf_sdk.deploy.gitops.directory import Directories, Directory
 from elf_sdk.deploy.gitops.layout import (
     BOOTSTRAP,
     CLUSTERS,
     GENERATED,
     Tree,
     application_set_place,
-    environment_of,
     project_place,
     team_place,
 )
+from elf_sdk.deploy.gitops.memory import Memory, Remembered
+from elf_sdk.deploy.gitops.objects import Hash, tree_id
+from elf_sdk.deploy.gitops.proof import Chart
 from elf_sdk.deploy.gitops.snapshot import Snapshot
 from elf_sdk.deploy.images import read_digests
-from elf_sdk.errors import BadInput
-from elf_sdk.team.edges import compile_edges
+from elf_sdk.deploy.team_chart import TeamChart, TeamCharts
+from elf_sdk.team.edges import Edges, compile_edges
 from elf_sdk.team.organisation import Cluster, Environment, Organisation
-from elf_sdk.team.project import Project
+from elf_sdk.team.project import LoadedTeam, Project
 
-__all__ = ["Asked", "Plan", "plan", "refuse_removal", "structure", "team_places"]
-
-
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """What `elf gitops write` is asked for.
-
-    Attributes:
-        teams: names; none means those of the project's path.
-        all_environments: not only the first environment.
-        allow_remove: how many teams may be removed at most.
-    """
-
-    teams: tuple[str, ...] = ()
-    all_environments: bool = False
-    allow_remove: int = 0
-
-    @property
-    def scope(self) -> str:
-        """As it stands in a commit."""
-        words = ["all-environments"] if self.all_environments else []
-        return " ".join([*words, *self.teams, *([f"allow-remove={self.allow_remove}"] if self.allow_remove else [])])
-
-    @classmethod
-    def from_scope(cls, scope: str) -> Asked:
-        """What stands in a commit, as it was asked for."""
-        words = scope.split()
-        removed = [word.removeprefix("allow-remove=") for word in words if word.startswith("allow-remove=")]
-        names = [word for word in words if word not in ("all-environments", "first-environment") and "=" not in word]
-        allowed = int(removed[0]) if removed and removed[0].isdecimal() else 0
-        return cls(tuple(names), "all-environments" in words, allowed)
+__all__ = ["Asked", "Plan", "make_directory", "object_file", "plan", "structure", "team_places"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,17 +42,26 @@ class Plan:
     """What the repository becomes.
 
     Attributes:
-        change: every place that was looked at, those that stay as they are included.
-        namespaces: by environment and team, where each chart goes.
+        change: the places that were looked at; those that are known to stay as they are may be left out.
+        charts: the teams' directories among them, to be proven.
         warnings: what will not work although the charts are right, and what is left to do.
     """
 
     change: Change
-    namespaces: Mapping[tuple[str, str], str]
+    charts: tuple[Chart, ...]
     warnings: tuple[str, ...]
 
 
-def plan(project: Project, asked: Asked, base: Snapshot, source: Source, templates: Templates | None = None) -> Plan:
+def plan(
+    project: Project,
+    asked: Asked,
+    base: Snapshot,
+    source: Source,
+    *,
+    memory: Memory | None = None,
+    dirty: Collection[str] = (),
+    algorithm: Hash = "sha1",
+) -> Plan:
     """The plan for `project` on top of `base`.
 
     Args:
@@ -86,41 +69,87 @@ def plan(project: Project, asked: Asked, base: Snapshot, source: Source, templat
         asked: what is to be written.
         base: the commit that it goes on.
         source: where Argo CD reads.
-        templates: of the charts; default: those that came with this package.
+        memory: what came of the teams the last time.
+        dirty: places that are made whatever the memory says.
+        algorithm: by which the repository names objects.
 
     Raises:
         BadInput: it cannot be written so, or would take away what nobody said should go.
     """
-    organisation = project.organisation
-    selected = project.select(asked.teams)
-    first, *others = organisation.environments
-    whole = not asked.teams and len(selected) == len(project.teams) and project.teams_dir != project.teams[0].directory
-    directories = Directories(organisation, templates or load_templates())
+    chosen = choose(project, asked, base)
     places: dict[str, Tree | None] = dict(structure(project, source))
-    namespaces: dict[tuple[str, str], str] = {}
     warnings = [str(problem) for problem in project.warnings]
-    gone = _gone(project, base, asked.allow_remove) if whole else {}
-    for environment in organisation.environments if asked.all_environments else [first]:
-        present = {*base.teams(environment.name), *(team.spec.name for team in selected)}
-        present -= {name for name, where in gone.items() if environment.name in where}
-        for team in selected:
-            digests = read_digests(team.directory, organisation)
-            # At the start every environment runs what the first one does, unless it was given its own.
-            digest = digests.get(environment.name) or digests.get(first.name, "")
-            edges = compile_edges(project.org, organisation, environment, team.spec.name, present)
-            made = directories.make(team.spec, environment, edges, digest)
-            places |= team_places(made.app, made.files, environment, organisation, source)
-            namespaces[environment.name, team.spec.name] = made.app.namespace
-            warnings += made.warnings
-    for team_name, where in gone.items():
-        for name in where:
-            places |= {team_place(name, team_name): None, project_place(name, team_name): None}
-    if asked.all_environments:
-        _refuse_later(Change(places).against(base), base, others)
-    if whole:
-        warnings += _left(project, base)
+    maker = _Maker(project, source, memory, algorithm)
+    for team in chosen.teams:
+        for environment in chosen.environments:
+            made, told = maker.make(team, environment, chosen.present[environment.name], base, dirty)
+            places |= made
+            warnings += told
+    for environment_name, name in chosen.gone:
+        places |= {team_place(environment_name, name): None, project_place(environment_name, name): None}
     change = Change(dict(sorted(places.items())), "write", asked.scope)
-    return Plan(change, namespaces, tuple(warnings))
+    refuse_later(change.against(base, algorithm), asked, base, project.organisation)
+    return Plan(change, tuple(maker.charts), (*warnings, *chosen.warnings))
+
+
+class _Maker:
+    """Makes the places of teams, or knows that they stay as they are."""
+
+    def __init__(self, project: Project, source: Source, memory: Memory | None, algorithm: Hash) -> None:
+        templates = load_templates()
+        self._project, self._source, self._memory, self._algorithm = project, source, memory, algorithm
+        self._directories = Directories(project.organisation, templates)
+        self._charts = TeamCharts(project, templates)
+        self._keys: dict[str, str] = {}
+        self._packaged: TeamChart | None = None
+        self.charts: list[Chart] = []
+
+    def make(
+        self,
+        team: LoadedTeam,
+        environment: Environment,
+        present: Collection[str],
+        base: Snapshot,
+        dirty: Collection[str],
+    ) -> tuple[Mapping[str, Tree | None], tuple[str, ...]]:
+        """The team's places in `environment`, none where they are known to be those of `base`; warnings."""
+        organisation, name = self._project.organisation, team.spec.name
+        edges = compile_edges(self._project.org, organisation, environment, name, present)
+        key = self._key(team, environment, edges) if self._memory else ""
+        place = team_place(environment.name, name)
+        known = self._memory.recall(place, key) if self._memory else None
+        if known and not any(base.ids.get(each) != known.ids[each] or each in dirty for each in known.ids):
+            return {}, known.warnings
+        if self._packaged is None or self._packaged.team != name:
+            self._packaged = self._charts.chart(team)
+        made = make_directory(self._directories, team, environment, edges, organisation, self._packaged)
+        places = team_places(made.app, made.files, environment, organisation, self._source)
+        self.charts.append(Chart(environment.name, name, made.app.namespace, made.files, made.proof))
+        if self._memory:
+            ids = {each: tree_id(tree, self._algorithm) for each, tree in places.items() if tree is not None}
+            self._memory.remember(place, Remembered(key, ids, made.warnings))
+        return places, made.warnings
+
+    def _key(self, team: LoadedTeam, environment: Environment, edges: Edges) -> str:
+        name = team.spec.name
+        if name not in self._keys:
+            self._keys[name] = self._charts.key(team)
+        return digest_of(self._keys[name], environment.name, repr(edges), repr(self._source), self._algorithm)
+
+
+def make_directory(
+    directories: Directories,
+    team: LoadedTeam,
+    environment: Environment,
+    edges: Edges,
+    organisation: Organisation,
+    packaged: TeamChart | None = None,
+) -> Directory:
+    """The directory of a team in `environment`, with the image that images.lock.yaml names for it."""
+    digests = read_digests(team.directory, organisation)
+    # At the start every environment runs what the first one does, unless it was given its own.
+    digest = digests.get(environment.name) or digests.get(organisation.environments[0].name, "")
+    return directories.make(team.spec, environment, edges, digest, packaged)
 
 
 def team_places(
@@ -132,7 +161,7 @@ def team_places(
     )
     return {
         team_place(environment.name, app.team): files,
-        project_place(environment.name, app.team): _file([project]),
+        project_place(environment.name, app.team): object_file([project]),
     }
 
 
@@ -144,95 +173,25 @@ def structure(project: Project, source: Source) -> dict[str, Tree]:
     for environment in organisation.environments:
         wanted.setdefault(environment.cluster, set()).add((environment.namespace_name, environment.name))
         for team in project.teams:
-            cluster = cluster_of(team.spec, environment)
+            cluster = team.spec.cluster_in(environment)
             wanted.setdefault(cluster, set()).add((team.spec.namespace_in(environment), environment.name))
     others: list[Cluster] = [
         clusters[name] for name in sorted(wanted) if clusters[name].server.rstrip("/") != IN_CLUSTER
     ]
     elsewhere = {cluster.name for cluster in others}
     here = {each for name, names in wanted.items() if name not in elsewhere for each in names}
-    places = {f"{BOOTSTRAP}/root.yaml": _file(argocd.root(organisation, source, others))}
+    places = {f"{BOOTSTRAP}/root.yaml": object_file(argocd.root(organisation, source, others))}
     if here:
-        places[f"{BOOTSTRAP}/namespaces.yaml"] = _file(argocd.namespaces(here, organisation))
+        places[f"{BOOTSTRAP}/namespaces.yaml"] = object_file(argocd.namespaces(here, organisation))
     for other in others:
         names = argocd.namespaces(wanted[other.name], organisation)
-        places[f"{CLUSTERS}/{other.name}/namespaces.yaml"] = _file(names)
+        places[f"{CLUSTERS}/{other.name}/namespaces.yaml"] = object_file(names)
     for environment in organisation.environments:
         made = argocd.application_set(environment, organisation, source)
-        places[application_set_place(environment.name)] = _file([made])
+        places[application_set_place(environment.name)] = object_file([made])
     return places
 
 
-def _file(objects: Sequence[Mapping[str, Any]]) -> Tree:
+def object_file(objects: Sequence[Mapping[str, Any]]) -> Tree:
+    """The place that is a file with these objects."""
     return {"": (GENERATED + "---\n".join(to_yaml(each) for each in objects)).encode()}
-
-
-def _gone(project: Project, base: Snapshot, allowed: int) -> dict[str, list[str]]:
-    """The teams that the project no longer has, with the environments that they leave by themselves."""
-    organisation = project.organisation
-    known = {team.spec.name for team in project.teams}
-    found: dict[str, list[str]] = {}
-    for environment in organisation.environments:
-        if not argocd.guarded(environment):
-            for team in base.teams(environment.name):
-                if team not in known:
-                    found.setdefault(team, []).append(environment.name)
-    refuse_removal(found, organisation.archived, allowed)
-    return found
-
-
-def refuse_removal(teams: Collection[str], archived: Collection[str], allowed: int) -> None:
-    """Refuse to remove teams of which nobody said that they should go.
-
-    Args:
-        teams: that would be removed.
-        archived: those that are no more.
-        allowed: how many may be removed all the same.
-
-    Raises:
-        BadInput: it is more than one, or one that is not archived, and more than `allowed`.
-    """
-    if len(teams) <= allowed or (len(teams) <= 1 and all(team in archived for team in teams)):
-        return
-    names = _some(sorted(teams))
-    not_archived = [team for team in teams if team not in archived]
-    what = f"{names} would be removed" + (
-        f", and archived in elf.yaml {'does' if len(teams) == 1 else 'do'} not name {_some(sorted(not_archived))}"
-        if not_archived
-        else ", and only one may go at a time"
-    )
-    raise BadInput(
-        f"{what}; look whether all of teams/ is here, and if {'it' if len(teams) == 1 else 'they'} really should go, "
-        f"say --allow-remove {len(teams)}"
-    )
-
-
-def _some(names: Sequence[str]) -> str:
-    shown = ", ".join(names[:5])
-    return f"{shown} and {len(names) - 5} more" if len(names) > 5 else shown
-
-
-def _refuse_later(change: Change, base: Snapshot, others: Iterable[Environment]) -> None:
-    for environment in others:
-        if not base.teams(environment.name):
-            continue
-        changed = [
-            each[1] for place in change.places if (each := environment_of(place)) and each[0] == environment.name
-        ]
-        if changed:
-            raise BadInput(
-                f"{environment.name} has teams already, and {_some(changed)} would change there; "
-                "--all-environments is for the very start, later changes are promoted"
-            )
-
-
-def _left(project: Project, base: Snapshot) -> Iterator[str]:
-    known = {team.spec.name for team in project.teams}
-    for environment in project.organisation.environments:
-        if argocd.guarded(environment):
-            for team in base.teams(environment.name):
-                if team not in known:
-                    yield (
-                        f"{team} has no team.yaml any more and is still in {environment.name}, where nothing goes by "
-                        f"itself; elf remove {team} --env {environment.name} takes it away"
-                    )

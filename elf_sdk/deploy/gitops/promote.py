@@ -10,24 +10,25 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from elf_sdk.deploy.chart import Templates, load_templates
-from elf_sdk.deploy.gitops import proof
 from elf_sdk.deploy.gitops.argocd import Source
 from elf_sdk.deploy.gitops.change import Change
-from elf_sdk.deploy.gitops.deployed import Deployed
+from elf_sdk.deploy.gitops.deployed import Deployed, refuse_manifests
 from elf_sdk.deploy.gitops.directory import Directories
 from elf_sdk.deploy.gitops.layout import Tree
 from elf_sdk.deploy.gitops.plan import team_places
-from elf_sdk.deploy.gitops.proof import Chart, Progress
+from elf_sdk.deploy.gitops.proof import Chart, Progress, render
 from elf_sdk.deploy.gitops.repository import Repository
 from elf_sdk.deploy.gitops.snapshot import Snapshot
-from elf_sdk.deploy.helm import Helm, choose_helm
+from elf_sdk.deploy.helm import Choice, Helm
+from elf_sdk.deploy.image.registry import Registry
 from elf_sdk.deploy.images import read_digests, write_digest
-from elf_sdk.errors import BadInput
+from elf_sdk.deploy.reference import Reference, registry_of
+from elf_sdk.errors import BadInput, NotFound
 from elf_sdk.team.edges import compile_edges
 from elf_sdk.team.organisation import Environment, Organisation
 from elf_sdk.team.project import LoadedTeam, Project
 
-__all__ = ["Move", "Promotion", "below", "commit", "environment_called", "promotion", "prove"]
+__all__ = ["Move", "Promotion", "below", "commit", "environment_called", "promotion", "prove", "refuse_absent"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,12 +98,13 @@ def promotion(
         templates: of charts; default: those that came with this package.
 
     Raises:
-        BadInput: it is the first environment, a team is not in the one below, its image has no digest, or an edge
-            would have only one end.
+        BadInput: it is the first environment, a team is not in the one below, its image has no digest, an edge would
+            have only one end, or the repository holds plain manifests.
     """
     organisation = project.organisation
     target = environment_called(organisation, to)
     lower = below(organisation, target)
+    refuse_manifests(base)
     teams = project.select(names or [name for name in base.teams(lower.name) if name in project.org.teams])
     if not names and not base.teams(lower.name):
         raise BadInput(f"no team is in {lower.name}; elf gitops write puts them into the first environment")
@@ -141,10 +143,15 @@ def promotion(
 def prove(
     planned: Promotion,
     *,
-    helm: Callable[[], Helm] = choose_helm,
+    helm: Choice | Callable[[], Helm] = "auto",
     progress: Progress = lambda done, total, about: None,
 ) -> str:
     """Lint, render and check the charts as they will stand in the next environment.
+
+    Args:
+        planned: the promotion.
+        helm: which Helm proves charts, or what gives it; asked for only when there is something to prove.
+        progress: told about every chart.
 
     Returns:
         Which Helm did it.
@@ -155,7 +162,38 @@ def prove(
     """
     changed = [*(move.target for move in planned.moves if move.changes), *planned.neighbours]
     charts = [Chart(each.environment, each.app.team, each.app.namespace, each.files) for each in changed]
-    return proof.prove(charts, helm, progress=progress).helm
+    engine, _ = render(charts, helm, progress=progress)
+    return engine
+
+
+def refuse_absent(planned: Promotion, credentials: Sequence[str] = ()) -> None:
+    """Refuse a promotion of images that the registry of the next environment does not have.
+
+    Images without a registry, which were loaded into a cluster by hand, are not looked for.
+
+    Args:
+        planned: the promotion.
+        credentials: files in which docker and podman keep what opens registries.
+
+    Raises:
+        NotFound: an image is not there.
+        Denied: the registry refuses this user.
+        Retryable: it is not reached.
+        Failure: it answers something else.
+    """
+    absent: list[str] = []
+    for move in planned.moves:
+        repository, digest = move.target.repository, move.target.app.digest
+        host = registry_of(repository)
+        if move.changes and digest and host:
+            with Registry(host, credentials) as registry:
+                if not registry.holds(Reference(host, repository.removeprefix(f"{host}/"), ""), digest):
+                    absent.append(f"{repository}@{digest}")
+    if absent:
+        raise NotFound(
+            f"the registry does not have {', '.join(absent)}; push it with elf image push, or copy it from that of "
+            f"{planned.source.name}"
+        )
 
 
 def commit(

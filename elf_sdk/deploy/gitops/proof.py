@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from elf_sdk.deploy.gitops.layout import APP_FILE, Tree
 from elf_sdk.deploy.helm import Choice, Helm
-from elf_sdk.deploy.prove import Proof, Prover
+from elf_sdk.deploy.proofs import Proofs, proof_keys
+from elf_sdk.deploy.prove import Proof, Provable, Prover
 from elf_sdk.errors import Failure
 
-__all__ = ["Chart", "Progress", "Proven", "prove"]
+__all__ = ["Chart", "Progress", "render"]
 
 Progress = Callable[[int, int, str], None]
 """Called with what is done, how much there is, and what it is about."""
@@ -25,70 +28,80 @@ class Chart:
         team: its name, which is the release's.
         namespace: where it goes.
         files: the directory.
+        key: of its proof, where another chart with the same templates and values has one too; empty for its own.
     """
 
     environment: str
     team: str
     namespace: str
     files: Tree
+    key: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Proven:
-    """What became of charts.
-
-    Attributes:
-        helm: which Helm it was; empty where there was nothing to prove.
-        manifests: what each renders to, by environment and team, where that was asked for.
-    """
-
-    helm: str
-    manifests: Mapping[tuple[str, str], str]
-
-
-def prove(
+def render(
     charts: Iterable[Chart],
     helm: Choice | Callable[[], Helm] = "auto",
     *,
     manifests: bool = False,
+    proofs: Proofs | None = None,
     progress: Progress = lambda done, total, about: None,
-) -> Proven:
+) -> tuple[str, Mapping[tuple[str, str], str]]:
     """Lint and render charts, and check what they render to against the schemas.
 
     Args:
         charts: to be proven.
         helm: which Helm, or what gives it; asked for only when there is something to prove.
         manifests: whether what is rendered is wanted, and not only proven.
+        proofs: what was proven before, by `elf package` too.
         progress: told about every chart.
+
+    Returns:
+        Which Helm it was, empty where there was nothing to prove; and by environment and team the manifests.
 
     Raises:
         Failure: some are wrong; the message names up to ten.
         Missing: Helm or the Kubernetes schemas have to be installed.
     """
     groups = list(_together(charts))
-    if not groups:
-        return Proven("", {})
-    proofs: list[Proof] = []
-    with Prover(helm, charts=len(groups), manifests=manifests) as prover:
-        for done, proof in enumerate(prover.prove_trees(groups), start=1):
+    found: list[Proof] = []
+    with (
+        TemporaryDirectory(prefix="elf-gitops-") as place,
+        Prover(helm, charts=len(groups), manifests=manifests, proofs=proofs) as prover,
+    ):
+        provables = (each.provable(Path(place, str(number))) for number, each in enumerate(groups))
+        for done, proof in enumerate(prover.prove(provables), start=1):
             progress(done, len(groups), proof.team)
-            proofs.append(proof)
-    wrong = [f"{proof.team} in {name}: {why}" for proof in proofs for name, why in proof.wrong.items()]
+            found.append(proof)
+    wrong = [f"{proof.team} in {name}: {why}" for proof in found for name, why in proof.wrong.items()]
     if wrong:
         more = [f"and {len(wrong) - 10} more"] if len(wrong) > 10 else []
         raise Failure("\n".join(["nothing was replaced, because of:", *wrong[:10], *more]))
-    rendered = {(name, proof.team): each.manifests for proof in proofs for name, each in proof.rendered.items()}
-    return Proven(prover.helm, rendered if manifests else {})
+    rendered = {(name, proof.team): each.manifests for proof in found for name, each in proof.rendered.items()}
+    return prover.helm, rendered if manifests else {}
 
 
-def _together(charts: Iterable[Chart]) -> Iterator[tuple[str, Tree, Mapping[str, str]]]:
-    """Directories that are one chart with the values of several environments: that chart once."""
-    found: dict[tuple[str, tuple[tuple[str, bytes], ...]], tuple[dict[str, bytes], dict[str, str]]] = {}
+@dataclass(frozen=True, slots=True)
+class _Together:
+    """Directories that are one chart with the values of several environments."""
+
+    team: str
+    tree: dict[str, bytes]
+    namespaces: dict[str, str]
+    keys: dict[str, str]
+
+    def provable(self, directory: Path) -> Provable:
+        own = proof_keys(self.team, self.tree, self.namespaces) if not all(self.keys.values()) else {}
+        keys = {environment: key or own[environment] for environment, key in self.keys.items()}
+        return Provable(self.team, directory / self.team, self.namespaces, keys, self.tree)
+
+
+def _together(charts: Iterable[Chart]) -> Iterable[_Together]:
+    found: dict[tuple[str, tuple[tuple[str, bytes], ...]], _Together] = {}
     for chart in charts:
         values = f"values-{chart.environment}.yaml"
         common = {name: content for name, content in chart.files.items() if name not in (APP_FILE, values)}
-        tree, namespaces = found.setdefault((chart.team, tuple(sorted(common.items()))), (common, {}))
-        tree[values] = chart.files[values]
-        namespaces[chart.environment] = chart.namespace
-    for (team, _), (tree, namespaces) in found.items():
-        yield team, tree, namespaces
+        one = found.setdefault((chart.team, tuple(sorted(common.items()))), _Together(chart.team, common, {}, {}))
+        one.tree[values] = chart.files[values]
+        one.namespaces[chart.environment] = chart.namespace
+        one.keys[chart.environment] = chart.key
+    return found.values()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -87,6 +87,7 @@ class Repository:
         self.source = Source(without_credentials(url), follows, root.relative_to(top).as_posix())
         self._url = url
         self._own = own
+        self._snapshots: dict[str | None, Snapshot] = {}
 
     @contextmanager
     def lock(self) -> Iterator[None]:
@@ -131,7 +132,9 @@ class Repository:
 
     def at(self, commit: str | None) -> Snapshot:
         """What a commit holds; None stands for the time before the first one."""
-        return Snapshot(self.git, commit, self.source.path)
+        if commit not in self._snapshots:
+            self._snapshots[commit] = Snapshot(self.git, commit, self.source.path)
+        return self._snapshots[commit]
 
     def dirty(self) -> tuple[str, ...]:
         """The places whose files are not those of the checked-out commit, sorted."""
@@ -140,8 +143,12 @@ class Repository:
         prefix = f"{self.source.path}/"
         return tuple(sorted({place_of(entry[3:].removeprefix(prefix)) for entry in listed.split("\0") if entry}))
 
-    def write(self, change: Change) -> Change:
+    def write(self, change: Change, dirty: Collection[str] | None = None) -> Change:
         """Write `change` into the work tree, and remember that it was ELF that did.
+
+        Args:
+            change: what places become.
+            dirty: what `dirty()` has just said.
 
         Returns:
             What differs from the checked-out commit.
@@ -151,14 +158,21 @@ class Repository:
             Failure: something cannot be written; then all is as it was.
         """
         different = change.against(self.head(), self.algorithm)
-        dirty = set(self.dirty())
-        touched = {place: tree for place, tree in change.places.items() if place in different.places or place in dirty}
+        there = set(self.dirty() if dirty is None else dirty)
+        touched = {place: tree for place, tree in change.places.items() if place in different.places or place in there}
         self._replace(touched)
         file = self._git_path(PENDING_FILE)
         known = Pending.read(file).places
-        kept = {place: known[place] for place in dirty & known.keys() - touched.keys()}
+        kept = {place: known[place] for place in there & known.keys() - touched.keys()}
         Pending.of(change, {**kept, **{p: self._id(tree) for p, tree in different.places.items()}}).save(file)
         return different
+
+    def changed(self) -> Change:
+        """What the work tree holds instead of the checked-out commit, whoever it was."""
+        pending = Pending.read(self._git_path(PENDING_FILE))
+        places = {place: read_place(self.root, place) for place in self.dirty()}
+        # The index may be behind, which is no change.
+        return pending.change(places).against(self.head(), self.algorithm)
 
     def written(self) -> Change:
         """What `write` has left in the work tree since the last commit.
@@ -166,19 +180,20 @@ class Repository:
         Raises:
             BadInput: somebody else has changed one of its files since, or another one.
         """
-        pending = Pending.read(self._git_path(PENDING_FILE))
-        places: dict[str, Tree | None] = {}
-        for place in self.dirty():
-            places[place] = tree = read_place(self.root, place)
-            if place not in pending.places or pending.places[place] != self._id(tree):
+        known = Pending.read(self._git_path(PENDING_FILE)).places
+        change = self.changed()
+        for place, tree in change.places.items():
+            if place not in known or known[place] != self._id(tree):
                 raise BadInput(
                     f"{self.root / place} was changed, and not by elf gitops; commit that yourself, or discard it "
                     f"with: git -C {self.top} restore {self.source.path}/{place}"
                 )
-        return pending.change(places)
+        return change
 
     def refresh(self) -> None:
         """Bring the branch that the clone is on to what the remote has, where it has nothing of its own.
+
+        A repository that holds the project too is left alone: its teams have been read already.
 
         Raises:
             BadInput: the clone is in no state for it, or holds changes that are in the way.
@@ -186,6 +201,8 @@ class Repository:
             Retryable: the remote cannot be reached.
         """
         name = self.branch()
+        if self._own:
+            return
         local, there = self.head().commit, self._fetch(name)
         if there is None or local == there:
             return
@@ -234,19 +251,21 @@ class Repository:
         base = tip if tip.commit else self.head()
         narrow = change.against(base, self.algorithm)
         if not narrow.places:
+            if target == current and tip.commit:
+                # Killed after the last commit, before the index followed.
+                self._settle()
             return None
         if target != current:
             made = store(self.git, narrow, base)
             self._move(target, made, tip.commit)
             return made
-        for place in self.dirty():
-            if place in narrow.places and read_place(self.root, place) != narrow.places[place]:
-                raise BadInput(f"{self.root / place} has changes that are not committed; commit or discard them first")
+        stale = {place: tree for place, tree in narrow.places.items() if read_place(self.root, place) != tree}
+        if stale and (dirty := sorted(stale.keys() & set(self.dirty()))):
+            raise BadInput(f"{self.root / dirty[0]} has changes that are not committed; commit or discard them first")
         made = store(self.git, narrow, base)
-        self._replace(narrow.places)
+        replace_places(self.root, stale)
         self._move(target, made, tip.commit)
-        self.git("reset", "--quiet", "HEAD", "--", self._pathspec)
-        self._git_path(PENDING_FILE).unlink(missing_ok=True)
+        self._settle()
         return made
 
     def push(self, render: Render | None = None, branch: str | None = None) -> Pushed:
@@ -281,6 +300,11 @@ class Repository:
             # Not all at the same moment again.
             time.sleep(random.uniform(0, min(2.0, 0.05 * attempt)))  # noqa: S311 - when to try again
         raise Retryable(f"others were faster {_ATTEMPTS} times in pushing to {self.source.url}; push again")
+
+    def _settle(self) -> None:
+        """Let the index follow the commit, and forget what was written for it."""
+        self.git("reset", "--quiet", "HEAD", "--", self._pathspec)
+        self._git_path(PENDING_FILE).unlink(missing_ok=True)
 
     @property
     def _pathspec(self) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from elf_sdk.deploy.gitops.change import Change
-from elf_sdk.deploy.gitops.deployed import Deployed
+from elf_sdk.deploy.gitops.deployed import Deployed, refuse_manifests
 from elf_sdk.deploy.gitops.layout import Tree, project_place, team_place
 from elf_sdk.deploy.gitops.repository import Repository
 from elf_sdk.deploy.gitops.snapshot import Snapshot
@@ -69,11 +69,12 @@ def rollback(
         check: change nothing.
 
     Raises:
-        BadInput: a team is not there, or nothing of it was there before.
+        BadInput: a team is not there, nothing of it was there before, or the repository holds plain manifests.
         ElfError: as `Repository.commit`; nothing was changed.
     """
     with repository.lock():
         base = repository.head()
+        refuse_manifests(base)
         returns = tuple(_return(base, name, environment.name) for name in dict.fromkeys(names))
         if check:
             return RolledBack(None, returns)

@@ -8,7 +8,7 @@ from functools import cached_property
 
 from elf_sdk.deploy.gitops.app import App
 from elf_sdk.deploy.gitops.git import Git
-from elf_sdk.deploy.gitops.layout import APP_FILE, Tree, environment_of, place_of, team_place
+from elf_sdk.deploy.gitops.layout import APP_FILE, Tree, environment_of, place_of
 
 __all__ = ["Snapshot"]
 
@@ -35,24 +35,31 @@ class Snapshot:
         listed = self.git("ls-tree", "-r", "-t", "-z", "--full-tree", self.commit, "--", f"{self.path}/")
         found: dict[str, str] = {}
         trees: dict[str, str] = {}
-        apps: set[str] = set()
+        apps: list[str] = []
+        start = len(self.path) + 1
         for line in filter(None, listed.split("\0")):
             entry, _, name = line.partition("\t")
+            relative = name[start:]
             _, kind, identity = entry.split(" ")
-            relative = name.removeprefix(f"{self.path}/")
+            if kind == "blob" and relative.count("/") > 2 and not relative.endswith(f"/{APP_FILE}"):
+                continue  # most of them: what is inside of a team's directory
             if kind == "tree":
                 trees[relative] = identity
             elif (place := place_of(relative)) == relative:
                 found[relative] = identity
             elif relative == f"{place}/{APP_FILE}":
-                apps.add(place)
+                apps.append(place)
         found |= {place: trees[place] for place in apps}
         return dict(sorted(found.items()))
 
+    @cached_property
+    def places(self) -> Mapping[tuple[str, str], str]:
+        """The directory of every team by environment and team."""
+        return {where: place for place in self.ids if (where := environment_of(place))}
+
     def teams(self, environment: str) -> tuple[str, ...]:
         """The teams in an environment, sorted."""
-        inside = (environment_of(place) for place in self.ids)
-        return tuple(each[1] for each in inside if each is not None and each[0] == environment)
+        return tuple(sorted(team for name, team in self.places if name == environment))
 
     def read(self, place: str) -> Tree | None:
         """The files of a place; None where there is none."""
@@ -90,8 +97,8 @@ class Snapshot:
         Raises:
             BadInput: an app.yaml is not as `elf gitops` writes it.
         """
-        there = [each for each in wanted if team_place(*each) in self.ids]
-        files = [f"{self.path}/{team_place(*each)}/{APP_FILE}" for each in there]
+        there = [each for each in wanted if each in self.places]
+        files = [f"{self.path}/{self.places[each]}/{APP_FILE}" for each in there]
         contents = zip(there, files, self._contents(files), strict=True)
         return {each: App.decode(content, file) for each, file, content in contents}
 

@@ -12,14 +12,14 @@ from dataclasses import dataclass
 from elf_sdk.deploy.chart import LIBRARY, Templates, load_templates
 from elf_sdk.deploy.gitops.argocd import Source
 from elf_sdk.deploy.gitops.change import Change
-from elf_sdk.deploy.gitops.deployed import Deployed
+from elf_sdk.deploy.gitops.deployed import Deployed, refuse_manifests
 from elf_sdk.deploy.gitops.directory import Directories
 from elf_sdk.deploy.gitops.layout import Tree
 from elf_sdk.deploy.gitops.plan import team_places
-from elf_sdk.deploy.gitops.proof import Chart, Progress, prove
+from elf_sdk.deploy.gitops.proof import Chart, Progress, render
 from elf_sdk.deploy.gitops.repository import Repository
 from elf_sdk.deploy.gitops.snapshot import Snapshot
-from elf_sdk.deploy.helm import Helm, choose_helm
+from elf_sdk.deploy.helm import Choice, Helm
 from elf_sdk.errors import BadInput
 from elf_sdk.team.edges import compile_edges
 from elf_sdk.team.organisation import Environment
@@ -72,7 +72,7 @@ def upgrade(
     branch: str | None = None,
     check: bool = False,
     templates: Templates | None = None,
-    helm: Callable[[], Helm] = choose_helm,
+    helm: Choice | Callable[[], Helm] = "auto",
     progress: Progress = lambda done, total, about: None,
 ) -> Upgrade:
     """Bring the charts of an environment to this package's library, proven, in one commit.
@@ -84,11 +84,12 @@ def upgrade(
         branch: a branch for a review, instead of the one that Argo CD follows.
         check: change nothing.
         templates: of charts; default: those that came with this package.
-        helm: gives the Helm that proves charts.
+        helm: which Helm proves charts, or what gives it; asked for only when there is something to prove.
         progress: told about every chart.
 
     Raises:
-        BadInput: the environment below has an older library, or this one has a newer one.
+        BadInput: the environment below has an older library, this one has a newer one, or the repository holds plain
+            manifests.
         Failure: a chart is wrong with the new library; nothing was changed.
         ElfError: as `Repository.commit`.
     """
@@ -101,7 +102,7 @@ def upgrade(
             Chart(environment.name, each.after.app.team, each.after.app.namespace, each.after.files)
             for each in planned.teams
         ]
-        engine = prove(charts, helm, progress=progress).helm
+        engine, _ = render(charts, helm, progress=progress)
         made = repository.commit(planned.change, branch)
     return Upgrade(environment, planned.library, planned.teams, planned.change, made, engine, planned.warnings)
 
@@ -115,6 +116,7 @@ def upgrade_of(
         BadInput: as `upgrade`.
     """
     library = templates.library_version
+    refuse_manifests(base)
     present = base.teams(environment.name)
     _refuse_order(project, base, environment, library)
     directories = Directories(project.organisation, templates)

@@ -77,6 +77,8 @@ def _write(target: Path, tree: Tree) -> None:
 def _refuse_foreign(root: Path, places: Mapping[str, Tree | None]) -> None:
     for place, tree in places.items():
         if environment_of(place) and (root / place).is_dir():
-            foreign = [name for name in list_tree(root / place) if name not in (tree or {}) and not is_ours(name)]
+            foreign = [
+                name for name in list_tree(root / place) if name not in (tree or {}) and not is_ours(place, name)
+            ]
             if foreign:
                 raise BadInput(f"{root / place} holds {foreign[0]}, which elf gitops did not write; move it elsewhere")

@@ -12,15 +12,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from elf_sdk.deploy.image.builder import Builder, Tell, choose_builder
+from elf_sdk.deploy.image.builder import Builder, choose_builder
 from elf_sdk.deploy.image.context import DOCKERFILE, team_files, write_context
-from elf_sdk.deploy.image.dockerfile import dockerfile
+from elf_sdk.deploy.image.dockerfile import SBOM_PATH, dockerfile
 from elf_sdk.deploy.image.index import PackageIndex, read_index, wheels_of
+from elf_sdk.deploy.image.program import Tell
 from elf_sdk.deploy.image.provenance import provenance_of
 from elf_sdk.deploy.image.requirements import extras_of, locked, own_requirements, read_lock
 from elf_sdk.deploy.image.wheel import elf_sdk_wheel
 from elf_sdk.deploy.reference import Reference, image_of, qualified
 from elf_sdk.errors import BadInput
+from elf_sdk.files import replace_file
 from elf_sdk.settings import ImageSettings, load_image_settings
 from elf_sdk.team.organisation import Organisation
 from elf_sdk.team.project import LoadedTeam, Project
@@ -76,6 +78,7 @@ class Built:
         seconds: that it took.
         extras: of elf-sdk, that are in it.
         locked: whether every package in it was locked by its hash.
+        sbom: file with its bill of materials, or None where none was asked for.
     """
 
     team: str
@@ -85,6 +88,7 @@ class Built:
     seconds: float
     extras: tuple[str, ...]
     locked: bool
+    sbom: Path | None = None
 
 
 def build(
@@ -95,6 +99,7 @@ def build(
     base: str = "",
     allow_unlocked: bool = False,
     cache: bool = True,
+    sboms: Path | None = None,
     settings: ImageSettings | None = None,
     tell: Tell = lambda line: None,
     starts: Callable[[Context], None] = lambda context: None,
@@ -110,6 +115,7 @@ def build(
         base: the image to build on, instead of each team's `image.base`.
         allow_unlocked: take packages of a team that are not locked by hash.
         cache: use layers of earlier builds.
+        sboms: directory for a copy of each image's bill of materials, `<team>-<version>.cdx.json`.
         settings: what the environment says; default: the process's own.
         tell: hears what the builder prints.
         starts: told about each image before it is built.
@@ -144,7 +150,19 @@ def build(
             time.monotonic() - begin,
             extras_of(context.team.spec),
             context.locked,
+            _sbom(engine, context, sboms) if sboms else None,
         )
+
+
+def _sbom(engine: Builder, context: Context, directory: Path) -> Path:
+    content = engine.read(context.reference, SBOM_PATH)
+    path = directory / f"{context.team.spec.name}-{context.reference.tag}.cdx.json"
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BadInput(f"{directory} cannot be made: {error.strerror}; choose another place") from None
+    replace_file(path, content)
+    return path
 
 
 def contexts(

@@ -6,33 +6,29 @@ and not the PATH.
 
 from __future__ import annotations
 
+import io
 import json
-import os
 import re
 import shutil
 import subprocess
+import tarfile
 import tempfile
-import threading
-from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
 
+from elf_sdk.deploy.image.failures import build_failure, push_failure
 from elf_sdk.deploy.image.index import PackageIndex
+from elf_sdk.deploy.image.program import Tell, asked, last_line, output, run
 from elf_sdk.deploy.reference import Reference, is_loopback, qualified, registry_of
-from elf_sdk.errors import BadInput, Denied, Failure, Missing, Retryable
+from elf_sdk.errors import BadInput, Failure, Missing
 
-__all__ = ["BUILDERS", "Builder", "BuilderName", "Tell", "choose_builder"]
+__all__ = ["BUILDERS", "Builder", "BuilderName", "choose_builder"]
 
 BuilderName = Literal["docker", "podman", "buildah"]
 BUILDERS: Final[tuple[BuilderName, ...]] = ("docker", "podman", "buildah")
 
-Tell = Callable[[str], None]
-"""Called with every line that a builder prints."""
-
-_HOUR: Final = 3600
-_KEPT_LINES: Final = 15
 _DIGEST: Final = re.compile(r"sha256:[0-9a-f]{64}")
 
 
@@ -86,9 +82,9 @@ class Builder:
                 "BUILDX_NO_DEFAULT_ATTESTATIONS": "1",
                 "SOURCE_DATE_EPOCH": str(epoch or 0),
             }
-            done = _run(command, tell, extra)
+            done = run(command, tell, extra)
         if done.code:
-            raise _build_failure(base, done.lines)
+            raise build_failure(base, done.lines)
 
     def build_command(
         self,
@@ -130,15 +126,34 @@ class Builder:
     def size(self, reference: Reference) -> int:
         """Bytes of a local image, uncompressed, its base included; 0 where the builder does not say."""
         if self.name == "buildah":
-            listed = _asked([self.name, "images", "--json", str(reference)])
+            listed = asked([self.name, "images", "--json", str(reference)])
             images = json.loads(listed) if listed else []
             return _bytes(str(images[0].get("size", ""))) if images else 0
         found = self._inspect(reference)
         return int(found.get("Size", 0)) if found else 0
 
+    def read(self, reference: Reference, path: str) -> bytes:
+        """A file of a local image.
+
+        Raises:
+            Failure: it cannot be read.
+        """
+        made = ("from", "--pull-never") if self.name == "buildah" else ("create",)
+        container = output([self.name, *made, str(reference)]).decode().strip()
+        try:
+            if self.name == "buildah":
+                return output([self.name, "run", container, "--", "cat", path])
+            # The others need not run it: they give the file as an archive.
+            with tarfile.open(fileobj=io.BytesIO(output([self.name, "cp", f"{container}:{path}", "-"]))) as archive:
+                [entry] = archive.getmembers()
+                content = archive.extractfile(entry)
+                return content.read() if content else b""
+        finally:
+            asked([self.name, "rm", container])
+
     def _inspect(self, reference: Reference) -> Mapping[str, Any] | None:
         command = [self.name, "inspect", "--type", "image", str(reference)]
-        said = _asked(command)
+        said = asked(command)
         if not said:
             return None
         data = json.loads(said)
@@ -158,10 +173,10 @@ class Builder:
         """
         with tempfile.TemporaryDirectory(prefix="elf-push-") as place:
             file = Path(place, "digest")
-            done = _run(self.push_command(reference, file), tell, {})
+            done = run(self.push_command(reference, file), tell, {})
             said = file.read_text(encoding="utf-8") if file.exists() else "\n".join(done.lines[-3:])
         if done.code:
-            raise _push_failure(reference, done.lines)
+            raise push_failure(reference, done.lines)
         digest = _DIGEST.search(said)
         if digest is None:
             raise Failure(f"{self.name} pushed {reference} and named no digest; push it with another --builder")
@@ -185,9 +200,9 @@ class Builder:
         else:
             # containerd takes the name as it is, and Kubernetes asks for it written out.
             command = [self.name, "push", str(reference), f"oci-archive:{archive}:{qualified(str(reference))}"]
-        done = _run(command, tell, {})
+        done = run(command, tell, {})
         if done.code:
-            raise Failure(f"{reference} could not be saved: {_last(done.lines)}")
+            raise Failure(f"{reference} could not be saved: {last_line(done.lines)}")
 
 
 def choose_builder(choice: str = "auto") -> Builder:
@@ -232,118 +247,10 @@ def _answers(name: BuilderName) -> tuple[str, str]:
     version = done.stdout.strip()
     # docker's client reports a daemon that is not there on stderr, and in some versions with exit code 0.
     if done.returncode or not version:
-        return "", f"does not answer ({_last(done.stderr.splitlines()) or 'no engine'})"
+        return "", f"does not answer ({last_line(done.stderr.splitlines()) or 'no engine'})"
     if name == "buildah":
-        version = _asked([name, "--version"]).removeprefix("buildah version ").partition(" ")[0]
+        version = asked([name, "--version"]).removeprefix("buildah version ").partition(" ")[0]
     return version, ""
-
-
-@dataclass(frozen=True, slots=True)
-class _Done:
-    code: int
-    lines: tuple[str, ...]
-    """The last ones that it printed."""
-
-
-def _run(command: Sequence[str], tell: Tell, environment: Mapping[str, str]) -> _Done:
-    lines: deque[str] = deque(maxlen=_KEPT_LINES)
-    try:
-        process = subprocess.Popen(  # noqa: S603 - the builder that was chosen, the arguments are ours
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            encoding="utf-8",
-            errors="replace",
-            env={**os.environ, **environment},
-        )
-    except OSError as error:
-        return _Done(127, (f"{command[0]}: {error.strerror}",))
-    late = threading.Timer(_HOUR, process.kill)
-    late.start()
-    try:
-        with process:
-            for line in process.stdout or ():
-                if line.strip():
-                    lines.append(line.rstrip())
-                    tell(line.rstrip())
-    finally:
-        late.cancel()
-        if process.poll() is None:
-            process.kill()
-    return _Done(process.returncode, tuple(lines))
-
-
-def _asked(command: Sequence[str]) -> str:
-    """What a short question is answered; empty where it is not."""
-    try:
-        done = subprocess.run(  # noqa: S603 - as above
-            command, capture_output=True, text=True, timeout=120, check=False
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return ""
-    return done.stdout.strip() if done.returncode == 0 else ""
-
-
-_BASE: Final = re.compile(
-    r"creating build container|resolve source metadata|load metadata for|error pulling image", re.IGNORECASE
-)
-_FULL: Final = re.compile(r"no space left on device", re.IGNORECASE)
-_HASHES: Final = re.compile(r"DO NOT MATCH THE HASHES|hashes are required|Hashes are required")
-_NO_PACKAGE: Final = re.compile(
-    r"(?:No matching distribution found for|Could not find a version that satisfies.*?) (\S+)"
-)
-_OURS: Final = re.compile(r"^(?:.*\s)?elf: (.+)$")
-
-
-def _build_failure(base: str, lines: Sequence[str]) -> Failure:
-    text = "\n".join(lines)
-    for line in lines:
-        if own := _OURS.match(line):
-            return Failure(own[1])
-    if _FULL.search(text):
-        return Failure("the disk of the builder is full; free some space (its `system prune` or `rmi`), and try again")
-    if _BASE.search(text):
-        line = next(line for line in lines if _BASE.search(line))
-        return Failure(
-            f"the base image {base} cannot be had: {line}; name another under image.base, or with --base, or log in to "
-            "its registry"
-        )
-    if missing := _NO_PACKAGE.search(text):
-        return Failure(
-            f"no package index that pip knows here has {missing[1]} as a wheel for the base image's Python; see `pip "
-            "config list`, and --verbose"
-        )
-    if _HASHES.search(text):
-        return Failure(f"a package is not the one that is locked: {_last(lines)}")
-    return Failure("\n".join(["the build failed; it ended with:", *(f"    {line}" for line in lines)]))
-
-
-_DENIED: Final = re.compile(r"denied|unauthorized|authentication required|forbidden|\b40[13]\b", re.IGNORECASE)
-_UNREACHED: Final = re.compile(
-    r"connection refused|no such host|timeout|timed out|unreachable|EOF|connection reset", re.IGNORECASE
-)
-_PLAIN: Final = re.compile(
-    r"gave HTTP response to HTTPS|first record does not look like a TLS handshake", re.IGNORECASE
-)
-
-
-def _push_failure(reference: Reference, lines: Sequence[str]) -> Exception:
-    reason, registry = _last(lines), reference.registry
-    if _PLAIN.search(reason):
-        return Failure(f"the registry {registry} has no TLS, which is taken on loopback only; give it a certificate")
-    if _DENIED.search(reason):
-        return Denied(
-            f"the registry {registry} refuses {reference}: {reason}; log in to it, or ask for the right to push"
-        )
-    if _UNREACHED.search(reason):
-        return Retryable(f"the registry {registry} is not reached: {reason}; try again when it is")
-    return Failure(f"{reference} could not be pushed: {reason}")
-
-
-def _last(lines: Sequence[str]) -> str:
-    return next((line.strip() for line in reversed(lines) if line.strip()), "")
 
 
 _UNITS: Final = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9}

@@ -20,7 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from elf_sdk.deploy.image.builder import Builder, Tell, choose_builder
+from elf_sdk.deploy.image.builder import Builder, choose_builder
+from elf_sdk.deploy.image.program import Tell
 from elf_sdk.deploy.reference import Reference, image_of
 from elf_sdk.errors import BadInput, Failure, Missing
 from elf_sdk.team.project import Project

@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from elf_sdk.deploy.image.builder import Builder, Tell, choose_builder
+from elf_sdk.deploy.image.builder import Builder, choose_builder
+from elf_sdk.deploy.image.program import Tell
 from elf_sdk.deploy.image.registry import Registry
 from elf_sdk.deploy.images import IMAGES_FILE, read_digests, write_digest
 from elf_sdk.deploy.reference import Reference, image_of

@@ -11,14 +11,15 @@ import base64
 import json
 import re
 import shutil
+import ssl
 import subprocess
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
 from elf_sdk.deploy.reference import DOCKER_HUB, Reference, is_loopback
-from elf_sdk.errors import Failure, Forbidden, Retryable, Unauthenticated
+from elf_sdk.errors import BadInput, Failure, Forbidden, Retryable, Unauthenticated
 
 __all__ = ["Manifest", "Registry"]
 
@@ -60,10 +61,14 @@ class Registry:
         import httpx  # not needed by what only names images
 
         self._host = host
-        scheme = "http" if is_loopback(host) else "https"
+        plain = is_loopback(host)
+        scheme = "http" if plain else "https"
         self._base = f"{scheme}://{_HUB_HOST if host == DOCKER_HUB else host}/v2"
         self._user = _credentials_for(host, credentials)
-        self._client = httpx.Client(timeout=_SECONDS, follow_redirects=True)
+        # No proxy stands between this machine and itself.
+        self._client = httpx.Client(
+            timeout=_SECONDS, follow_redirects=True, trust_env=not plain, verify=not plain and _trusted(host)
+        )
         self._errors = httpx.HTTPError
 
     def __enter__(self) -> Registry:
@@ -96,6 +101,20 @@ class Registry:
         except ValueError:
             raise Failure(f"the registry {self._host} has no manifest for {reference} but something else") from None
         return Manifest(digest, str((body.get("config") or {}).get("digest", "")))
+
+    def holds(self, reference: Reference, digest: str) -> bool:
+        """Whether the registry has the image with `digest` in the repository of `reference`, whatever its tag means.
+
+        Raises:
+            ElfError: as `manifest`.
+        """
+        answer = self._get(replace(reference, tag=digest))
+        if answer.status_code not in (200, 404):
+            raise Failure(
+                f"the registry {self._host} answers {answer.status_code} when it is asked for {digest} in "
+                f"{reference.repository}; is it one?"
+            )
+        return bool(answer.status_code == 200)
 
     def _get(self, reference: Reference) -> Any:
         path = f"{reference.path}/manifests/{reference.tag}"
@@ -150,6 +169,18 @@ class Registry:
             return ""
         token = body.get("token") or body.get("access_token")
         return f"Bearer {token}" if token else ""
+
+
+def _trusted(host: str) -> ssl.SSLContext:
+    """What builders trust, too: the system's certificates, and those that are kept for this one registry."""
+    context = ssl.create_default_context()
+    for place in ("/etc/docker/certs.d", "/etc/containers/certs.d", "~/.config/containers/certs.d"):
+        for file in sorted(Path(place).expanduser().joinpath(host).glob("*.crt")):
+            try:
+                context.load_verify_locations(file)
+            except OSError as error:
+                raise BadInput(f"{file} cannot be trusted, for it is read as no certificate: {error}") from None
+    return context
 
 
 def _host_of(address: str) -> str:

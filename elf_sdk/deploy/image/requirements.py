@@ -30,7 +30,6 @@ OWN_LOCK: Final = "requirements.lock"
 
 CORE: Final = "core"
 _FRAMEWORKS: Final = frozenset({"crewai", "langgraph"})
-_GRPC: Final = "ELF_GRPC_PORT"
 
 _PACKAGE: Final = re.compile(r"^\S+==.*(?:\n[ \t]+.*)*\n?", re.MULTILINE)
 _FOR: Final = re.compile(r"^ +# ([a-z -]+)$", re.MULTILINE)
@@ -62,7 +61,7 @@ def extras_of(spec: TeamSpec) -> tuple[str, ...]:
         wanted.add(spec.framework)
     if any(here.mcp for here in everywhere):
         wanted.add("mcp")
-    if any(variable.name == _GRPC for here in everywhere for variable in here.env):
+    if any(here.serving.grpc_port for here in everywhere):
         wanted.add("grpc")
     return tuple(sorted(wanted))
 

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from elf_sdk.deploy.gitops.choice import Asked
 from elf_sdk.deploy.gitops.clone import open_repository
-from elf_sdk.deploy.gitops.plan import Asked
 from elf_sdk.deploy.gitops.repository import Repository
 from elf_sdk.deploy.gitops.write import push, write
 from elf_sdk.errors import BadInput, ElfError, Failure, Retryable
@@ -133,7 +133,7 @@ def test_a_branch_for_a_review(project_dir: Path, remote: Path) -> None:
 def test_a_hook_that_refuses_is_heard_and_changes_nothing(project_dir: Path, remote: Path) -> None:
     hook = remote / "hooks/pre-receive"
     hook.parent.mkdir(exist_ok=True)
-    hook.write_text("#!/bin/sh\necho 'prod is frozen until Monday'\nexit 1\n")
+    hook.write_text("#!/bin/sh\necho 'permission denied: prod is frozen until Monday'\nexit 1\n")
     hook.chmod(0o755)
     project, repository = committed(project_dir)
     before = state(project_dir / "gitops")

@@ -13,8 +13,8 @@ import yaml
 
 from elf_sdk.deploy.chart import templates_directory
 from elf_sdk.deploy.gitops.argocd import KINDS
+from elf_sdk.deploy.gitops.choice import Asked
 from elf_sdk.deploy.gitops.clone import open_repository
-from elf_sdk.deploy.gitops.plan import Asked
 from elf_sdk.deploy.gitops.write import Written, write
 from elf_sdk.deploy.helm import EmbeddedHelm
 from elf_sdk.deploy.kubernetes import parse_manifests
@@ -83,7 +83,7 @@ def test_at_the_start_every_environment_can_be_written(project_dir: Path) -> Non
     git(project_dir / "gitops", "add", "-A")
     git(project_dir / "gitops", "commit", "--quiet", "-m", "all of it")
     assert written(project_dir, all_environments=True).places == ()
-    write_project(project_dir, {"data-team": {**TEAMS["data-team"], "purpose": "another"}})
+    write_project(project_dir, {"data-team": {**TEAMS["data-team"], "placement": "another"}})
     with pytest.raises(BadInput, match="staging has teams already, and data-team would change there"):
         written(project_dir, all_environments=True)
     assert written(project_dir).places == ("environments/dev/data-team",)
@@ -186,10 +186,10 @@ def test_a_project_allows_every_kind_that_a_chart_renders() -> None:
 def test_edges_are_those_to_teams_that_are_there(project_dir: Path) -> None:
     written(project_dir, teams=("brand-team",))
     values = load(root(project_dir) / "environments/dev/brand-team/values-dev.yaml")[0]
-    assert "networkPolicy" not in values or "ingress" not in values["networkPolicy"]
+    assert "edges" not in values
     written(project_dir)
     values = load(root(project_dir) / "environments/dev/brand-team/values-dev.yaml")[0]
-    assert [peer["team"] for peer in values["networkPolicy"]["ingress"]["teams"]] == ["chief-team", "data-team"]
+    assert [peer["team"] for peer in values["edges"]["callers"]] == ["chief-team", "data-team"]
 
 
 def test_only_what_changed_is_rewritten(project_dir: Path) -> None:
@@ -198,9 +198,9 @@ def test_only_what_changed_is_rewritten(project_dir: Path) -> None:
     directory = root(project_dir)
     before = {path: (directory / path).stat().st_mtime_ns for path in list_tree(directory)}
     assert written(project_dir).places == ()
-    write_project(project_dir, {"data-team": {**TEAMS["data-team"], "purpose": "another"}})
+    write_project(project_dir, {"data-team": {**TEAMS["data-team"], "placement": "another"}})
     assert written(project_dir).places == ("environments/dev/data-team",)
-    write_project(project_dir, {"brand-team": {**TEAMS["brand-team"], "purpose": "another"}})
+    write_project(project_dir, {"brand-team": {**TEAMS["brand-team"], "placement": "another"}})
     assert written(project_dir).places == ("environments/dev/brand-team", "environments/dev/data-team")
     after = {path: (directory / path).stat().st_mtime_ns for path in list_tree(directory)}
     assert {path.split("/")[2] for path in before if before[path] != after[path]} == {"brand-team", "data-team"}
@@ -210,7 +210,7 @@ def test_what_is_taken_back_in_team_yaml_is_taken_back_on_disk(project_dir: Path
     written(project_dir)
     elf("gitops", "commit", cwd=project_dir)
     before = tree(root(project_dir))
-    write_project(project_dir, {"data-team": {**TEAMS["data-team"], "purpose": "another"}})
+    write_project(project_dir, {"data-team": {**TEAMS["data-team"], "placement": "another"}})
     written(project_dir)
     write_project(project_dir, TEAMS)
     assert written(project_dir).places == ()

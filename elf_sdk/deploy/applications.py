@@ -7,12 +7,7 @@ from collections.abc import Mapping
 from elf_sdk.deploy.cluster.api import APPLICATIONS, KubeApi, Object
 from elf_sdk.errors import Forbidden, NotFound
 
-__all__ = ["application_name", "read_applications"]
-
-
-def application_name(team: str, environment: str) -> str:
-    """The name of the Application of a team in an environment."""
-    return f"{team}-{environment}"
+__all__ = ["read_applications"]
 
 
 def read_applications(api: KubeApi, namespace: str) -> Mapping[str, Object] | None:
