@@ -21,6 +21,7 @@ from tests.e2e.organisation import (
     CLIENT,
     DEPLOY,
     ENVIRONMENTS,
+    ISSUER,
     KEYS,
     NAME,
     SANDBOX,
@@ -145,7 +146,7 @@ def database(cluster: Cluster, registry: str, tmp_path_factory: pytest.TempPathF
 @pytest.fixture(scope="session")
 def signer(cluster: Cluster, database: Database) -> Signer:
     """Who signs people's tokens, with what a company has before its first team: namespaces, keys and databases."""
-    signer = Signer(NAME)
+    signer = Signer(ISSUER, NAME)
     for environment in (*ENVIRONMENTS, SANDBOX):
         namespace = namespace_of(environment)
         cluster.namespace(namespace)
