@@ -34,7 +34,7 @@ class Client:
         metadata = {"namespace": namespace, "name": name, "labels": {"app": name}}
         cluster.apply(
             {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": files},
-            {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": _pod(name, image)},
+            {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": _pod(name, image, cluster.first_node())},
         )
         until("client", lambda: cluster.ready_pods(namespace, f"app={name}"), 120, lambda: cluster.why(namespace))
 
@@ -80,7 +80,7 @@ class Running:
         return json.loads(printed)
 
 
-def _pod(name: str, image: str) -> dict[str, object]:
+def _pod(name: str, image: str, node: str) -> dict[str, object]:
     container = {
         "name": "client",
         "image": image,
@@ -95,6 +95,7 @@ def _pod(name: str, image: str) -> dict[str, object]:
     }
     return {
         "automountServiceAccountToken": False,
+        "nodeSelector": {"kubernetes.io/hostname": node},
         "terminationGracePeriodSeconds": 0,
         "securityContext": {
             "runAsNonRoot": True,

@@ -95,6 +95,10 @@ class Cluster:
         metadata = {"name": name, "namespace": namespace}
         self.apply({"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": dict(values)})
 
+    def first_node(self) -> str:
+        """The node that nobody cuts off."""
+        return min(str(item["metadata"]["labels"]["kubernetes.io/hostname"]) for item in self.items("nodes"))
+
     def ready_pods(self, namespace: str, selector: str) -> list[Json]:
         """The pods that answer, and are not going, oldest first."""
         pods = [

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import shutil
 import time
 from collections.abc import Generator, Mapping
 from pathlib import Path
@@ -19,6 +21,7 @@ from tests.e2e.organisation import (
     CLIENT,
     DEPLOY,
     ENVIRONMENTS,
+    ISSUER,
     KEYS,
     NAME,
     SANDBOX,
@@ -101,8 +104,9 @@ def cluster(figures: Figures) -> Generator[Cluster, None, None]:
 def _clear(cluster: Cluster, *, argo: bool) -> None:
     if argo:
         ArgoCD(cluster).clear(NAME)
-    namespaces = [SUPPORT, *map(namespace_of, (*ENVIRONMENTS, SANDBOX))]
-    cluster.delete("namespace", *namespaces, timeout=240)
+    # A team that ends writes down where it stands: the database goes last.
+    cluster.delete("namespace", *map(namespace_of, (*ENVIRONMENTS, SANDBOX)), timeout=400)
+    cluster.delete("namespace", SUPPORT)
 
 
 @pytest.fixture(scope="session")
@@ -112,9 +116,9 @@ def ways(cluster: Cluster) -> Ways:
 
 
 @pytest.fixture(scope="session")
-def company(cluster: Cluster, ways: Ways, tmp_path_factory: pytest.TempPathFactory, registry: str) -> Company:
+def company(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory, registry: str) -> Company:
     """The example organisation in files."""
-    return Company.founded(tmp_path_factory.mktemp("e2e"), registry, cluster, ways.settings)
+    return Company.founded(tmp_path_factory.mktemp("e2e"), registry, cluster)
 
 
 @pytest.fixture(scope="session")
@@ -142,7 +146,7 @@ def database(cluster: Cluster, registry: str, tmp_path_factory: pytest.TempPathF
 @pytest.fixture(scope="session")
 def signer(cluster: Cluster, database: Database) -> Signer:
     """Who signs people's tokens, with what a company has before its first team: namespaces, keys and databases."""
-    signer = Signer(NAME)
+    signer = Signer(ISSUER, NAME)
     for environment in (*ENVIRONMENTS, SANDBOX):
         namespace = namespace_of(environment)
         cluster.namespace(namespace)
@@ -177,6 +181,25 @@ def deployed(
     argo = ArgoCD(cluster)
     argo.settled([f"{team}-{environment}" for team in TEAMS for environment in ENVIRONMENTS], 400)
     return Deployed(company, argo, images, time.monotonic() - began, signer)
+
+
+@pytest.fixture(scope="session")
+def sandbox(deployed: Deployed, ways: Ways, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same teams in a project whose one environment is installed without Argo CD, with the ways in.
+
+    Where a cluster gives an Ingress no address, Argo CD never calls its Application Healthy.
+    """
+    project = tmp_path_factory.mktemp("sandbox") / "company"
+    shutil.copytree(deployed.company.project, project, ignore=shutil.ignore_patterns(".git", "gitops"))
+    file = project / "elf.yaml"
+    only = f"environments:\n  - {{name: {SANDBOX}, namespace: {namespace_of(SANDBOX)}}}\ngitops:"
+    file.write_text(re.sub(r"(?s)environments:.*?\ngitops:", only, file.read_text(encoding="utf-8")), encoding="utf-8")
+    for team in TEAMS:
+        directory = project / "teams" / team
+        (directory / "images.lock.yaml").write_text(f"{SANDBOX}: {deployed.digests[team]}\n", encoding="utf-8")
+        text = re.sub(r"(?ms)^environments:.*", "", (directory / "team.yaml").read_text(encoding="utf-8"))
+        (directory / "team.yaml").write_text(f"{text}{ways.settings.get(team, '')}\n", encoding="utf-8")
+    return project
 
 
 @pytest.fixture(scope="session")

@@ -60,7 +60,7 @@ class Database:
         self._namespace = namespace
         self._password = secrets.token_hex(16)
         cluster.secret(namespace, "postgres", {"password": self._password})
-        cluster.apply(_service(namespace), _stateful_set(namespace, image))
+        cluster.apply(_service(namespace), _stateful_set(namespace, image, cluster.first_node()))
         until(
             "database",
             lambda: cluster.ready_pods(namespace, "app=postgres"),
@@ -93,7 +93,7 @@ def _service(namespace: str) -> dict[str, object]:
     }
 
 
-def _stateful_set(namespace: str, image: str) -> dict[str, object]:
+def _stateful_set(namespace: str, image: str, node: str) -> dict[str, object]:
     container = {
         "name": "postgres",
         "image": image,
@@ -119,6 +119,7 @@ def _stateful_set(namespace: str, image: str) -> dict[str, object]:
                 "metadata": {"labels": {"app": "postgres"}},
                 "spec": {
                     "automountServiceAccountToken": False,
+                    "nodeSelector": {"kubernetes.io/hostname": node},
                     "terminationGracePeriodSeconds": 5,
                     "securityContext": {
                         "runAsNonRoot": True,

@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +21,7 @@ __all__ = [
     "CLIENT",
     "DEPLOY",
     "ENVIRONMENTS",
+    "ISSUER",
     "KEYS",
     "NAME",
     "SANDBOX",
@@ -41,6 +42,8 @@ CLIENT = "client"
 """The pod that stands for whoever calls from within the cluster; the policies know it as the agent gateway."""
 KEYS = "company-keys"
 """The ConfigMap with the keys by which teams know people."""
+ISSUER = "https://people.lumen.example"
+"""Who signs people's tokens; nobody asks there."""
 NAME = "lumen-works"
 DEPLOY = "deploy"
 """The directory of the remote that ELF writes."""
@@ -59,6 +62,7 @@ environments:
 gitops: {{url: '{remote}', branch: main, path: {deploy}}}
 agent_gateway: {{namespace: {support}, labels: {{app: {client}}}}}
 database: {{namespace: {support}}}
+issuer: {{url: '{people}', config_map: {{name: {keys}, key: jwks.json}}}}
 clusters:
   - name: in-cluster
     server: https://kubernetes.default.svc
@@ -71,22 +75,12 @@ _MORE = """
 # A small test cluster: less is reserved than a company would.
 resources: {{cpu_request: 25m, memory_request: 192Mi}}
 database: {{secret: {team}-database}}
-env:
-  - {{name: ELF_JWKS_FILE, value: /run/company/jwks.json}}
-pod:
-  volumes:
-    - {{name: company, configMap: {{name: {keys}}}}}
-  volume_mounts:
-    - {{name: company, mountPath: /run/company, readOnly: true}}
 environments:
   prod:
     # Of 25m an autoscaler would always find too much in use.
     autoscaling: {{enabled: false}}
     # Nothing outside the cluster is called.
     egress: {{mode: cidr, cidrs: [192.0.2.0/24]}}
-  dev:
-    runs: {{drain: 30s}}
-    {dev}
 """
 """What each team says beside what it says in the examples."""
 
@@ -106,8 +100,8 @@ _LAST = {"engineering-team": "You are the Engineering Lead", "marketing-brand-te
 
 
 def host_of(team: str) -> str:
-    """The name by which a team of dev is known outside the cluster."""
-    return f"{team}.dev.example"
+    """The name by which a team of the sandbox is known outside the cluster."""
+    return f"{team}.{SANDBOX}.example"
 
 
 def namespace_of(environment: str) -> str:
@@ -130,14 +124,13 @@ class Company:
     registry: str
 
     @classmethod
-    def founded(cls, place: Path, registry: str, cluster: Cluster, dev: Mapping[str, str]) -> Company:
+    def founded(cls, place: Path, registry: str, cluster: Cluster) -> Company:
         """A copy of the example teams, in git, with an elf.yaml for this cluster.
 
         Args:
             place: a new directory, which Argo CD can read.
             registry: for the images.
             cluster: what elf.yaml has to know of it is asked there.
-            dev: by team, what it says of the environment dev.
         """
         # A registry keeps what earlier runs pushed, and a version is pushed once.
         prefix = f"{registry}/elf-e2e-{int(time.time())}"
@@ -151,6 +144,8 @@ class Company:
             support=SUPPORT,
             client=CLIENT,
             deploy=DEPLOY,
+            people=ISSUER,
+            keys=KEYS,
             api_server=_networks(addresses),
             api_port=port,
             dns=_networks(cluster.dns() or ["169.254.20.10"]),
@@ -159,7 +154,7 @@ class Company:
         (project / "elf.yaml").write_text(text, encoding="utf-8")
         for team in TEAMS:
             with (project / "teams" / team / "team.yaml").open("a", encoding="utf-8") as file:
-                file.write(_MORE.format(team=team, keys=KEYS, dev=dev.get(team, "")))
+                file.write(_MORE.format(team=team))
         for team, last in _LAST.items():
             script = project / "teams" / team / "offline.yaml"
             rules = _RULES.format(last=last, slow=SLOW_ANSWER)

@@ -15,9 +15,10 @@ _KEY_ID = "company-1"
 
 
 class Signer:
-    """Signs for one organisation, with a key made now."""
+    """Signs for one organisation, as `issuer`, with a key made now."""
 
-    def __init__(self, organisation: str) -> None:
+    def __init__(self, issuer: str, organisation: str) -> None:
+        self._issuer = issuer
         self._organisation = organisation
         self._key = Ed25519PrivateKey.generate()
 
@@ -30,7 +31,7 @@ class Signer:
         """With which `user` may talk to `team` there, for an hour."""
         now = int(time.time())
         claims = {
-            "iss": f"elf:{self._organisation}:{environment}",
+            "iss": self._issuer,
             "aud": f"elf:{self._organisation}:{environment}:{team}",
             "sub": f"user:{user}",
             "user_id": user,

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 from websockets.sync.client import connect
 
 from tests.e2e.deployed import Deployed
 from tests.e2e.figures import Figures
-from tests.e2e.organisation import host_of
+from tests.e2e.organisation import SANDBOX, host_of
 from tests.e2e.ways import WAYS, Ways
 
 IDLE = float(os.environ.get("ELF_E2E_IDLE_SECONDS", "75"))
@@ -20,14 +23,14 @@ IDLE = float(os.environ.get("ELF_E2E_IDLE_SECONDS", "75"))
 
 
 @pytest.fixture(scope="module")
-def reached(ways: Ways, deployed: Deployed, figures: Figures) -> Ways:
-    """The ways in; a cluster without any has nothing to show here."""
-    assert deployed
+def reached(ways: Ways, deployed: Deployed, sandbox: Path, figures: Figures) -> Ways:
+    """The ways in, with teams behind them; a cluster without any has nothing to show here."""
     for way in WAYS:
         if way not in ways.teams:
             figures.left_out[f"chat over {way}"] = "the cluster has none"
     if not ways.url:
         pytest.skip("the cluster has no way in that answers from here")
+    deployed.company.elf_in(sandbox, "deploy", SANDBOX, *ways.teams.values(), timeout=400)
     return ways
 
 
@@ -42,17 +45,17 @@ def test_a_chat_over_each_way_in_is_held_open_in_silence_and_still_answers(
 
 def _talk(url: str, deployed: Deployed, team: str) -> float:
     """The seconds of silence after which a chat still answers."""
-    token = deployed.token("dev", team)
-    headers = {"Host": host_of(team), "Authorization": f"Bearer {token}"}
-    address = url.replace("http", "ws", 1) + "/chat"
+    token = deployed.token(SANDBOX, team)
+    headers = {"Authorization": f"Bearer {token}"}
+    line = socket.create_connection((urlsplit(url).hostname, urlsplit(url).port), timeout=10)
     # No pings of ours: what keeps the connection is what the server does by itself.
-    with connect(address, additional_headers=headers, ping_interval=None, user_agent_header=None) as socket:
-        assert json.loads(socket.recv(20))["type"] == "greeting"
+    with connect(f"ws://{host_of(team)}/chat", sock=line, additional_headers=headers, ping_interval=None) as talk:
+        assert json.loads(talk.recv(20))["type"] == "greeting"
         began = time.monotonic()
         with pytest.raises(TimeoutError):
-            socket.recv(IDLE)
+            talk.recv(IDLE)
         silent = time.monotonic() - began
-        socket.send(json.dumps({"type": "message", "text": "Hello. What can you do?"}))
-        while not json.loads(socket.recv(60)).get("done"):
+        talk.send(json.dumps({"type": "message", "text": "Hello. What can you do?"}))
+        while not json.loads(talk.recv(60)).get("done"):
             pass
     return silent

@@ -13,10 +13,10 @@ __all__ = ["WAYS", "Ways"]
 
 WAYS: Mapping[str, str] = {
     "HTTPRoute": "marketing-team",
-    "Ingress of class traefik": "executive-team",
+    "Ingress of class traefik": "engineering-team",
     "Ingress of class nginx, as Traefik reads its annotations": "marketing-brand-team",
 }
-"""Which team of dev stands behind which of them."""
+"""Which team of the sandbox stands behind which of them."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Ways:
 
     Attributes:
         teams: by the way in; those that the cluster has.
-        settings: for the environment dev of each of these teams, as team.yaml has it.
+        settings: of each of these teams, as team.yaml has it.
         url: of the controller, as this machine reaches it; empty where it does not.
     """
 
