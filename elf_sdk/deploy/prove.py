@@ -18,7 +18,7 @@ import subprocess
 import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -157,12 +157,18 @@ class Prover:
         """
         ahead = _AHEAD * max(1, self._count)
         waiting: deque[Future[tuple[Provable, Proof]]] = deque()
-        for chart in charts:
-            waiting.append(self._threads.submit(self._once, chart))
-            while len(waiting) > ahead or (waiting and waiting[0].done()):
+        try:
+            for chart in charts:
+                waiting.append(self._threads.submit(self._once, chart))
+                while len(waiting) > ahead or (waiting and waiting[0].done()):
+                    yield self._noted(*waiting.popleft().result())
+            while waiting:
                 yield self._noted(*waiting.popleft().result())
-        while waiting:
-            yield self._noted(*waiting.popleft().result())
+        finally:
+            # Given up in the middle: what is under way still writes where its caller is about to clear away.
+            for future in waiting:
+                future.cancel()
+            wait(waiting)
 
     def prove_trees(self, charts: Iterable[tuple[str, Mapping[str, bytes], Mapping[str, str]]]) -> Iterator[Proof]:
         """The same for charts in memory: each is a team, the files by path in the chart, and namespaces by environment.

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Callable, Generator
 from pathlib import Path
 
@@ -10,6 +8,7 @@ import pytest
 from elf_sdk.deploy.helm import CommandLineHelm, EmbeddedHelm, Helm
 from elf_sdk.errors import Missing
 from tests.deploy.organisations import write_project
+from tests.helm import helm_programs
 from tests.kubernetes import INSTALL, ApiServer, programs, running
 
 WriteProject = Callable[..., Path]
@@ -26,10 +25,7 @@ def embedded() -> EmbeddedHelm:
     return EmbeddedHelm()
 
 
-def helm_programs() -> list[str | None]:
-    """Every helm that charts are to render the same under: those that ELF_TEST_HELM names, and the one on the PATH."""
-    named = os.environ.get("ELF_TEST_HELM", "").split(os.pathsep)
-    return list(dict.fromkeys(filter(None, [*named, shutil.which("helm")]))) or [None]
+_PROGRAMS: list[str | None] = [*helm_programs()] or [None]
 
 
 def _command_line(program: str | None) -> CommandLineHelm:
@@ -41,13 +37,13 @@ def _command_line(program: str | None) -> CommandLineHelm:
         pytest.skip(str(missing))
 
 
-@pytest.fixture(scope="session", params=helm_programs())
+@pytest.fixture(scope="session", params=_PROGRAMS)
 def command_line(request: pytest.FixtureRequest) -> CommandLineHelm:
     """Each helm program in turn."""
     return _command_line(request.param)
 
 
-@pytest.fixture(scope="session", params=["embedded", *helm_programs()])
+@pytest.fixture(scope="session", params=["embedded", *_PROGRAMS])
 def any_helm(request: pytest.FixtureRequest, embedded: EmbeddedHelm) -> Helm:
     """The embedded Helm, and each helm program in turn."""
     return embedded if request.param == "embedded" else _command_line(request.param)

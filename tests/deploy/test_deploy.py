@@ -27,6 +27,7 @@ from tests.deploy.deployed import (
     put_replica_set,
 )
 from tests.deploy.organisations import elf, write_project
+from tests.helm import helm_programs
 from tests.kubelet import kubelet
 from tests.kubernetes import ApiServer
 
@@ -75,10 +76,8 @@ def controller(kube: ApiServer, namespace: str) -> Iterator[None]:
 
 def helms() -> list[str]:
     """The embedded Helm, and the programs that are there."""
-    named = os.environ.get("ELF_TEST_HELM")
-    path = os.pathsep.join(filter(None, (os.environ.get("ELF_KUBE_BINARIES", ""), os.environ.get("PATH", ""))))
-    found = [named, *(shutil.which(name, path=path) for name in ("helm", "helm3", "helm4"))]
-    return ["embedded", *dict.fromkeys(program for program in found if program)]
+    found = (shutil.which(name, path=os.environ.get("ELF_KUBE_BINARIES", "")) for name in ("helm3", "helm4"))
+    return ["embedded", *dict.fromkeys([*helm_programs(), *filter(None, found)])]
 
 
 @pytest.mark.parametrize("engine", helms())

@@ -85,7 +85,9 @@ def test_auto_prefers_the_embedded_one() -> None:
 def test_the_cli_is_used_on_request(command_line: CommandLineHelm, tmp_path: Path) -> None:
     root = write_project(tmp_path / "p")
     program = command_line.name.partition("(")[2].rstrip(")")
-    path = f"{Path(program).parent}:/usr/bin:/bin"
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/helm").symlink_to(program)
+    path = f"{tmp_path / 'bin'}:/usr/bin:/bin"
     done = elf("package", "--helm", "cli", "--output", "out", cwd=root, PATH=path)
     assert done.returncode == 0, done.stderr
     assert command_line.name.partition(" (")[0] in done.stdout

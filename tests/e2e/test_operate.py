@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -12,6 +10,7 @@ from tests.e2e.cluster import Cluster
 from tests.e2e.deployed import Deployed
 from tests.e2e.figures import Figures
 from tests.e2e.organisation import ENVIRONMENTS, SANDBOX, TEAMS, namespace_of
+from tests.helm import helm_programs
 
 
 def test_status_shows_every_team_as_it_runs(cluster: Cluster, deployed: Deployed) -> None:
@@ -57,7 +56,7 @@ def test_deploy_installs_without_argo_cd_and_helm_test_has_a_conversation(
     company.elf_in(sandbox, "deploy", SANDBOX, team, timeout=300)
     namespace = namespace_of(SANDBOX)
     assert cluster.ready_pods(namespace, f"app={team}")
-    helm = os.environ.get("ELF_TEST_HELM") or shutil.which("helm")
+    helm = next(iter(helm_programs()), None)
     if helm is None:
         figures.left_out["helm test"] = "there is no helm on the PATH, and ELF_TEST_HELM names none"
         return

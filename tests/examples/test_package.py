@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +13,7 @@ from elf_sdk.deploy.helm import CommandLineHelm, EmbeddedHelm
 from elf_sdk.deploy.kubernetes import parse_manifests
 from elf_sdk.errors import Missing
 from tests.examples.support import ROOT, TEAMS, environment
+from tests.helm import helm_programs
 
 ENVIRONMENTS = ("dev", "staging", "prod")
 
@@ -38,7 +37,7 @@ def charts(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def helm() -> str:
     """A Helm that is not ours, used without a line of ours between."""
-    program = os.environ.get("ELF_TEST_HELM") or shutil.which("helm")
+    program = next(iter(helm_programs()), None)
     if program is None:
         pytest.skip("there is no helm on the PATH, and ELF_TEST_HELM names none")
     try:
