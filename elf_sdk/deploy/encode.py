@@ -25,7 +25,7 @@ def to_yaml(data: Mapping[str, object]) -> str:
     """`data` as a YAML document in block style, keys in their order.
 
     Args:
-        data: mappings with text keys, sequences, text, whole numbers, booleans.
+        data: mappings with text keys, sequences, text, whole numbers, booleans, and null, which takes a value away.
     """
     return "".join(f"{line}\n" for line in _mapping(data, 0)) if data else "{}\n"
 
@@ -71,6 +71,8 @@ def _sequence(items: Sequence[object], depth: int) -> Iterator[str]:
 
 
 def _scalar(value: object) -> str:
+    if value is None:
+        return "null"
     if isinstance(value, str):
         return _quoted(value)
     if isinstance(value, bool):

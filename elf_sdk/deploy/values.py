@@ -22,7 +22,7 @@ from elf_sdk.team.edges import Edges
 from elf_sdk.team.organisation import Environment, Organisation
 from elf_sdk.team.spec import TeamSpec
 
-__all__ = ["layered", "shortcomings", "team_values"]
+__all__ = ["differing", "layered", "shortcomings", "team_values"]
 
 
 def team_values(
@@ -127,7 +127,7 @@ def layered(by_environment: Mapping[str, Mapping[str, Any]]) -> tuple[dict[str, 
     """
     first, *_ = by_environment.values()
     return dict(first), {
-        name: _differing(values, list(by_environment.values())) for name, values in by_environment.items()
+        name: differing(values, list(by_environment.values())) for name, values in by_environment.items()
     }
 
 
@@ -147,14 +147,21 @@ def shortcomings(spec: TeamSpec, organisation: Organisation, environment: Enviro
         yield f"{where}: the MCP server {server!r} is given {variable}, which has no value; add it to secrets or to env"
 
 
-def _differing(values: Mapping[str, Any], others: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def differing(values: Mapping[str, Any], others: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What is not the same in all of `others`, to be said on top of the first so that both together are `values`.
+
+    A key that the first has and `values` has not is null, with which Helm takes it away.
+    """
     different: dict[str, Any] = {}
     for key, value in values.items():
-        rest = [other[key] for other in others]
+        rest = [other.get(key) for other in others]
         if all(item == value for item in rest):
             continue
-        different[key] = _differing(value, rest) if isinstance(value, Mapping) else value
-    return different
+        if isinstance(value, Mapping):
+            different[key] = differing(value, [item if isinstance(item, Mapping) else {} for item in rest])
+        else:
+            different[key] = value
+    return different | dict.fromkeys(key for key in others[0] if key not in values)
 
 
 def _problems(error: ValidationError) -> Iterator[str]:

@@ -1,7 +1,7 @@
 """The values of a team's chart: one model, from which come values.schema.json and the table in the chart's README.
 
-Names are camelCase in files, as Helm's are. Every field is always written, so that a value is overridden and never
-has to be removed.
+Names are camelCase in files, as Helm's are. Every field is always written, so that a value is overridden and only a
+key of a free mapping, such as an annotation, ever has to be removed.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from elf_sdk.deploy.chart import chart_tree, load_templates
-from elf_sdk.deploy.helm import EmbeddedHelm
+from elf_sdk.deploy.helm import EmbeddedHelm, Helm
 from elf_sdk.deploy.images import read_digests
 from elf_sdk.deploy.values import layered, shortcomings, team_values
 from elf_sdk.deploy.values_model import describe_values, values_schema
@@ -43,6 +43,17 @@ def test_an_environments_file_holds_only_what_differs() -> None:
     assert "probes" not in own["prod"]
     assert own["prod"]["replicas"] == 2
     assert layered({"dev": values_of(team, "dev")})[1] == {"dev": {}}
+
+
+def test_what_an_environment_leaves_out_of_a_mapping_is_not_there(tmp_path: Path, any_helm: Helm) -> None:
+    given = {"dev": {"one": "1", "two": "2"}, "staging": {"three": "3"}, "prod": {"one": "1"}}
+    team = spec(environments={name: {"pod": {"annotations": each}} for name, each in given.items()})
+    write_tree(tmp_path / "c", chart_tree(team, {name: values_of(team, name) for name in given}, load_templates()))
+    for name, wanted in given.items():
+        text = any_helm.render(tmp_path / "c", tmp_path / f"c/values-{name}.yaml", release="x", namespace="x")
+        (pod,) = [each["spec"]["template"] for each in yaml.safe_load_all(text) if each["kind"] == "Deployment"]
+        annotations = pod["metadata"]["annotations"]
+        assert {key: value for key, value in annotations.items() if key in ("one", "two", "three")} == wanted
 
 
 def test_the_chart_also_renders_without_an_environments_file(tmp_path: Path, embedded: EmbeddedHelm) -> None:

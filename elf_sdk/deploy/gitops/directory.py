@@ -18,7 +18,7 @@ from elf_sdk.deploy.gitops.app import App
 from elf_sdk.deploy.gitops.layout import APP_FILE, GENERATED, MANIFESTS, Tree
 from elf_sdk.deploy.proofs import proof_keys
 from elf_sdk.deploy.team_chart import TeamChart
-from elf_sdk.deploy.values import shortcomings, team_values
+from elf_sdk.deploy.values import differing, shortcomings, team_values
 from elf_sdk.team.edges import Edges
 from elf_sdk.team.organisation import Environment, Organisation
 from elf_sdk.team.spec import TeamSpec
@@ -84,7 +84,7 @@ class Directories:
         """
         everywhere, shared = self._shared(spec, packaged)
         values = team_values(spec, self._organisation, environment, edges, digest)
-        own = GENERATED + to_yaml(_over(values, everywhere))
+        own = GENERATED + to_yaml(differing(values, everywhere))
         app = App(
             team=spec.name,
             version=spec.version,
@@ -136,17 +136,3 @@ def sync_of(spec: TeamSpec, environment: Environment) -> Any:
     chosen = (override and override.sync) or environment.sync or default
     # A rolling environment moves its Applications itself, and does so only with those that do not.
     return "auto" if chosen == "auto" and environment.sync != "rolling" else "manual"
-
-
-def _over(values: Mapping[str, Any], others: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """What has to be said beside the common values so that all together is `values`."""
-    different: dict[str, Any] = {}
-    for key, value in values.items():
-        rest = [other[key] for other in others]
-        if all(item == value for item in rest):
-            continue
-        inner = isinstance(value, Mapping) and all(
-            isinstance(item, Mapping) and item.keys() == value.keys() for item in rest
-        )
-        different[key] = _over(value, rest) if inner else value
-    return different
