@@ -84,7 +84,7 @@ def promote(
         with repository.lock():
             repository.refresh()
     if rollback:
-        environment = promoting.environment_called(project.organisation, str(env))
+        environment = project.organisation.environment(str(env))
         returned = roll_back(project, repository, teams, environment, branch, check=check)
         pairs: list[tuple[Deployed | None, Deployed]] = [(each.before, each.after) for each in returned.returns]
         made = returned.commit

@@ -9,7 +9,6 @@ import click
 from elf_sdk.cli.output import counted, print_json, print_warning
 from elf_sdk.cli.progress import Progress
 from elf_sdk.deploy.gitops.clone import open_repository
-from elf_sdk.deploy.gitops.promote import environment_called
 from elf_sdk.deploy.gitops.upgrade import upgrade as upgrade_environment
 from elf_sdk.deploy.gitops.write import push as push_commits
 from elf_sdk.deploy.helm import Choice
@@ -57,7 +56,7 @@ def upgrade(
     if not offline:
         with repository.lock():
             repository.refresh()
-    chosen = environment_called(project.organisation, environment)
+    chosen = project.organisation.environment(environment)
     with Progress("proving charts") as progress:
         done = upgrade_environment(
             project,

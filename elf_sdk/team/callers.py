@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from elf_sdk.errors import BadInput
 from elf_sdk.settings import audience
 from elf_sdk.team.clashes import MAIN_PORT
 from elf_sdk.team.edges import Absent, Caller, compile_edges
@@ -44,12 +43,7 @@ def environment_named(organisation: Organisation, name: str | None) -> Environme
     Raises:
         BadInput: there is none; the message lists those that there are.
     """
-    known = {environment.name: environment for environment in organisation.environments}
-    if name is None:
-        return organisation.environments[0]
-    if name not in known:
-        raise BadInput(f"there is no environment {name!r}; there are: {', '.join(known)}")
-    return known[name]
+    return organisation.environments[0] if name is None else organisation.environment(name)
 
 
 def who_may_call(project: Project, environment: Environment, names: Iterable[str] = ()) -> tuple[Access, ...]:

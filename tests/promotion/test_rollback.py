@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from elf_sdk.deploy.gitops.promote import environment_called
 from elf_sdk.deploy.gitops.rollback import RolledBack, rollback
 from elf_sdk.errors import BadInput
 from tests.deploy.organisations import TEAMS
@@ -13,7 +12,7 @@ from .conftest import Site, digest, promote
 
 
 def back(site: Site, *teams: str, environment: str = "staging") -> RolledBack:
-    chosen = environment_called(site.project.organisation, environment)
+    chosen = site.project.organisation.environment(environment)
     return rollback(site.project, site.clone(), teams, chosen)
 
 

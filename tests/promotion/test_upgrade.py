@@ -14,7 +14,6 @@ import pytest
 
 from elf_sdk.deploy.chart import Templates, load_templates
 from elf_sdk.deploy.gitops.merge import in_order, refitted, with_difference
-from elf_sdk.deploy.gitops.promote import environment_called
 from elf_sdk.deploy.gitops.upgrade import Upgrade, upgrade
 from elf_sdk.deploy.values_model import values_schema
 from elf_sdk.errors import BadInput, Failure
@@ -41,7 +40,7 @@ def newer(version: str = "9.0.0", service: str = "") -> Templates:
 
 
 def up(site: Site, environment: str, templates: Templates | None = None, *, check: bool = False) -> Upgrade:
-    chosen = environment_called(site.project.organisation, environment)
+    chosen = site.project.organisation.environment(environment)
     return upgrade(site.project, site.clone(), chosen, templates=templates or newer(), check=check)
 
 

@@ -17,8 +17,7 @@ ARGO_CD: Final = "https://kubernetes.default.svc"
 
 def cluster_of(team: TeamSpec, environment: Environment, organisation: Organisation) -> Cluster:
     """The cluster in which a team runs in an environment."""
-    override = team.environments.get(environment.name)
-    return organisation.cluster((override and override.cluster) or environment.cluster)
+    return organisation.cluster(team.cluster_in(environment))
 
 
 def argo_cd_cluster(organisation: Organisation) -> Cluster | None:

@@ -147,4 +147,4 @@ def _application(environment: Environment, project: Project, source: Source) -> 
 
 
 def _server(environment: Environment, organisation: Organisation) -> str:
-    return next(cluster.server for cluster in organisation.clusters if cluster.name == environment.cluster)
+    return organisation.cluster(environment.cluster).server

@@ -28,7 +28,7 @@ from elf_sdk.team.edges import compile_edges
 from elf_sdk.team.organisation import Environment, Organisation
 from elf_sdk.team.project import LoadedTeam, Project
 
-__all__ = ["Move", "Promotion", "below", "commit", "environment_called", "promotion", "prove", "refuse_absent"]
+__all__ = ["Move", "Promotion", "below", "commit", "promotion", "prove", "refuse_absent"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +102,7 @@ def promotion(
             have only one end, or the repository holds plain manifests.
     """
     organisation = project.organisation
-    target = environment_called(organisation, to)
+    target = organisation.environment(to)
     lower = below(organisation, target)
     refuse_manifests(base)
     teams = project.select(names or [name for name in base.teams(lower.name) if name in project.org.teams])
@@ -234,19 +234,6 @@ def commit(
         if move.target.app.digest:
             write_digest(move.team.directory, project.organisation, planned.target.name, move.target.app.digest)
     return made
-
-
-def environment_called(organisation: Organisation, name: str) -> Environment:
-    """The environment of that name.
-
-    Raises:
-        BadInput: there is none; the message lists them.
-    """
-    for environment in organisation.environments:
-        if environment.name == name:
-            return environment
-    known = ", ".join(each.name for each in organisation.environments)
-    raise BadInput(f"there is no environment {name!r}; there are: {known}")
 
 
 def below(organisation: Organisation, environment: Environment) -> Environment:

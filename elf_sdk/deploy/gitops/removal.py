@@ -87,7 +87,7 @@ def remove(
         Retryable: another `elf` is at work in the clone.
     """
     organisation = project.organisation
-    where = _environment(organisation, environment)
+    where = organisation.environment(environment)
     with repository.lock():
         repository.branch()
         base = repository.head(branch)
@@ -116,14 +116,6 @@ def remove(
     assert made is not None  # noqa: S101 - for the type checker: a directory that is there goes or changes
     kept = tuple(sorted(f"{each['kind']}/{each['metadata']['name']}" for each in objects))
     return Removed(made, last, kept, tuple(_next(team, where, organisation, last=last, plain=plain)))
-
-
-def _environment(organisation: Organisation, name: str) -> Environment:
-    for each in organisation.environments:
-        if each.name == name:
-            return each
-    known = ", ".join(each.name for each in organisation.environments)
-    raise BadInput(f"there is no environment {name!r}; there are: {known}")
 
 
 def _kept(tree: Tree, app: App, environment: str, helm: Choice | Callable[[], Helm]) -> list[Mapping[str, Any]]:
