@@ -13,7 +13,7 @@
     └── Failure                          anything else that a person has to look at
 
 Every message is one clear sentence: what is wrong, where, and what to do. Exit codes are given in
-`elf_sdk.cli`, HTTP statuses and A2A codes in `elf_sdk.server`; nowhere else.
+`elf_sdk.cli`, closing codes in `elf_sdk.closing`, HTTP statuses and A2A codes in `elf_sdk.server`; nowhere else.
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from elf_sdk.cli import options
 from elf_sdk.errors import BadInput
 from elf_sdk.settings import Settings, load_settings, variable
 
@@ -16,7 +17,7 @@ __all__ = ["ask"]
 @click.command()
 @click.argument("team")
 @click.argument("text")
-@click.option("--url", help="Address of the team.  [default: the one of `elf dev`]")
+@options.url
 @click.option("--token", help="A token for the team.  [default: ELF_TOKEN, or a new one that JWT_SECRET_KEY signs]")
 @click.option(
     "--within", type=click.IntRange(1, 86_400), default=300, show_default=True, help="Seconds for the answer."

@@ -10,8 +10,8 @@ from pathlib import Path
 import click
 
 from elf_sdk.adapters.registry import adapter_names
-from elf_sdk.cli import EXIT_USAGE
-from elf_sdk.cli.output import counted, print_json
+from elf_sdk.cli import EXIT_USAGE, options
+from elf_sdk.cli.output import counted, print_done, print_json
 from elf_sdk.errors import Problem
 from elf_sdk.evals.load import survey_conversations
 from elf_sdk.team.project import LoadedTeam, survey
@@ -21,7 +21,7 @@ __all__ = ["check", "report"]
 
 @click.command()
 @click.argument("paths", nargs=-1, type=click.Path(path_type=Path), metavar="[PATH]…")
-@click.option("--json", "as_json", is_flag=True, help="Print the problems as JSON.")
+@options.as_json
 def check(paths: tuple[Path, ...], as_json: bool) -> None:
     """Check team.yaml and elf.yaml files, the organisation they form, and the teams' evals.
 
@@ -70,6 +70,6 @@ def report(problems: list[Problem], as_json: bool, all_well: str) -> None:
         elif warnings:
             click.echo(f"{counted(warnings, 'warning')}, and nothing that stops you")
         else:
-            click.echo(f"{click.style('✓', fg='green')} {all_well}")
+            print_done(f"{all_well}")
     if errors:
         raise click.exceptions.Exit(EXIT_USAGE)

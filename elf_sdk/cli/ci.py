@@ -8,6 +8,7 @@ from typing import Literal
 
 import click
 
+from elf_sdk.cli import options
 from elf_sdk.cli.output import counted
 from elf_sdk.errors import BadInput, Failure
 from elf_sdk.team.project import find_project
@@ -28,9 +29,7 @@ def ci() -> None:
 @click.option("--gitlab", "forge", flag_value="gitlab", help="As GitLab's pipeline.")
 @click.option("--branch", default="main", show_default=True, help="The branch that images are delivered from.")
 @click.option("--force", is_flag=True, help="Also replace files that somebody has changed.")
-@click.option(
-    "--project", "path", type=click.Path(path_type=Path), default=Path(), help="The project.  [default: this directory]"
-)
+@options.project
 def init(forge: Literal["github", "gitlab"] | None, branch: str, force: bool, path: Path) -> None:
     """Write a pipeline: check, prove, converse, build, push, change the GitOps repository, promote.
 

@@ -10,9 +10,10 @@ from typing import Literal
 
 import click
 
-from elf_sdk.cli.output import counted, print_json
-from elf_sdk.errors import BadInput, Failure
-from elf_sdk.team.kinds import duration_seconds
+from elf_sdk.cli import options
+from elf_sdk.cli.output import counted, harmless, print_done, print_json
+from elf_sdk.cli.words import seconds_of
+from elf_sdk.errors import Failure
 from elf_sdk.team.project import find_project
 
 __all__ = ["deploy"]
@@ -20,7 +21,7 @@ __all__ = ["deploy"]
 
 @click.command()
 @click.argument("environment", metavar="ENV")
-@click.argument("teams", nargs=-1, metavar="[TEAM]…")
+@options.teams
 @click.option("--context", default="", help="The context of the kubeconfig to use, whichever is the current one.")
 @click.option(
     "--timeout", default="5m", show_default=True, metavar="DURATION", help="How long to wait; 0s does not wait."
@@ -35,10 +36,8 @@ __all__ = ["deploy"]
     show_default=True,
     help="Which Helm installs; auto is the one on the PATH where there is a fit one.",
 )
-@click.option(
-    "--project", "path", type=click.Path(path_type=Path), default=Path(), help="The project.  [default: this directory]"
-)
-@click.option("--json", "as_json", is_flag=True, help="Print what became of each team as JSON.")
+@options.project
+@options.as_json
 def deploy(
     environment: str,
     teams: tuple[str, ...],
@@ -65,10 +64,7 @@ def deploy(
 
     project = find_project(path)
     chosen, where = project.select(teams), project.organisation.environment(environment)
-    try:
-        seconds = duration_seconds(timeout)
-    except ValueError:
-        raise BadInput(f"--timeout {timeout!r} is no duration; write one such as 90s or 5m") from None
+    seconds = seconds_of("--timeout", timeout)
     releases = functools.partial(choose_releases, choice=choice)
     lock = threading.Lock()
 
@@ -103,16 +99,11 @@ def deploy(
             for problem in outcome.problems:
                 click.echo(f"    {problem}")
             for line in outcome.log:
-                click.echo(click.style(f"    | {_harmless(line)}", dim=True))
+                click.echo(click.style(f"    | {harmless(line)}", dim=True))
         if not late:
             done = "removed from" if removing else "ready in" if seconds else "installed in"
-            click.echo(f"{click.style('✓', fg='green')} {counted(len(outcomes), 'team')} {done} {environment}")
+            print_done(f"{counted(len(outcomes), 'team')} {done} {environment}")
     if late:
         raise Failure(
             f"{len(late)} of {counted(len(outcomes), 'team')} {'not removed' if removing else 'not ready'} in {timeout}"
         )
-
-
-def _harmless(line: str) -> str:
-    """A line of somebody's log, without what steers a terminal."""
-    return "".join(character if character.isprintable() else "\ufffd" for character in line)

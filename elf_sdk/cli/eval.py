@@ -11,18 +11,19 @@ from pathlib import Path
 
 import click
 
-from elf_sdk.cli.output import counted, print_json
+from elf_sdk.cli import options
+from elf_sdk.cli.output import counted, print_done, print_json
 from elf_sdk.errors import BadInput, Failure
 from elf_sdk.evals.judge import Judges
 from elf_sdk.evals.load import Conversation, conversations_of
-from elf_sdk.evals.report import as_json, as_junit, as_markdown, failures, summary
+from elf_sdk.evals.report import as_data, as_junit, as_markdown, failures, summary
 from elf_sdk.evals.result import ConversationResult, Report
 from elf_sdk.evals.run import PARALLEL, Target, evaluate
 from elf_sdk.server.local import dev_issuer, local_settings
 from elf_sdk.settings import Settings
 from elf_sdk.team.project import LoadedTeam, Project, find_project
 
-__all__ = ["eval", "target_at", "tell"]
+__all__ = ["check_address", "eval", "target_at", "tell"]
 
 
 @click.command()
@@ -40,7 +41,7 @@ __all__ = ["eval", "target_at", "tell"]
 @click.option("--parallel", type=click.IntRange(1, 64), default=PARALLEL, show_default=True, help="Sessions at once.")
 @click.option("--report", "page", type=click.Path(path_type=Path), help="Write what was said to this Markdown file.")
 @click.option("--junit", type=click.Path(path_type=Path), help="Write the results to this file in JUnit's XML.")
-@click.option("--json", "as_data", is_flag=True, help="Print everything as JSON.")
+@options.as_json
 def eval(  # noqa: A001 - the command's name
     teams: tuple[str, ...],
     url: str | None,
@@ -50,7 +51,7 @@ def eval(  # noqa: A001 - the command's name
     parallel: int,
     page: Path | None,
     junit: Path | None,
-    as_data: bool,
+    as_json: bool,
 ) -> None:
     """Have the recorded conversations of TEAM, and check what it answers. Exit code 1 if something is wrong.
 
@@ -68,14 +69,14 @@ def eval(  # noqa: A001 - the command's name
     recorded = {team.spec.name: conversations_of(team, environment) for team in chosen}
 
     def told(result: ConversationResult) -> None:
-        if not as_data:
+        if not as_json:
             tell(result)
 
     async def have() -> list[Report]:
         reports = []
         async with _targets(project, chosen, settings, url, token, digest or "") as target_of:
             for team in chosen:
-                if not as_data:
+                if not as_json:
                     click.echo(f"{click.style(team.spec.name, bold=True)}  {target_of(team).url}")
                 conversations: Sequence[Conversation] = recorded[team.spec.name]
                 with Judges(team, settings) as judges:
@@ -87,14 +88,14 @@ def eval(  # noqa: A001 - the command's name
     reports = asyncio.run(have())
     _write(page, lambda: as_markdown(reports))
     _write(junit, lambda: as_junit(reports))
-    if as_data:
-        print_json(as_json(reports))
+    if as_json:
+        print_json(as_data(reports))
     results = [result for report in reports for result in report.conversations]
     wrong = sum(not result.holds for result in results)
     if wrong:
         raise Failure(f"{wrong} of {counted(len(results), 'conversation')} went wrong")
-    if not as_data:
-        click.echo(f"{click.style('✓', fg='green')} {counted(len(results), 'conversation')}, all of them right")
+    if not as_json:
+        print_done(f"{counted(len(results), 'conversation')}, all of them right")
 
 
 def _check_options(url: str | None, digest: str | None, teams: Sequence[LoadedTeam]) -> None:
@@ -102,8 +103,17 @@ def _check_options(url: str | None, digest: str | None, teams: Sequence[LoadedTe
         if digest:
             raise BadInput("--digest needs --url: what is served here runs in no image")
         return
-    if len(teams) > 1 and "{team}" not in url:
-        raise BadInput(f"--url {url} is one address for {len(teams)} teams; write {{team}} where their names differ")
+    check_address(url, len(teams))
+
+
+def check_address(url: str, teams: int) -> None:
+    """Let pass an address that serves for so many teams.
+
+    Raises:
+        BadInput: they are several, and it does not say where their names go.
+    """
+    if teams > 1 and "{team}" not in url:
+        raise BadInput(f"--url {url} is one address for {teams} teams; write {{team}} where their names differ")
 
 
 @asynccontextmanager

@@ -7,7 +7,7 @@ import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from elf_sdk.cli.eval import target_at
+from elf_sdk.cli.eval import check_address, target_at
 from elf_sdk.deploy.gitops.promote import Move, Promotion
 from elf_sdk.errors import BadInput, BadSpec, Failure
 from elf_sdk.evals.judge import Judges
@@ -62,8 +62,8 @@ def gate(
         Failure: a team did not get all of them right.
         ElfError: a team cannot be talked to.
     """
-    if url and len(moves) > 1 and "{team}" not in url:
-        raise BadInput(f"--url {url} is one address for {len(moves)} teams; write {{team}} where their names differ")
+    if url:
+        check_address(url, len(moves))
     here = replace(settings, environment=planned.source.name)
     reports: list[Report] = []
     notes: list[str] = []

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
 import click
 
-from elf_sdk.cli.output import counted, print_json, print_warning
+from elf_sdk.cli import options
+from elf_sdk.cli.output import counted, nearest, print_commit, print_done, print_json, print_lines, print_warning
 from elf_sdk.cli.progress import Progress
 from elf_sdk.cli.words import split_words
 from elf_sdk.deploy.gitops.choice import Asked, Format
@@ -27,24 +27,6 @@ from elf_sdk.team.project import Project, find_project
 
 __all__ = ["gitops"]
 
-_LINES: Final = 40
-"""Of a list that a person reads; --json has all."""
-
-_clone = click.option(
-    "--clone",
-    type=click.Path(path_type=Path),
-    help="Directory of the clone. Default: gitops, beside elf.yaml; without an address, the project's own repository.",
-)
-_path = click.argument("path", type=click.Path(path_type=Path), default=Path())
-_as_json = click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
-_helm = click.option(
-    "--helm",
-    "choice",
-    type=click.Choice(["auto", "embedded", "cli"]),
-    default="auto",
-    show_default=True,
-    help="Which Helm proves the charts; auto is the embedded one where it is installed.",
-)
 _format = click.option(
     "--format",
     "how",
@@ -53,7 +35,6 @@ _format = click.option(
     show_default=True,
     help="Charts with ApplicationSets, or plain rendered YAML with Kustomize.",
 )
-_branch = click.option("--branch", help="A branch for a review, instead of the one that Argo CD follows.")
 
 
 @click.group()
@@ -73,9 +54,9 @@ def gitops() -> None:
 @_format
 @click.option("--allow-remove", type=click.IntRange(0), default=0, metavar="N", help="Let up to N teams be removed.")
 @click.option("--check", is_flag=True, help="Change nothing; exit code 1 if the checked-out commit is not up to date.")
-@_clone
-@_helm
-@_as_json
+@options.clone
+@options.helm
+@options.as_json
 def write(
     teams: tuple[str, ...],
     all_environments: bool,
@@ -105,7 +86,7 @@ def write(
         _tell(done, repository, check)
     if check and done.places:
         raise Failure(
-            f"{counted(len(done.places), 'place')} in {_shown(repository.root)} not up to date; run elf gitops write"
+            f"{counted(len(done.places), 'place')} in {nearest(repository.root)} not up to date; run elf gitops write"
         )
 
 
@@ -114,9 +95,9 @@ def write(
 @click.option("--unwritten", "planned", is_flag=True, help="What elf gitops write would write, without writing it.")
 @click.option("--all-environments", is_flag=True, help="As of write, with --unwritten.")
 @_format
-@_clone
-@_helm
-@_as_json
+@options.clone
+@options.helm
+@options.as_json
 def diff(
     teams: tuple[str, ...],
     planned: bool,
@@ -149,7 +130,7 @@ def diff(
     if found:
         raise Failure(f"{counted(len(found), 'object')} would change")
     if not as_json:
-        click.echo(f"{click.style('✓', fg='green')} no object would change")
+        print_done("no object would change")
 
 
 _COLOURS: Final = {"+": "green", "-": "red", "@": "cyan"}
@@ -164,10 +145,10 @@ def _draw(each: ObjectDiff) -> None:
 
 
 @gitops.command()
-@_path
-@_branch
-@_clone
-@_as_json
+@options.path
+@options.branch
+@options.clone
+@options.as_json
 def commit(path: Path, branch: str | None, clone: Path | None, as_json: bool) -> None:
     """Commit what `elf gitops write` has written, and nothing else.
 
@@ -181,16 +162,15 @@ def commit(path: Path, branch: str | None, clone: Path | None, as_json: bool) ->
     elif made is None:
         click.echo("there is nothing to commit; elf gitops write makes it")
     else:
-        title = repository.git("show", "-s", "--format=%s", made).strip()
-        click.echo(f"{click.style('✓', fg='green')} {made[:10]} on {branch or repository.branch()}: {title}")
+        print_commit(repository, made, f" on {branch or repository.branch()}")
 
 
 @gitops.command()
-@_path
-@_branch
-@_clone
-@_helm
-@_as_json
+@options.path
+@options.branch
+@options.clone
+@options.helm
+@options.as_json
 def push(
     path: Path,
     branch: str | None,
@@ -215,10 +195,10 @@ def push(
         return
     tries = f", after {done.attempts} attempts" if done.attempts > 1 else ""
     how_many = counted(len(done.commits), "commit")
-    click.echo(f"{click.style('✓', fg='green')} {how_many} on {done.branch} of {repository.source.url}{tries}")
+    print_done(f"{how_many} on {done.branch} of {repository.source.url}{tries}")
     if done.behind:
         print_warning(
-            f"{_shown(repository.top)} has changes in the way of what was pushed; commit them, then git pull --rebase"
+            f"{nearest(repository.top)} has changes in the way of what was pushed; commit them, then git pull --rebase"
         )
 
 
@@ -229,18 +209,15 @@ def _open(project: Project, clone: Path | None) -> Repository:
 def _tell(done: Written, repository: Repository, check: bool) -> None:
     for warning in done.warnings:
         print_warning(warning)
-    for step in done.steps[:_LINES]:
-        click.echo(str(step))
-    if len(done.steps) > _LINES:
-        click.echo(f"… and {len(done.steps) - _LINES} more")
+    print_lines([str(step) for step in done.steps])
     if check and done.places:
         return
-    where = _shown(repository.root)
+    where = nearest(repository.root)
     if not done.places:
-        click.echo(f"{click.style('✓', fg='green')} {where} is up to date")
+        print_done(f"{where} is up to date")
         return
     proof = f", proven by {done.helm}" if done.helm else ""
-    click.echo(f"{click.style('✓', fg='green')} {counted(len(done.places), 'place')} written in {where}{proof}")
+    print_done(f"{counted(len(done.places), 'place')} written in {where}{proof}")
 
 
 def _as_data(done: Written, repository: Repository, check: bool) -> dict[str, Any]:
@@ -260,8 +237,3 @@ def _as_data(done: Written, repository: Repository, check: bool) -> dict[str, An
         "places": list(done.places),
         "warnings": list(done.warnings),
     }
-
-
-def _shown(path: Path) -> str:
-    near = os.path.relpath(path)
-    return str(path) if near.startswith("..") else near

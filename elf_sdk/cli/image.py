@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from elf_sdk.cli.output import print_json
+from elf_sdk.cli import options
+from elf_sdk.cli.output import print_done, print_json
 from elf_sdk.deploy.image.builder import BUILDERS, Builder, choose_builder
 from elf_sdk.deploy.image.index import read_index
 from elf_sdk.deploy.image.program import Tell
 from elf_sdk.errors import BadInput
 from elf_sdk.team.project import Project, find_project
 
+if TYPE_CHECKING:
+    from elf_sdk.deploy.image.build import Built
+    from elf_sdk.deploy.image.load import Loaded
+    from elf_sdk.deploy.image.push import Pushed
+
 __all__ = ["image"]
 
-_teams = click.argument("teams", nargs=-1, metavar="[TEAM]…")
 _all = click.option("--all", "every", is_flag=True, help="All teams.")
-_project = click.option(
-    "--project", type=click.Path(path_type=Path), default=Path(), help="The project.  [default: this directory]"
-)
 _builder = click.option(
     "--builder",
     "choice",
@@ -30,7 +32,6 @@ _builder = click.option(
     help="What builds; auto is the first of them whose engine answers.",
 )
 _verbose = click.option("--verbose", is_flag=True, help="Show what the builder prints.")
-_as_json = click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 
 
 @click.group()
@@ -42,9 +43,9 @@ def image() -> None:
 
 
 @image.command()
-@_teams
+@options.teams
 @_all
-@_project
+@options.project
 @_builder
 @click.option("--base", default="", help="The image to build on, instead of each team's image.base.")
 @click.option("--allow-unlocked", is_flag=True, help="Take a team's requirements.txt although it has no hashes.")
@@ -62,11 +63,11 @@ def image() -> None:
     help="Build nothing: write the Dockerfile, and all that it copies, to this directory, below the team's name.",
 )
 @_verbose
-@_as_json
+@options.as_json
 def build(
     teams: tuple[str, ...],
     every: bool,
-    project: Path,
+    path: Path,
     choice: str,
     base: str,
     allow_unlocked: bool,
@@ -84,16 +85,16 @@ def build(
     """
     from elf_sdk.deploy.image import build as images
 
-    found, names = _chosen(project, teams, every)
+    project, names = _chosen(path, teams, every)
     if output is not None:
-        for context in images.contexts(found, names, base=base, allow_unlocked=allow_unlocked):
+        for context in images.contexts(project, names, base=base, allow_unlocked=allow_unlocked):
             place = output / context.team.spec.name
             context.write(place, read_index())
             click.echo(f"{place}: the context of {context.reference}")
         return
     built = []
     for each in images.build(
-        found,
+        project,
         names,
         builder=lambda: _engine(choice),
         base=base,
@@ -106,23 +107,21 @@ def build(
         built.append(each)
         if not as_json:
             size = f", {each.size / 1e6:.0f} MB" if each.size else ""
-            click.echo(
-                f"{click.style('✓', fg='green')} {each.reference}  {each.image_id[7:19]}{size}, {each.seconds:.0f} s"
-            )
+            print_done(f"{each.reference}  {each.image_id[7:19]}{size}, {each.seconds:.0f} s")
     if as_json:
         print_json({"images": [_built(each) for each in built]})
 
 
 @image.command()
-@_teams
+@options.teams
 @_all
-@_project
+@options.project
 @_builder
 @click.option("--force", is_flag=True, help="Take the tag away from another image that has it in the registry.")
 @_verbose
-@_as_json
+@options.as_json
 def push(
-    teams: tuple[str, ...], every: bool, project: Path, choice: str, force: bool, verbose: bool, as_json: bool
+    teams: tuple[str, ...], every: bool, path: Path, choice: str, force: bool, verbose: bool, as_json: bool
 ) -> None:
     """Push the image of each TEAM, and write its digest for the first environment to images.lock.yaml.
 
@@ -132,10 +131,10 @@ def push(
     """
     from elf_sdk.deploy.image import push as pushing
 
-    found, names = _chosen(project, teams, every)
+    project, names = _chosen(path, teams, every)
     pushed = []
     for each in pushing.push(
-        found,
+        project,
         names,
         builder=lambda: _engine(choice),
         force=force,
@@ -145,37 +144,25 @@ def push(
         pushed.append(each)
         if not as_json:
             done = "was there already" if each.was_there else f"{each.seconds:.0f} s"
-            click.echo(f"{click.style('✓', fg='green')} {each.reference}  {each.digest}  {each.environment}, {done}")
+            print_done(f"{each.reference}  {each.digest}  {each.environment}, {done}")
     if as_json:
         print_json({"images": [_pushed(each) for each in pushed]})
 
 
-def _pushed(each: Any) -> dict[str, Any]:
-    return {
-        "team": each.team,
-        "image": str(each.reference),
-        "digest": each.digest,
-        "environment": each.environment,
-        "file": str(each.lock),
-        "was_there": each.was_there,
-        "seconds": round(each.seconds, 1),
-    }
-
-
 @image.command()
-@_teams
+@options.teams
 @_all
-@_project
+@options.project
 @_builder
 @click.option("--kind", default="", metavar="NAME", help="Into the kind cluster of that name.")
 @click.option("--k3s", is_flag=True, help="Into this machine's k3s, or its containerd.")
 @click.option("--ssh", default="", metavar="USER@HOST", help="Into the k3s or containerd of another machine.")
 @_verbose
-@_as_json
+@options.as_json
 def load(
     teams: tuple[str, ...],
     every: bool,
-    project: Path,
+    path: Path,
     choice: str,
     kind: str,
     k3s: bool,
@@ -192,10 +179,10 @@ def load(
     from elf_sdk.deploy.image import load as loading
 
     target = loading.Target(kind, k3s, ssh)
-    found, names = _chosen(project, teams, every)
+    project, names = _chosen(path, teams, every)
     loaded = []
     for each in loading.load(
-        found,
+        project,
         target,
         names,
         builder=lambda: _engine(choice),
@@ -204,16 +191,12 @@ def load(
     ):
         loaded.append(each)
         if not as_json:
-            click.echo(f"{click.style('✓', fg='green')} {each.reference}  in {target}, {each.seconds:.0f} s")
+            print_done(f"{each.reference}  in {target}, {each.seconds:.0f} s")
     if as_json:
-        images = [
-            {"team": each.team, "image": str(each.reference), "target": str(target), "seconds": round(each.seconds, 1)}
-            for each in loaded
-        ]
-        print_json({"images": images})
+        print_json({"images": [_loaded(each) for each in loaded]})
 
 
-def _built(each: Any) -> dict[str, Any]:
+def _built(each: Built) -> dict[str, Any]:
     return {
         "team": each.team,
         "image": str(each.reference),
@@ -226,11 +209,32 @@ def _built(each: Any) -> dict[str, Any]:
     }
 
 
+def _pushed(each: Pushed) -> dict[str, Any]:
+    return {
+        "team": each.team,
+        "image": str(each.reference),
+        "digest": each.digest,
+        "environment": each.environment,
+        "file": str(each.lock),
+        "was_there": each.was_there,
+        "seconds": round(each.seconds, 1),
+    }
+
+
+def _loaded(each: Loaded) -> dict[str, Any]:
+    return {
+        "team": each.team,
+        "image": str(each.reference),
+        "target": str(each.target),
+        "seconds": round(each.seconds, 1),
+    }
+
+
 def _chosen(path: Path, teams: tuple[str, ...], every: bool) -> tuple[Project, tuple[str, ...]]:
     if bool(teams) == every:
         raise BadInput("name the teams, or write --all" + (", not both" if teams else ""))
-    found = find_project(path)
-    return found, tuple(team.spec.name for team in found.teams) if every else teams
+    project = find_project(path)
+    return project, tuple(team.spec.name for team in project.teams) if every else teams
 
 
 def _engine(choice: str) -> Builder:

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
+from elf_sdk.cli import options
+from elf_sdk.cli.output import harmless
+from elf_sdk.cli.words import seconds_of
 from elf_sdk.errors import BadInput
-from elf_sdk.team.kinds import duration_seconds
 from elf_sdk.team.project import find_project
 
 if TYPE_CHECKING:
@@ -38,10 +40,8 @@ _SHORT: Final = 5
 )
 @click.option("--previous", is_flag=True, help="Of the containers before those that run now: why one ended.")
 @click.option("--raw/--pretty", default=None, help="As it is written, or for people.  [default: pretty for a terminal]")
-@click.option("--context", default="", help="The context of the kubeconfig to ask.  [default: the environment's own]")
-@click.option(
-    "--project", "path", type=click.Path(path_type=Path), default=Path(), help="The project.  [default: this directory]"
-)
+@options.context
+@options.project
 def logs(
     team: str,
     environment: str,
@@ -71,10 +71,7 @@ def logs(
     (loaded,) = project.select([team])
     organisation = project.organisation
     where = organisation.environment(environment) if environment else organisation.environments[0]
-    try:
-        seconds = duration_seconds(since) if since else 0
-    except ValueError:
-        raise BadInput(f"--since {since!r} is no duration; write one such as 90s or 10m") from None
+    seconds = seconds_of("--since", since) if since else 0
     namespace = loaded.spec.namespace_in(where)
     with Clusters(organisation, read_kubeconfig(), context) as clusters:
         api = clusters.api(cluster_of(loaded.spec, where, organisation))
@@ -103,18 +100,13 @@ def _pretty(line: LogLine) -> None:
     mark = click.style(pod, fg=_PODS[sum(pod.encode()) % len(_PODS)])
     entry = entry_of(line.text)
     if entry is None:
-        click.echo(f"{mark} {_harmless(line.text)}")
+        click.echo(f"{mark} {harmless(line.text)}")
         return
     clock = entry.time.partition("T")[2].removesuffix("Z")
     about = " ".join(f"{name}={value}" for name, value in entry.about.items())
     first, *more = entry.message.splitlines() or [""]
-    level = click.style(f"{_harmless(entry.level.upper()):8}", fg=_COLOURS.get(entry.level))
-    said = f"{_harmless(clock)} {level}{_harmless(entry.logger)}: {_harmless(first)}"
-    click.echo(f"{mark} {said}{click.style(f'  {_harmless(about)}', dim=True) if about else ''}")
+    level = click.style(f"{harmless(entry.level.upper()):8}", fg=_COLOURS.get(entry.level))
+    said = f"{harmless(clock)} {level}{harmless(entry.logger)}: {harmless(first)}"
+    click.echo(f"{mark} {said}{click.style(f'  {harmless(about)}', dim=True) if about else ''}")
     for text in (*more, *entry.exception):
-        click.echo(f"{mark}     {_harmless(text)}")
-
-
-def _harmless(text: str) -> str:
-    """Text of somebody's process, without what steers a terminal."""
-    return "".join(character if character.isprintable() else "\ufffd" for character in text)
+        click.echo(f"{mark}     {harmless(text)}")

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import click
 
+from elf_sdk.cli import options
 from elf_sdk.cli.check import report
 from elf_sdk.cli.output import counted, print_json, print_warning
 from elf_sdk.team.callers import Access, call_matrix, environment_named, who_may_call
@@ -19,9 +20,6 @@ from elf_sdk.team.project import find_project, survey
 __all__ = ["org"]
 
 _RELATION: Final = re.compile(r"^(name|reports_to|manages|peers)\b|\.manages\[|\.target$")
-
-_path = click.argument("path", type=click.Path(path_type=Path), default=Path())
-_as_json = click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
 
 
 @click.group()
@@ -33,8 +31,8 @@ def org() -> None:
 
 
 @org.command()
-@_path
-@_as_json
+@options.path
+@options.as_json
 def tree(path: Path, as_json: bool) -> None:
     """Draw the teams below those that they report to.
 
@@ -58,8 +56,8 @@ def tree(path: Path, as_json: bool) -> None:
 
 
 @org.command()
-@_path
-@_as_json
+@options.path
+@options.as_json
 def check(path: Path, as_json: bool) -> None:
     """Check the relationships between teams: the part of `elf check` about them.
 
@@ -78,7 +76,7 @@ def check(path: Path, as_json: bool) -> None:
 @click.argument("teams", nargs=-1)
 @click.option("--env", "environment", help="The environment.  [default: the first one in elf.yaml]")
 @click.option("--matrix", is_flag=True, help="Show every pair of teams, allowed or refused.")
-@_as_json
+@options.as_json
 def who_may_call_command(teams: tuple[str, ...], environment: str | None, matrix: bool, as_json: bool) -> None:
     """Show who may call each of TEAMS, or all, and what lets it in.
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import click
 
-from elf_sdk.cli.output import counted, print_json, print_warning
+from elf_sdk.cli import options
+from elf_sdk.cli.output import counted, nearest, print_done, print_json, print_lines, print_warning
 from elf_sdk.cli.progress import Progress
 from elf_sdk.cli.words import split_words
 from elf_sdk.deploy.helm import Choice
@@ -29,15 +29,8 @@ __all__ = ["package"]
 )
 @click.option("--check", is_flag=True, help="Change nothing; exit code 1 if the charts there are not up to date.")
 @click.option("--prove", is_flag=True, help="Also prove charts that are already there.")
-@click.option(
-    "--helm",
-    "choice",
-    type=click.Choice(["auto", "embedded", "cli"]),
-    default="auto",
-    show_default=True,
-    help="Which Helm proves the charts; auto is the embedded one where it is installed.",
-)
-@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
+@options.helm
+@options.as_json
 def package(
     teams: tuple[str, ...],
     output: Path | None,
@@ -71,13 +64,13 @@ def package(
         _tell(report, check)
     if check and report.drifted:
         how_many = f"{len(report.drifted)} of {counted(len(report.teams), 'chart')}"
-        raise Failure(f"{how_many} in {_shown(report.output)} not up to date; run elf package")
+        raise Failure(f"{how_many} in {nearest(report.output)} not up to date; run elf package")
 
 
 def _tell(report: Report, check: bool) -> None:
     for warning in report.warnings:
         print_warning(warning)
-    output = _shown(report.output)
+    output = nearest(report.output)
     if check:
         for team in report.drifted:
             for what, paths in (
@@ -88,16 +81,16 @@ def _tell(report: Report, check: bool) -> None:
                 for path in paths:
                     click.echo(f"{what:9} {path}")
         if not report.drifted:
-            click.echo(f"{click.style('✓', fg='green')} {counted(len(report.teams), 'chart')} in {output}, up to date")
+            print_done(f"{counted(len(report.teams), 'chart')} in {output}, up to date")
         return
     shown = [team for team in report.teams if team.status != "unchanged" or team.environments]
     width = max((len(team.team) for team in shown), default=0)
-    for team in shown[:_LINES]:
+    lines: list[str] = []
+    for team in shown:
         counts = ", ".join(f"{name} {number}" for name, number in team.environments.items())
         objects = f"objects: {counts}" if counts else ""
-        click.echo(f"{team.team:{width}}  {team.version:8}  {team.status:9}  {objects}".rstrip())
-    if len(shown) > _LINES:
-        click.echo(f"… and {len(shown) - _LINES} more")
+        lines.append(f"{team.team:{width}}  {team.version:8}  {team.status:9}  {objects}".rstrip())
+    print_lines(lines)
     unchanged = sum(team.status == "unchanged" for team in report.teams)
     done = [counted(sum(team.status != "removed" for team in report.teams), "chart") + f" in {output}"]
     if unchanged:
@@ -106,16 +99,7 @@ def _tell(report: Report, check: bool) -> None:
         *most, last = report.environments
         environments = f"{', '.join(most)} and {last}" if most else last
         done.append(f"proven for {environments} by {report.helm} and the schemas of Kubernetes {report.kubernetes}")
-    click.echo(f"{click.style('✓', fg='green')} {', '.join(done)}")
-
-
-_LINES: Final = 40
-"""Of a list that a person reads; --json has all."""
-
-
-def _shown(path: Path) -> str:
-    near = os.path.relpath(path)
-    return str(path) if near.startswith("..") else near
+    print_done(", ".join(done))
 
 
 def _as_json(report: Report, check: bool) -> dict[str, Any]:

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import click
 
+from elf_sdk.cli import options
 from elf_sdk.cli.eval import tell
 from elf_sdk.cli.gate import SKIPPED, gate
-from elf_sdk.cli.output import print_json, print_warning
+from elf_sdk.cli.output import print_commit, print_done, print_json, print_warning
 from elf_sdk.cli.progress import Progress
 from elf_sdk.deploy.gitops import promote as promoting
 from elf_sdk.deploy.gitops.clone import open_repository
@@ -37,20 +38,13 @@ __all__ = ["promote"]
 @click.option("--by-tag", is_flag=True, help="Also promote what runs by the tag of its image.")
 @click.option("--rollback", is_flag=True, help="Return TEAM in --env to what ran there before.")
 @click.option("--env", metavar="ENVIRONMENT", help="The environment of a rollback.")
-@click.option("--branch", help="A branch for a review, instead of the one that Argo CD follows.")
-@click.option("--push", is_flag=True, help="Push the commit too.")
+@options.branch
+@options.push
 @click.option("--check", is_flag=True, help="Change nothing; say what would be promoted.")
 @click.option("--offline", is_flag=True, help="Ask neither the remote what is new nor the registry for the images.")
-@click.option("--clone", type=click.Path(path_type=Path), help="Directory of the clone, as for elf gitops.")
-@click.option(
-    "--helm",
-    "choice",
-    type=click.Choice(["auto", "embedded", "cli"]),
-    default="auto",
-    show_default=True,
-    help="Which Helm proves the charts.",
-)
-@click.option("--json", "as_json", is_flag=True, help="Print what was done as JSON.")
+@options.clone
+@options.helm
+@options.as_json
 def promote(
     teams: tuple[str, ...],
     to: str | None,
@@ -152,10 +146,12 @@ def _say(
         version = f"{before.app.version} → {app.version}" if before and before.app != app else app.version
         click.echo(f"  {after.environment}: {app.team} {version}, image {app.digest or 'by its tag'}")
     if made is None:
-        click.echo("nothing was changed" if pairs else f"{click.style('✓', fg='green')} all of it is there already")
+        if pairs:
+            click.echo("nothing was changed")
+        else:
+            print_done("all of it is there already")
         return
-    title = repository.git("show", "-s", "--format=%s", made).strip()
-    click.echo(f"{click.style('✓', fg='green')} {made[:10]} on {branch or repository.branch()}: {title}")
+    print_commit(repository, made, f" on {branch or repository.branch()}")
     if any(after.app.digest for _, after in pairs):
         click.echo("The teams' images.lock.yaml name these images now; commit them where the teams are.")
     if not pushed:

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import click
 
-from elf_sdk.cli.output import print_json
+from elf_sdk.cli import options
+from elf_sdk.cli.output import print_done, print_json
 from elf_sdk.deploy.gitops.clone import open_repository
 from elf_sdk.deploy.gitops.removal import remove as remove_team
 from elf_sdk.deploy.helm import Choice
@@ -19,22 +20,15 @@ __all__ = ["remove"]
 
 @click.command()
 @click.argument("team")
-@click.argument("path", type=click.Path(path_type=Path), default=Path())
+@options.path
 @click.option("--env", "environment", required=True, help="The environment that it leaves.")
 @click.option(
     "--allow-remove", type=click.IntRange(0), default=0, metavar="N", help="1 for a team that is not archived."
 )
-@click.option("--branch", help="A branch for a review, instead of the one that Argo CD follows.")
-@click.option("--clone", type=click.Path(path_type=Path), help="Directory of the clone, as of elf gitops.")
-@click.option(
-    "--helm",
-    "choice",
-    type=click.Choice(["auto", "embedded", "cli"]),
-    default="auto",
-    show_default=True,
-    help="Which Helm renders what is kept; auto is the embedded one where it is installed.",
-)
-@click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
+@options.branch
+@options.clone
+@options.helm
+@options.as_json
 def remove(
     team: str,
     path: Path,
@@ -59,7 +53,7 @@ def remove(
         print_json(asdict(done))
         return
     what = "is gone" if done.last else "renders only what outlives it"
-    click.echo(f"{click.style('✓', fg='green')} {done.commit[:10]}: {team} {what} in {environment}")
+    print_done(f"{done.commit[:10]}: {team} {what} in {environment}")
     if done.kept:
         click.echo(f"kept: {', '.join(done.kept)}")
     for number, each in enumerate(done.next, start=1):

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from elf_sdk.cli import options
 from elf_sdk.cli.output import counted, print_json
 from elf_sdk.errors import BadInput, ElfError, Failure
 from elf_sdk.team.organisation import Environment
@@ -15,9 +16,6 @@ from elf_sdk.team.project import Project, find_project
 __all__ = ["secrets"]
 
 _environment = click.argument("environment", default="", metavar="[ENV]")
-_project = click.option(
-    "--project", "path", type=click.Path(path_type=Path), default=Path(), help="The project.  [default: this directory]"
-)
 
 
 @click.group()
@@ -38,7 +36,7 @@ def secrets() -> None:
     show_default=True,
     help="The kind of the store.",
 )
-@_project
+@options.project
 def template(environment: str, store: str, store_kind: str, path: Path) -> None:
     """Print a Secret without values for each that the charts of ENV name, by default of all environments.
 
@@ -63,9 +61,9 @@ def template(environment: str, store: str, store_kind: str, path: Path) -> None:
 
 @secrets.command()
 @_environment
-@click.option("--context", default="", help="The context of the kubeconfig to ask.  [default: the environment's own]")
-@_project
-@click.option("--json", "as_json", is_flag=True, help="Print what was found as JSON.")
+@options.context
+@options.project
+@options.as_json
 def check(environment: str, context: str, path: Path, as_json: bool) -> None:
     """Ask the cluster of ENV, by default of every environment, for the Secrets and keys that its charts name.
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from elf_sdk.cli import options
 from elf_sdk.cli.output import print_json
 from elf_sdk.errors import Failure
 from elf_sdk.team.project import find_project
@@ -33,12 +34,10 @@ _SHORT: Final = 12
 
 
 @click.command()
-@click.argument("teams", nargs=-1, metavar="[TEAM]…")
+@options.teams
 @click.option("--env", "environments", multiple=True, metavar="ENV", help="Only this environment; may be repeated.")
-@click.option(
-    "--project", "path", type=click.Path(path_type=Path), default=Path(), help="The project.  [default: this directory]"
-)
-@click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
+@options.project
+@options.as_json
 def status(teams: tuple[str, ...], environments: tuple[str, ...], path: Path, as_json: bool) -> None:
     """Show what runs: sync, health, replicas, version and digest of each TEAM in each environment.
 

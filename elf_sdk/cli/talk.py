@@ -14,9 +14,10 @@ from typing import Any, Final, TypeVar, cast
 
 import click
 
+from elf_sdk.cli import options
 from elf_sdk.cli.output import counted
-from elf_sdk.errors import BadInput, Failure
-from elf_sdk.server.auth import is_name
+from elf_sdk.cli.words import check_user
+from elf_sdk.errors import Failure
 from elf_sdk.server.chat.terminal import WIDTH, Conversation
 from elf_sdk.server.local import dev_issuer, local_settings, team_path
 from elf_sdk.settings import load_settings
@@ -42,7 +43,7 @@ _ANSWER: Final = "answer > "
 
 @click.command()
 @click.argument("team")
-@click.option("--url", help="Address of the team.  [default: the one of `elf dev`]")
+@options.url
 @click.option(
     "--token", "token", envvar="ELF_TOKEN", help="A token for the team.  [default: a new one, as `elf token` gives]"
 )
@@ -57,8 +58,7 @@ def talk(team: str, url: str | None, token: str | None, user: str, say: tuple[st
     if token is None:
         project = find_project(Path.cwd())
         project.select([team])
-        if not is_name(user):
-            raise BadInput(f"--user {user!r} is no name; write 1 to 255 characters that can be printed")
+        check_user(user)
         settings = local_settings(project)
         token = dev_issuer(project, settings).user_token(user, team)
     else:

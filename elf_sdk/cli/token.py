@@ -7,8 +7,8 @@ from pathlib import Path
 
 import click
 
-from elf_sdk.errors import BadInput
-from elf_sdk.server.auth import is_name
+from elf_sdk.cli import options
+from elf_sdk.cli.words import check_user
 from elf_sdk.server.local import dev_issuer, local_settings
 from elf_sdk.team.project import find_project
 
@@ -22,7 +22,7 @@ __all__ = ["token"]
     "--role", "roles", multiple=True, default=("user",), show_default=True, help="May be given more than once."
 )
 @click.option("--minutes", default=60, show_default=True, type=click.IntRange(1, 60 * 24), help="How long it is valid.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@options.as_json
 def token(team: str, user: str, roles: tuple[str, ...], minutes: int, as_json: bool) -> None:
     """Print a token with which a person may talk to TEAM, served by `elf dev` from this project.
 
@@ -30,7 +30,6 @@ def token(team: str, user: str, roles: tuple[str, ...], minutes: int, as_json: b
     """
     project = find_project(Path.cwd())
     project.select([team])
-    if not is_name(user):
-        raise BadInput(f"--user {user!r} is no name; write 1 to 255 characters that can be printed")
+    check_user(user)
     signed = dev_issuer(project, local_settings(project)).user_token(user, team, roles, lifetime=minutes * 60)
     click.echo(json.dumps({"token": signed, "expires_in": minutes * 60}) if as_json else signed)

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import click
 
-from elf_sdk.cli.output import counted, print_json, print_warning
+from elf_sdk.cli import options
+from elf_sdk.cli.output import counted, print_commit, print_done, print_json, print_warning
 from elf_sdk.cli.progress import Progress
 from elf_sdk.deploy.gitops.clone import open_repository
 from elf_sdk.deploy.gitops.upgrade import upgrade as upgrade_environment
@@ -21,20 +22,13 @@ __all__ = ["upgrade"]
 
 @click.command()
 @click.option("--env", "environment", required=True, metavar="ENVIRONMENT", help="The environment; one a commit.")
-@click.option("--branch", help="A branch for a review, instead of the one that Argo CD follows.")
-@click.option("--push", is_flag=True, help="Push the commit too.")
+@options.branch
+@options.push
 @click.option("--check", is_flag=True, help="Change nothing; exit code 1 if a chart has another library.")
 @click.option("--offline", is_flag=True, help="Do not ask the remote what is new.")
-@click.option("--clone", type=click.Path(path_type=Path), help="Directory of the clone, as for elf gitops.")
-@click.option(
-    "--helm",
-    "choice",
-    type=click.Choice(["auto", "embedded", "cli"]),
-    default="auto",
-    show_default=True,
-    help="Which Helm proves the charts.",
-)
-@click.option("--json", "as_json", is_flag=True, help="Print what was done as JSON.")
+@options.clone
+@options.helm
+@options.as_json
 def upgrade(
     environment: str,
     branch: str | None,
@@ -88,10 +82,9 @@ def upgrade(
         for each in done.teams:
             click.echo(f"  {environment}: {each.after.app.team}, library {each.before.app.library} → {done.library}")
         if not done.teams:
-            click.echo(f"{click.style('✓', fg='green')} every chart in {environment} has the library {done.library}")
+            print_done(f"every chart in {environment} has the library {done.library}")
         elif done.commit:
-            title = repository.git("show", "-s", "--format=%s", done.commit).strip()
-            click.echo(f"{click.style('✓', fg='green')} {done.commit[:10]}: {title}")
+            print_commit(repository, done.commit)
     if check and done.teams:
         raise Failure(
             f"{counted(len(done.teams), 'chart')} in {environment} not at the library {done.library}; "

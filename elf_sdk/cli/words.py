@@ -1,4 +1,4 @@
-"""The words of a command that takes names of teams, and the project they are in."""
+"""What was typed, where several commands read it alike: names of teams with their project, a duration, a user."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from elf_sdk.errors import BadInput
+from elf_sdk.team.kinds import duration_seconds
 from elf_sdk.team.load import ORGANISATION_FILE, TEAM_FILE
 
-__all__ = ["split_words"]
+__all__ = ["check_user", "seconds_of", "split_words"]
 
 
 def split_words(words: Sequence[str]) -> tuple[list[str], Path]:
@@ -22,6 +23,30 @@ def split_words(words: Sequence[str]) -> tuple[list[str], Path]:
     if len(paths) > 1:
         raise BadInput(f"{paths[0]} and {paths[1]} are two places; name one project at a time")
     return [word for word in words if word not in paths], Path(paths[0] if paths else ".")
+
+
+def seconds_of(option: str, text: str) -> float:
+    """The seconds of a duration such as `5m`, typed for `option`.
+
+    Raises:
+        BadInput: it is none.
+    """
+    try:
+        return duration_seconds(text)
+    except ValueError:
+        raise BadInput(f"{option} {text!r} is no duration; write one such as 90s or 5m") from None
+
+
+def check_user(name: str) -> None:
+    """Let pass a name that a token may be made for.
+
+    Raises:
+        BadInput: it is none.
+    """
+    from elf_sdk.server.auth import is_name  # not for the commands that only package
+
+    if not is_name(name):
+        raise BadInput(f"--user {name!r} is no name; write 1 to 255 characters that can be printed")
 
 
 def _is_path(word: str) -> bool:

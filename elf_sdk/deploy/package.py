@@ -27,11 +27,10 @@ from elf_sdk.cache import Cache
 from elf_sdk.deploy.helm import Choice, Helm
 from elf_sdk.deploy.kubernetes import KUBERNETES_VERSION
 from elf_sdk.deploy.manifest import MANIFEST, Charted, Manifest, read_manifest
-from elf_sdk.deploy.proofs import Proofs, proof_keys
+from elf_sdk.deploy.proofs import Proofs, proof_keys, refuse_wrong
 from elf_sdk.deploy.prove import Proof, Provable, Prover
 from elf_sdk.deploy.seen import Entries, Seen, file_clock
 from elf_sdk.deploy.team_chart import TeamChart, TeamCharts
-from elf_sdk.errors import Failure
 from elf_sdk.files import Drift, holds, keep_tree, look_at, staged, swap, tree_lock, write_tree
 from elf_sdk.team.project import LoadedTeam, Project
 
@@ -281,8 +280,5 @@ def _proven(proofs: Iterable[Proof], total: int, progress: Progress) -> Mapping[
     for done, proof in enumerate(proofs, start=1):
         progress(done, total, proof.team)
         found[proof.team] = proof
-    wrong = [f"{team} in {name}: {why}" for team, proof in found.items() for name, why in proof.wrong.items()]
-    if wrong:
-        more = [f"and {len(wrong) - 10} more"] if len(wrong) > 10 else []
-        raise Failure("\n".join(["nothing was replaced, because of:", *wrong[:10], *more]))
+    refuse_wrong((team, proof.wrong) for team, proof in found.items())
     return found

@@ -10,7 +10,7 @@ environment, and so known from when the chart was packaged.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -18,11 +18,14 @@ from typing import Final, Self
 
 from elf_sdk.cache import Cache, digest_of
 from elf_sdk.deploy.kubernetes import KUBERNETES_VERSION
+from elf_sdk.errors import Failure
 
-__all__ = ["Proofs", "proof_keys"]
+__all__ = ["Proofs", "proof_keys", "refuse_wrong"]
 
 _PROVE: Final = ("helm-python-sdk", "jsonschema-rs", "kubernetes-validate", "pyyaml")
 _VALUES: Final = re.compile(r"values-.+\.yaml")
+_SHOWN: Final = 10
+"""Charts that a refusal names; they are often wrong for one and the same reason."""
 _NOT_READ: Final = frozenset({"README.md", "app.yaml"})
 """Files beside a chart that neither its templates nor Helm look at."""
 
@@ -74,6 +77,21 @@ class Proofs:
     def add(self, key: str, objects: int) -> None:
         """Keep that what `key` stands for is right."""
         self._cache.put(key, objects)
+
+
+def refuse_wrong(charts: Iterable[tuple[str, Mapping[str, str]]]) -> None:
+    """Let pass charts in which nothing was found wrong.
+
+    Args:
+        charts: for each its team, and by environment what is wrong, one sentence.
+
+    Raises:
+        Failure: in some there is; the message names up to ten.
+    """
+    wrong = [f"{team} in {environment}: {why}" for team, found in charts for environment, why in found.items()]
+    if wrong:
+        more = [f"and {len(wrong) - _SHOWN} more"] if len(wrong) > _SHOWN else []
+        raise Failure("\n".join(["nothing was replaced, because of:", *wrong[:_SHOWN], *more]))
 
 
 def _version(package: str) -> str:

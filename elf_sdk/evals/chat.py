@@ -7,17 +7,17 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import time
-from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import Any, Final
 
 import httpx
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus, InvalidURI
+from websockets.exceptions import ConnectionClosed
 
-from elf_sdk.errors import BadInput, Failure, Forbidden, NotFound, Retryable, Unauthenticated
+from elf_sdk.closing import Remedies, connecting, why_closed
+from elf_sdk.errors import Retryable
 from elf_sdk.evals.reply import Meter, Reply
 
 __all__ = ["Chat", "open_chat"]
@@ -26,6 +26,11 @@ _GREETING: Final = 20.0
 """Seconds until the team greets."""
 _MAX_FRAME: Final = 16 * 1024 * 1024
 """Bytes of one frame that are read; the result of a delegation comes whole."""
+_REMEDIES: Final = Remedies(
+    start="start it, or check the address",
+    token="give another token by --token",  # noqa: S106 - a sentence
+    again="have the conversation again",
+)
 _OVER: Final = frozenset({"finished", "failed", "cancelled", "rejected"})
 _REFUSED: Final = frozenset({"limit", "BadInput", "Conflict", "Retryable"})
 """Codes of errors after which nothing more comes back to what was sent."""
@@ -48,38 +53,19 @@ async def open_chat(http: httpx.AsyncClient, url: str, token: str) -> AsyncGener
         Failure: the chat was closed for another reason.
     """
     async with AsyncExitStack() as stack:
-        with _told(url):
+        with connecting(f"{url}/chat", _REMEDIES):
             address = url.replace("http", "ws", 1) + "/chat"
             headers = {"Authorization": f"Bearer {token}"}
-            connecting = connect(address, additional_headers=headers, compression=None, max_size=_MAX_FRAME)
-            socket = await stack.enter_async_context(connecting)
-            async with asyncio.timeout(_GREETING):
-                greeting = json.loads(await socket.recv())
+            connection = connect(address, additional_headers=headers, compression=None, max_size=_MAX_FRAME)
+            try:
+                socket = await stack.enter_async_context(connection)
+                async with asyncio.timeout(_GREETING):
+                    greeting = json.loads(await socket.recv())
+            except TimeoutError:
+                raise Retryable(f"the team at {url} did not greet within {_GREETING:g} s; look at its log") from None
         yield Chat(socket, Meter(http, url), greeting)
         with suppress(ConnectionClosed):
             await socket.send(json.dumps({"type": "end"}))
-
-
-@contextmanager
-def _told(base: str) -> Iterator[None]:
-    """What goes wrong with a connection, as what the caller does about it."""
-    try:
-        yield
-    except (InvalidURI, ValueError):
-        raise BadInput(f"{base!r} is no address of a team; write http://HOST:PORT/teams/TEAM") from None
-    except InvalidStatus as error:
-        raise NotFound(
-            f"there is no chat at {base}/chat (HTTP {error.response.status_code}); "
-            "check the address and the team's name, and that its chat is enabled"
-        ) from None
-    except TimeoutError:
-        raise Retryable(f"the team at {base} did not greet within {_GREETING:g} s; look at its log") from None
-    except (OSError, InvalidHandshake) as error:
-        # asyncio's own text of a refused connection repeats the address.
-        why = os.strerror(error.errno).lower() if isinstance(error, OSError) and error.errno else error
-        raise Retryable(f"nobody serves a chat at {base} ({why}); start it, or check the address") from None
-    except ConnectionClosed as closed:
-        raise _closed(closed) from None
 
 
 class Chat:
@@ -172,7 +158,7 @@ class Chat:
             reply.stopped = True
             await self._socket.send(json.dumps({"type": "stop"}))
         except ConnectionClosed as closed:
-            raise _closed(closed) from None
+            raise why_closed(closed, _REMEDIES) from None
         reply.seconds = round(time.monotonic() - started, 3)
         reply.spent = await self._meter.spent(runs)
         return reply
@@ -221,14 +207,3 @@ def _ends_delegation(team: str) -> Callable[[Mapping[str, Any]], bool]:
         return frame["type"] == "error" and frame["code"] in _REFUSED
 
     return ends
-
-
-def _closed(closed: ConnectionClosed) -> Exception:
-    code, reason = (closed.rcvd.code, closed.rcvd.reason) if closed.rcvd else (1006, "the connection broke")
-    if code == 4401:
-        return Unauthenticated(f"{reason}; give another token by --token")
-    if code == 4403:
-        return Forbidden(reason)
-    if code in (1001, 1006, 1012):
-        return Retryable("the team stopped serving in the middle of the conversation; have it again")
-    return Failure(f"the chat was closed: {reason or code}")

@@ -11,7 +11,7 @@ from xml.etree import ElementTree
 from elf_sdk.evals.reply import Spent
 from elf_sdk.evals.result import CheckResult, ConversationResult, Report, Session, TurnResult
 
-__all__ = ["as_json", "as_junit", "as_markdown", "failures", "summary"]
+__all__ = ["as_data", "as_junit", "as_markdown", "failures", "summary"]
 
 _SHOWN: Final = 2000
 """Characters of an answer that a report shows; JSON has all."""
@@ -69,8 +69,8 @@ def _one_line(text: str) -> str:
     return line if len(line) <= 160 else f"{line[:159]}…"
 
 
-def as_json(reports: Sequence[Report]) -> dict[str, Any]:
-    """Everything, for machines."""
+def as_data(reports: Sequence[Report]) -> dict[str, Any]:
+    """Everything, in values that JSON has."""
     return {"ok": all(report.holds for report in reports), "teams": [_team(report) for report in reports]}
 
 

@@ -1,4 +1,4 @@
-"""The one place where ELF's errors become HTTP answers and WebSocket closing codes."""
+"""The one place where ELF's errors become HTTP answers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from starlette.responses import JSONResponse, Response
 
 from elf_sdk.errors import BadInput, Conflict, ElfError, Forbidden, NotFound, Retryable, Unauthenticated
 
-__all__ = ["CLOSE_CODES", "error_response", "http_status"]
+__all__ = ["error_response", "http_status"]
 
 _STATUS: Final[tuple[tuple[type[ElfError], int], ...]] = (
     (BadInput, 400),
@@ -20,18 +20,6 @@ _STATUS: Final[tuple[tuple[type[ElfError], int], ...]] = (
     (Conflict, 409),
     (Retryable, 503),
 )
-
-CLOSE_CODES: Final = {
-    "unauthenticated": 4401,
-    "forbidden": 4403,
-    "session_over": 4408,
-    "limit": 4429,
-    "restarting": 1012,
-    "failed": 1011,
-    "too_big": 1009,
-    "done": 1000,
-}
-"""Why a chat's socket was closed."""
 
 _NOT_IN_A_DESCRIPTION: Final = re.compile(r"[^\x20\x21\x23-\x5b\x5d-\x7e]")
 

@@ -82,4 +82,4 @@ def test_what_cannot_be_used_is_exit_code_2(project: Path) -> None:
 def test_nobody_at_an_address_is_said(project: Path) -> None:
     done = elf("eval", "help-team", "--url", "http://127.0.0.1:1/teams/help-team", "--token", "x", cwd=project)
     assert done.returncode == 1
-    assert "nobody serves a chat at http://127.0.0.1:1/teams/help-team (connection refused)" in done.stderr
+    assert "nobody serves a chat at http://127.0.0.1:1/teams/help-team/chat (connection refused)" in done.stderr

@@ -6,7 +6,7 @@ import json
 from xml.etree import ElementTree
 
 from elf_sdk.evals.reply import Reply, Spent
-from elf_sdk.evals.report import as_json, as_junit, as_markdown, failures
+from elf_sdk.evals.report import as_data, as_junit, as_markdown, failures
 from elf_sdk.evals.result import CheckResult, ConversationResult, Report, Session, TurnResult
 
 HOSTILE = "```\n# Heading\n````\n</failure>]]> | cell | <b>\x1b[2J\x00\ud800 [x](javascript:1)"
@@ -55,7 +55,7 @@ def test_junit_can_be_read_back() -> None:
 
 def test_json_has_everything() -> None:
     text = "as it is"
-    told = json.loads(json.dumps(as_json([report(text)])))
+    told = json.loads(json.dumps(as_data([report(text)])))
     assert told["ok"] is False
     [conversation] = told["teams"][0]["conversations"]
     [session] = conversation["sessions"]

@@ -25,6 +25,7 @@ SKELETON = [
     "adapters/mcp/connection",
     "cache",
     "cli/__init__",
+    "closing",
     "deploy/__init__",
     "deploy/chart",
     "deploy/values",

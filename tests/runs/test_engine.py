@@ -11,7 +11,7 @@ from dataclasses import replace
 import pytest
 
 from elf_sdk.errors import BadInput, Conflict, NotFound, Retryable
-from elf_sdk.runs import engine as engine_module
+from elf_sdk.runs import job as job_module
 from elf_sdk.runs.adapter import RunContext, TurnMessage
 from elf_sdk.runs.durable import DurableLog
 from elf_sdk.runs.engine import Engine
@@ -29,7 +29,8 @@ from elf_sdk.runs.events import (
     ToolResult,
     answer_text,
 )
-from elf_sdk.runs.log import IdempotencyKey, RunLog, RunState
+from elf_sdk.runs.history import earlier_messages
+from elf_sdk.runs.log import IdempotencyKey, RunLog, RunRequest, RunState
 from elf_sdk.runs.memory import MemoryLog
 from elf_sdk.store import Store
 from tests.runs.conftest import MakeEngine
@@ -54,6 +55,10 @@ async def working(engine: Engine, run_id: str) -> None:
     async for logged in engine.subscribe(run_id, ADA):
         if isinstance(logged.event, TextDelta):
             return
+
+
+async def said_before(engine: Engine, request: RunRequest, run_id: str = "") -> tuple[TurnMessage, ...]:
+    return await earlier_messages(engine.log, request, run_id, engine.spec.chat.context_window_messages)
 
 
 async def test_a_run_starts_works_and_finishes(make_engine: MakeEngine) -> None:
@@ -305,7 +310,7 @@ async def test_cancel_closes_the_adapter_before_it_returns(make_engine: MakeEngi
 async def test_an_adapter_that_refuses_to_close_is_ended_over_its_head(
     make_engine: MakeEngine, monkeypatch: pytest.MonkeyPatch, manner: str, by: str
 ) -> None:
-    monkeypatch.setattr(engine_module, "_CLOSE_TIMEOUT", 0.1)
+    monkeypatch.setattr(job_module, "_CLOSE_TIMEOUT", 0.1)
     release = asyncio.Event()
 
     async def stubborn(_: RunContext) -> AsyncGenerator[Event, None]:
@@ -383,7 +388,7 @@ async def test_one_run_at_a_time_in_a_conversation_and_it_knows_those_before(mak
         assert await ended(engine, run.id) == Finished()
         assert answer_text(await engine.events(run.id, ADA)) == f"{2 * number} before m{number}"
     assert list(most.values()) == [1]
-    history = await engine.history(ask(), before="")
+    history = await said_before(engine, ask())
     assert history[-2:] == (TurnMessage("user", "m7"), TurnMessage("team", "14 before m7"))
 
 
@@ -392,9 +397,9 @@ async def test_what_two_teams_returned_stays_in_its_order(make_engine: MakeEngin
     results = [{"team": name, "title": "work", "text": f"from {name}"} for name in ("one", "two")]
     run = await engine.start(replace(ask("thanks"), metadata={"results": results}))
     assert await ended(engine, run.id) == Finished()
-    now = await engine.history(run.request, before=run.id)
+    now = await said_before(engine, run.request, run.id)
     assert [turn.text.splitlines()[-1] for turn in now] == ["from one", "from two"]
-    later = await engine.history(ask(), before="")
+    later = await said_before(engine, ask())
     assert [turn.text.splitlines()[-1] for turn in later] == ["from one", "from two", "thanks", "you said thanks"]
 
 
@@ -410,7 +415,7 @@ async def test_the_same_context_of_two_owners_is_two_conversations(make_engine: 
     bob = await engine.start(ask(owner=BOB))
     assert await ended(engine, ada.id) == Finished()
     assert await ended(engine, bob.id, BOB) == Finished()
-    assert await engine.history(ask(owner=BOB), before=bob.id) == ()
+    assert await said_before(engine, ask(owner=BOB), bob.id) == ()
 
 
 async def test_the_queue_is_bounded_but_a_repeated_start_gets_its_run(make_engine: MakeEngine) -> None:

@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager, suppress
 import pytest
 
 from elf_sdk.errors import Conflict, Retryable
-from elf_sdk.runs import engine as engine_module
+from elf_sdk.runs import job as job_module
 from elf_sdk.runs import lease as lease_module
 from elf_sdk.runs.adapter import RunContext
 from elf_sdk.runs.durable import DurableLog
@@ -392,7 +392,7 @@ async def test_work_that_cannot_be_handed_over_is_waited_for(stores: tuple[Postg
 async def test_a_run_that_kills_each_of_its_servers_is_given_up(
     stores: tuple[PostgresStore, PostgresStore], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engine_module, "_ATTEMPTS", 3)
+    monkeypatch.setattr(job_module, "_ATTEMPTS", 3)
 
     async def dies(ctx: RunContext) -> AsyncGenerator[Event, None]:
         yield TextDelta("x")
@@ -409,7 +409,7 @@ async def test_a_run_that_kills_each_of_its_servers_is_given_up(
                         break
                     await asyncio.sleep(0.02)
             job = engine._jobs[run.id]
-            engine._stop(job, engine_module._Leave.HAND_OVER)
+            job.stop(job_module.Leave.HAND_OVER)
             await asyncio.wait({job.done})
         end = await ended(engine, run.id)
         assert isinstance(end, Failed)
@@ -423,7 +423,7 @@ async def test_the_deadline_goes_on_where_a_run_is_taken_up(stores: tuple[Postgr
         await working(engine, run.id)
         await asyncio.sleep(1)
         job = engine._jobs[run.id]
-        engine._stop(job, engine_module._Leave.HAND_OVER)
+        job.stop(job_module.Leave.HAND_OVER)
         began = time.monotonic()
         end = await ended(engine, run.id)
         assert isinstance(end, Failed)

@@ -9,9 +9,8 @@ from tempfile import TemporaryDirectory
 
 from elf_sdk.deploy.gitops.layout import APP_FILE, Tree
 from elf_sdk.deploy.helm import Choice, Helm
-from elf_sdk.deploy.proofs import Proofs, proof_keys
+from elf_sdk.deploy.proofs import Proofs, proof_keys, refuse_wrong
 from elf_sdk.deploy.prove import Proof, Provable, Prover
-from elf_sdk.errors import Failure
 
 __all__ = ["Chart", "Progress", "render"]
 
@@ -72,10 +71,7 @@ def render(
         for done, proof in enumerate(prover.prove(provables), start=1):
             progress(done, len(groups), proof.team)
             found.append(proof)
-    wrong = [f"{proof.team} in {name}: {why}" for proof in found for name, why in proof.wrong.items()]
-    if wrong:
-        more = [f"and {len(wrong) - 10} more"] if len(wrong) > 10 else []
-        raise Failure("\n".join(["nothing was replaced, because of:", *wrong[:10], *more]))
+    refuse_wrong((proof.team, proof.wrong) for proof in found)
     rendered = {(name, proof.team): each.manifests for proof in found for name, each in proof.rendered.items()}
     return prover.helm, rendered if manifests else {}
 

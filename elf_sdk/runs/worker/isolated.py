@@ -16,8 +16,9 @@ from elf_sdk.runs.adapter import AdapterCapabilities, RunContext, RunError
 from elf_sdk.runs.events import MAX_EVENT_BYTES, Event, decode
 from elf_sdk.runs.worker.context import Calls, calls_of, pack
 from elf_sdk.runs.worker.origin import Origin
+from elf_sdk.runs.worker.process import Worker
 from elf_sdk.runs.worker.wire import Garbled
-from elf_sdk.runs.worker.workers import Worker, Workers
+from elf_sdk.runs.worker.workers import Workers
 
 __all__ = ["Isolated"]
 

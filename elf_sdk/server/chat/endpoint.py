@@ -13,12 +13,12 @@ from typing import Final
 import orjson
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketDisconnected
 
+from elf_sdk.closing import CLOSE_CODES
 from elf_sdk.errors import BadInput, ElfError, Forbidden, Retryable, Unauthenticated
 from elf_sdk.server.auth import LEEWAY, Principal, Verifier, bearer_token
 from elf_sdk.server.chat.frames import SUBPROTOCOL, Answer, End, Greeting, Message, ServerFrame, parse
 from elf_sdk.server.chat.session import ChatSession
 from elf_sdk.server.courier import Progress
-from elf_sdk.server.errors import CLOSE_CODES
 from elf_sdk.team.spec import TeamSpec
 from elf_sdk.team.work import Chat
 

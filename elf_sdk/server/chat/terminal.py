@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import re
 import shutil
 import textwrap
@@ -12,15 +11,19 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final
 
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus, InvalidURI
 
-from elf_sdk.errors import BadInput, Failure, Forbidden, NotFound, Retryable, Unauthenticated
+from elf_sdk.closing import Remedies, connecting
 from elf_sdk.server.chat.prose import Prose, Style
 
 __all__ = ["WIDTH", "Conversation"]
 
 WIDTH: Final = 96
 """Characters in a line at most; longer ones are hard to read."""
+_REMEDIES: Final = Remedies(
+    start="start it with `elf dev`",
+    token="get a token with `elf token TEAM`",  # noqa: S106 - a sentence
+    again="talk again once it serves",
+)
 _OVER: Final = frozenset({"finished", "failed", "cancelled", "rejected"})
 
 
@@ -75,25 +78,10 @@ class Conversation:
             Retryable: nobody serves there, or no longer.
             Failure: the chat was closed for another reason.
         """
-        try:
-            async with connect(
-                self._url, additional_headers={"Authorization": f"Bearer {self._token}"}, compression=None
-            ) as socket:
+        headers = {"Authorization": f"Bearer {self._token}"}
+        with connecting(self._url, _REMEDIES):
+            async with connect(self._url, additional_headers=headers, compression=None) as socket:
                 await self._talk(socket, next_message)
-        except (InvalidURI, ValueError):
-            address = self._url.removesuffix("/chat")
-            raise BadInput(f"{address!r} is no address of a team; write http://HOST:PORT/teams/TEAM") from None
-        except InvalidStatus as error:
-            raise NotFound(
-                f"there is no chat at {self._url} (HTTP {error.response.status_code}); "
-                "check the address and the team's name, and that its chat is enabled"
-            ) from None
-        except (OSError, InvalidHandshake) as error:
-            # asyncio's own text of a refused connection repeats the address.
-            why = os.strerror(error.errno).lower() if isinstance(error, OSError) and error.errno else error
-            raise Retryable(f"nobody serves a chat at {self._url} ({why}); start it with `elf dev`") from None
-        except ConnectionClosed as closed:
-            raise _closed(closed) from None
         return self._failed
 
     async def _talk(self, socket: ClientConnection, next_message: Callable[[], Awaitable[str | None]]) -> None:
@@ -263,14 +251,3 @@ def _ends_turn(frame: Mapping[str, Any]) -> bool:
     if frame["type"] == "message":
         return bool(frame["done"])
     return frame["type"] == "error" and frame["code"] in {"limit", "BadInput", "Conflict", "Retryable"}
-
-
-def _closed(closed: ConnectionClosed) -> Exception:
-    code, reason = (closed.rcvd.code, closed.rcvd.reason) if closed.rcvd else (1006, "the connection broke")
-    if code == 4401:
-        return Unauthenticated(f"{reason}; get a token with `elf token TEAM`")
-    if code == 4403:
-        return Forbidden(reason)
-    if code in (1001, 1006, 1012):
-        return Retryable("the team stopped serving, or began anew after a change; talk again once it serves")
-    return Failure(f"the chat was closed: {reason or code}")
