@@ -14,6 +14,7 @@ import click
 
 from elf_sdk import __version__
 from elf_sdk.cli.output import counted
+from elf_sdk.errors import BadInput
 from elf_sdk.server.listen import bind
 from elf_sdk.server.local import dev_issuer, dev_settings, local_settings, team_path
 from elf_sdk.server.reload import end_with_parent, snapshot, supervise
@@ -29,8 +30,11 @@ __all__ = ["dev"]
 @click.option("--host", help="Address to listen on.  [default: ELF_HOST, or 127.0.0.1]")
 @click.option("--port", type=click.IntRange(0, 65535), help="Port; 0 takes a free one.  [default: ELF_PORT, or 8000]")
 @click.option("--reload/--no-reload", default=True, help="Serve again when a file changes.  [default: reload]")
+@click.option("--watch", is_flag=True, help="Write the charts too, as elf package does, after each change.")
 @click.option("--socket", "descriptor", type=int, hidden=True)
-def dev(teams: tuple[str, ...], host: str | None, port: int | None, reload: bool, descriptor: int | None) -> None:
+def dev(
+    teams: tuple[str, ...], host: str | None, port: int | None, reload: bool, watch: bool, descriptor: int | None
+) -> None:
     """Serve TEAMS of this project, or all of them, with a token and a command to try.
 
     Reads .env beside elf.yaml, keeps its database in .elf/, and lets teams reach each other.
@@ -44,14 +48,17 @@ def dev(teams: tuple[str, ...], host: str | None, port: int | None, reload: bool
         end_with_parent()
         _serve(project, chosen, socket.socket(fileno=descriptor), settings)
         return
+    if watch and not reload:
+        raise BadInput("--watch writes the charts when a file changes, and --no-reload looks for none; leave one out")
     sock = bind(host or settings.host, settings.port if port is None else port)
     if not reload:
         _serve(project, chosen, sock, settings)
         return
     sock.set_inheritable(True)
     # -P: this ELF, and not one that lies in the directory.
-    command = [sys.executable, "-P", "-m", "elf_sdk", "dev", *teams, "--socket"]
-    code = supervise(command, sock, lambda: snapshot(project.root), _say)
+    ours = [sys.executable, "-P", "-m", "elf_sdk"]
+    charts = [*ours, "package", *teams] if watch else []
+    code = supervise([*ours, "dev", *teams, "--socket"], sock, lambda: snapshot(project.root), _say, charts)
     if sys.stdout.isatty():
         click.echo()  # after ^C
     sys.exit(code)

@@ -20,34 +20,41 @@ _LOOK: Final = 0.5
 _STOP: Final = 40.0
 """Seconds that the child gets to stop; a little more than its own grace for open connections."""
 _SUFFIXES: Final = frozenset({".py", ".yaml", ".yml", ".env"})
-_SKIPPED: Final = frozenset({"__pycache__", "charts", "node_modules", ".venv", ".git", ".elf"})
+_SKIPPED: Final = frozenset({"__pycache__", "node_modules"})
+"""Directories that hold nothing of a team, beside those whose names begin with a dot."""
+_WRITTEN: Final = frozenset({"charts", "gitops"})
+"""Directories beside elf.yaml that commands write."""
 
 
 def snapshot(root: Path) -> dict[Path, int]:
     """The files below `root` on which a team depends, with the time of their last change in nanoseconds."""
     found = {}
-    for path in _files(root):
+    for path in _files(root, _SKIPPED | _WRITTEN):
         # Editors replace files, and a link may lead nowhere.
         with suppress(OSError):
             found[path] = path.stat().st_mtime_ns
     return found
 
 
-def _files(directory: Path) -> Iterator[Path]:
+def _files(directory: Path, skipped: frozenset[str] = _SKIPPED) -> Iterator[Path]:
     entries: list[Path] = []
     # A directory that is gone by now, or is somebody else's, holds nothing that a team depends on.
     with suppress(OSError):
         entries += directory.iterdir()
     for path in entries:
         if path.is_dir():
-            if path.name not in _SKIPPED and not path.is_symlink():
+            if path.name not in skipped and not path.name.startswith(".") and not path.is_symlink():
                 yield from _files(path)
         elif path.suffix in _SUFFIXES or path.name == ".env":
             yield path
 
 
 def supervise(
-    command: Sequence[str], sock: socket.socket, look: Callable[[], Mapping[Path, int]], say: Callable[[str], None]
+    command: Sequence[str],
+    sock: socket.socket,
+    look: Callable[[], Mapping[Path, int]],
+    say: Callable[[str], None],
+    beside: Sequence[str] = (),
 ) -> int:
     """Run `command` with `sock` handed on, again after each change, until SIGINT or SIGTERM.
 
@@ -56,6 +63,7 @@ def supervise(
         sock: stays open, so that nobody is refused while the child starts anew.
         look: the state of the files.
         say: tells a person what happens.
+        beside: another command to run as often, which ends by itself; a change that comes sooner ends it.
 
     Returns:
         The exit code of the last child.
@@ -66,6 +74,7 @@ def supervise(
     while True:
         before = look()
         child = subprocess.Popen([*command, str(sock.fileno())], pass_fds=[sock.fileno()])  # noqa: S603 - our own command
+        other = subprocess.Popen(beside) if beside else None  # noqa: S603 - as above
         waiting = False
         while not stopped and (now := look()) == before:
             if not waiting and child.poll() is not None:
@@ -75,6 +84,8 @@ def supervise(
         if not stopped:
             changed = sorted(path for path in {*before, *now} if before.get(path) != now.get(path))
             say(f"{changed[0]} changed; serving again")
+        if other is not None:
+            _ended(other)
         code = _ended(child)
         if stopped:
             return 0 if code in (0, -signal.SIGINT, -signal.SIGTERM) else code

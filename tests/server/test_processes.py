@@ -189,6 +189,25 @@ def test_elf_dev_serves_all_teams_and_tells_how_to_try_them(project: Path) -> No
     assert "Traceback" not in server.output
 
 
+def test_elf_dev_writes_the_charts_after_each_change(project: Path) -> None:
+    file, values = project / "teams/beta/team.yaml", project / "charts/beta/values.yaml"
+    with running(["-m", "elf_sdk", "dev", "--port", "0", "--watch"], project, environment(project)) as server:
+        server.wait_for("2 charts in charts, proven for dev, staging and prod")
+        server.wait_for("Ctrl-C stops")
+        file.write_text(file.read_text().replace("To echo.", "To repeat."))
+        server.wait_for("beta +0.1.0 +changed")
+        assert "To repeat." in values.read_text()
+        # A team that cannot be a chart is told of and served, and the charts stay as they are.
+        (file.parent / "images.lock.yaml").write_text("images: {dev: latest}\n")
+        server.wait_for("error: .*images.lock.yaml")
+        server.wait_for("Ctrl-C stops", times=3)
+        assert "To repeat." in values.read_text()
+    assert server.process.returncode == 0
+    refused = elf(project, "dev", "--watch", "--no-reload")
+    assert refused.returncode == 2
+    assert "leave one out" in refused.stderr
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
