@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
-__all__ = ["inline_markdown", "to_json", "to_yaml"]
+__all__ = ["inline_markdown", "to_json", "to_yaml", "yaml_text"]
 
 _ESCAPES: Final = {'"': '\\"', "\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t"}
 # Controls, line separators, byte order marks, surrogates and non-characters of the first plane. Above it characters
@@ -46,7 +46,7 @@ def inline_markdown(text: str) -> str:
 def _mapping(data: Mapping[str, object], depth: int) -> Iterator[str]:
     pad = "  " * depth
     for key, value in data.items():
-        name = key if _PLAIN_KEY.fullmatch(key) and key.lower() not in _RESERVED_KEYS else _quoted(key)
+        name = key if _PLAIN_KEY.fullmatch(key) and key.lower() not in _RESERVED_KEYS else yaml_text(key)
         if isinstance(value, Mapping) and value:
             yield f"{pad}{name}:"
             yield from _mapping(value, depth + 1)
@@ -74,7 +74,7 @@ def _scalar(value: object) -> str:
     if value is None:
         return "null"
     if isinstance(value, str):
-        return _quoted(value)
+        return yaml_text(value)
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, int):
@@ -86,7 +86,8 @@ def _scalar(value: object) -> str:
     raise TypeError(f"{type(value).__name__} is no value of a chart")
 
 
-def _quoted(text: str) -> str:
+def yaml_text(text: str) -> str:
+    """`text` as a YAML scalar on one line."""
     return f'"{_NOT_PLAIN.sub(_escape, text)}"'
 
 
