@@ -23,7 +23,7 @@ from elf_sdk.deploy.gitops.write import write as write_places
 from elf_sdk.deploy.helm import Choice
 from elf_sdk.errors import Failure
 from elf_sdk.settings import load_settings
-from elf_sdk.team.project import Project, find_project
+from elf_sdk.team.project import Project, ProjectRoot, find_project, find_root
 
 __all__ = ["gitops"]
 
@@ -154,7 +154,7 @@ def commit(path: Path, branch: str | None, clone: Path | None, as_json: bool) ->
 
     Example: elf gitops commit --branch new-brand-team
     """
-    repository = _open(find_project(path), clone)
+    repository = _open(find_root(path), clone)
     with repository.lock():
         made = repository.commit_written(branch)
     if as_json:
@@ -202,7 +202,7 @@ def push(
         )
 
 
-def _open(project: Project, clone: Path | None) -> Repository:
+def _open(project: Project | ProjectRoot, clone: Path | None) -> Repository:
     return open_repository(project, load_settings().gitops_repo_url, clone)
 
 

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, Final
 
 import yaml
 
+from elf_sdk.deploy.archive import archive
 from elf_sdk.deploy.encode import inline_markdown, to_json, to_yaml
 from elf_sdk.deploy.values import layered
 from elf_sdk.deploy.values_model import describe_values, values_schema
@@ -28,7 +29,7 @@ LIBRARY: Final = "elf-team"
 _GENERATED: Final = "# Written by elf package; changes belong in team.yaml or elf.yaml.\n"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Templates:
     """What every chart has in common, read once.
 
@@ -41,6 +42,16 @@ class Templates:
     thin: Mapping[str, bytes]
     library: Mapping[str, bytes]
     library_version: str
+
+    @property
+    def vendored(self) -> str:
+        """Where the library stands in a team's chart."""
+        return f"charts/{LIBRARY}-{self.library_version}.tgz"
+
+    @cached_property
+    def archive(self) -> bytes:
+        """The library as it stands there: one file with the same bytes in every chart."""
+        return archive(LIBRARY, self.library)
 
 
 def templates_directory() -> Path:
@@ -87,8 +98,7 @@ def chart_tree(spec: TeamSpec, values: Mapping[str, Mapping[str, Any]], template
     }
     for environment, own in different.items():
         tree[f"values-{environment}.yaml"] = _text(_GENERATED + to_yaml(own))
-    for path, content in templates.library.items():
-        tree[f"charts/{LIBRARY}/{path}"] = content
+    tree[templates.vendored] = templates.archive
     return dict(sorted(tree.items()))
 
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Final
 
 __all__ = ["inline_markdown", "to_json", "to_yaml", "yaml_text"]
@@ -27,7 +28,12 @@ def to_yaml(data: Mapping[str, object]) -> str:
     Args:
         data: mappings with text keys, sequences, text, whole numbers, booleans, and null, which takes a value away.
     """
-    return "".join(f"{line}\n" for line in _mapping(data, 0)) if data else "{}\n"
+    if not data:
+        return "{}\n"
+    lines: list[str] = []
+    _mapping(data, "", "", lines)
+    lines.append("")
+    return "\n".join(lines)
 
 
 def to_json(data: object) -> str:
@@ -43,31 +49,40 @@ def inline_markdown(text: str) -> str:
     return re.sub(r"^(\d*)([-+.)])", r"\1\\\2", line)
 
 
-def _mapping(data: Mapping[str, object], depth: int) -> Iterator[str]:
-    pad = "  " * depth
+def _mapping(data: Mapping[str, object], first: str, pad: str, lines: list[str]) -> None:
+    """Append the lines of `data`, which is not empty; `first` is what stands before the first of them."""
+    before = first
     for key, value in data.items():
-        name = key if _PLAIN_KEY.fullmatch(key) and key.lower() not in _RESERVED_KEYS else yaml_text(key)
-        if isinstance(value, Mapping) and value:
-            yield f"{pad}{name}:"
-            yield from _mapping(value, depth + 1)
-        elif isinstance(value, list | tuple) and value:
-            yield f"{pad}{name}:"
-            yield from _sequence(value, depth + 1)
+        name = _key(key)
+        if isinstance(value, str) or not value:
+            lines.append(f"{before}{name}: {_scalar(value)}")
+        elif isinstance(value, Mapping):
+            lines.append(f"{before}{name}:")
+            _mapping(value, pad + "  ", pad + "  ", lines)
+        elif isinstance(value, list | tuple):
+            lines.append(f"{before}{name}:")
+            _sequence(value, pad + "  ", lines)
         else:
-            yield f"{pad}{name}: {_scalar(value)}"
+            lines.append(f"{before}{name}: {_scalar(value)}")
+        before = pad
 
 
-def _sequence(items: Sequence[object], depth: int) -> Iterator[str]:
-    pad = "  " * depth
+def _sequence(items: Sequence[object], pad: str, lines: list[str]) -> None:
     for item in items:
-        if isinstance(item, Mapping) and item:
-            first, *rest = _mapping(item, depth + 1)
-            yield f"{pad}- {first.lstrip(' ')}"
-            yield from rest
-        elif isinstance(item, list | tuple) and item:
+        if isinstance(item, str) or not item:
+            lines.append(f"{pad}- {_scalar(item)}")
+        elif isinstance(item, Mapping):
+            _mapping(item, f"{pad}- ", pad + "  ", lines)
+        elif isinstance(item, list | tuple):
             raise TypeError("a list in a list is no value of a chart")
         else:
-            yield f"{pad}- {_scalar(item)}"
+            lines.append(f"{pad}- {_scalar(item)}")
+
+
+@lru_cache(maxsize=4096)
+def _key(text: str) -> str:
+    plain = _PLAIN_KEY.fullmatch(text) and text.lower() not in _RESERVED_KEYS
+    return text if plain else yaml_text(text)
 
 
 def _scalar(value: object) -> str:

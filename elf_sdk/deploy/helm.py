@@ -20,7 +20,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final, Literal
 
+from elf_sdk.cache import digest_of
 from elf_sdk.deploy.archive import archive
+from elf_sdk.deploy.kubernetes import KUBERNETES_VERSION
 from elf_sdk.errors import Failure, Missing
 from elf_sdk.files import list_tree
 
@@ -33,8 +35,10 @@ Choice = Literal["auto", "embedded", "cli"]
 
 _SCHEMA: Final = "values.schema.json"
 _INSTALL: Final = "pip install 'elf-sdk[tools]'"
-_ERROR: Final = 3
-"""Helm's severity of a finding that fails a lint."""
+_WARNING: Final = 2
+"""Helm's severity of a finding that fails a strict lint."""
+_KUBERNETES: Final = f"v{KUBERNETES_VERSION}.0"
+"""For which kinds are looked up: otherwise it is the version that this Helm was built with, if any."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +66,12 @@ class Helm(ABC):
 
     @abstractmethod
     def render_each(self, chart: Path, releases: Sequence[Release]) -> list[str | Failure]:
-        """Lint the chart in the directory `chart` with the values of its first release, and render every release.
+        """Lint the chart in the directory `chart`, and render every release of it.
+
+        A lint looks at Chart.yaml and at what the templates render to: for fields in wrong places, and for kinds that
+        Kubernetes has given up. Charts with the same templates that render the same kinds have the same findings, and
+        Helm builds its whole table of kinds for each object that it lints. So of such charts one without a finding
+        stands for the others.
 
         Returns:
             For each release its manifests, as a stream of YAML documents, or what Helm has to say against it.
@@ -112,7 +121,7 @@ class EmbeddedHelm(Helm):
             raise Missing(f"the embedded Helm is not installed; {_INSTALL} brings it") from None
         except RuntimeError as error:
             raise Missing(f"the embedded Helm does not load here: {error}; put a `helm` on the PATH") from None
-        self._compiled_by_helm: set[bytes] = set()
+        self._lints = _Lints()
 
     @property
     def name(self) -> str:
@@ -123,18 +132,18 @@ class EmbeddedHelm(Helm):
         """As in the seam.
 
         Helm compiles values.schema.json anew for every render, which takes three times as long as the rest of it. So
-        Helm does that for the first chart that has this very schema; the values of every release are checked by the
-        schema compiled once, as Helm merges them, and the chart is rendered without that file.
+        the values of every release are checked by the schema compiled once, as Helm merges them, and the chart is
+        rendered without that file.
         """
         files = {path: (chart / path).read_bytes() for path in list_tree(chart)}
-        schema = files.pop(_SCHEMA, b"{}")
-        linted = self._try(self._lint, chart, schema, releases[0])
+        schema = files.get(_SCHEMA, b"{}")
         try:
-            with self._helm.Chart.load_archive(archive(chart.name, files)) as bare:
-                results = [self._try(self._render, bare, schema, release) for release in releases]
+            bare = archive(chart.name, {path: content for path, content in files.items() if path != _SCHEMA})
+            with self._helm.Chart.load_archive(bare) as loaded:
+                results = [self._try(self._render, loaded, schema, release) for release in releases]
         except self._helm.HelmError as error:
-            results = [Failure(_one_line(str(error)))] * len(releases)
-        return [linted, *results[1:]] if isinstance(linted, Failure) else results
+            return [Failure(_one_line(str(error)))] * len(releases)
+        return self._lints.add(files, releases, results, lambda release: self._lint(chart, release))
 
     def objects(self, manifests: str) -> list[object]:
         """What a stream of YAML documents says, read as Helm and Kubernetes' own tools read it.
@@ -149,15 +158,13 @@ class EmbeddedHelm(Helm):
         except self._helm.HelmError as error:
             raise Failure(f"what was rendered is no YAML: {_one_line(str(error))}") from None
 
-    def _lint(self, chart: Path, schema: bytes, release: Release) -> str:
-        known = schema in self._compiled_by_helm
-        given = self._given(release)
-        report = self._helm.lint(chart, given, strict=True, namespace=release.namespace, skip_schema_validation=known)
+    def _lint(self, chart: Path, release: Release) -> None:
+        report = self._helm.lint(
+            chart, self._given(release), strict=True, namespace=release.namespace, kube_version=_KUBERNETES
+        )
         if report["errors"]:
-            findings = [m["error"] for m in report["messages"] if m["severity"] >= _ERROR] or report["errors"]
+            findings = [m["error"] for m in report["messages"] if m["severity"] >= _WARNING] or report["errors"]
             raise Failure("; ".join(_one_line(str(finding)) for finding in findings))
-        self._compiled_by_helm.add(schema)
-        return ""
 
     def _render(self, bare: Any, schema: bytes, release: Release) -> str:
         given = self._given(release)
@@ -204,6 +211,7 @@ class CommandLineHelm(Helm):
             what = f"is {version}" if version else f"does not run: {_one_line(found.stderr)}"
             raise Missing(f"{program} {what}; Helm 3.19 or later, or 4, is needed, or {_INSTALL}")
         self._version = version
+        self._lints = _Lints()
 
     @property
     def name(self) -> str:
@@ -212,24 +220,92 @@ class CommandLineHelm(Helm):
 
     def render_each(self, chart: Path, releases: Sequence[Release]) -> list[str | Failure]:
         """As in the seam."""
-        return [self._render(chart, release, lint=number == 0) for number, release in enumerate(releases)]
+        files = {path: (chart / path).read_bytes() for path in list_tree(chart)}
+        results = [self._render(chart, release) for release in releases]
+        return self._lints.add(files, releases, results, lambda release: self._lint(chart, release))
 
-    def _render(self, chart: Path, release: Release, *, lint: bool) -> str | Failure:
-        common = ["--values", str(release.values), "--namespace", release.namespace]
+    def _render(self, chart: Path, release: Release) -> str | Failure:
         try:
-            if lint:
-                self._call("lint", str(chart), "--strict", "--quiet", *common)
-            return self._call("template", release.name, str(chart), *common)
+            return self._call("template", release.name, str(chart), *_given(release))
         except Failure as failure:
             return failure
+
+    def _lint(self, chart: Path, release: Release) -> None:
+        self._call("lint", str(chart), "--strict", "--quiet", "--kube-version", _KUBERNETES, *_given(release))
 
     def _call(self, *arguments: str) -> str:
         done = _run([self._program, *arguments])
         if done.returncode != 0:
             # A lint's findings are on stdout, and stderr only counts them.
-            findings = re.findall(r"^\[ERROR\] (.+(?:\n(?!\[|\d+ chart).+)*)", done.stdout, re.MULTILINE)
+            findings = re.findall(r"^\[(?:WARNING|ERROR)\] (.+(?:\n(?!\[|\d+ chart).+)*)", done.stdout, re.MULTILINE)
             raise Failure(_one_line("; ".join(findings) or done.stderr or done.stdout))
         return done.stdout
+
+
+def _given(release: Release) -> tuple[str, ...]:
+    return "--values", str(release.values), "--namespace", release.namespace
+
+
+class _Lints:
+    """The charts that were linted without a finding, by all that a lint looks at."""
+
+    def __init__(self) -> None:
+        self._right: set[str] = set()
+
+    def add(
+        self,
+        files: Mapping[str, bytes],
+        releases: Sequence[Release],
+        results: Sequence[str | Failure],
+        lint: Callable[[Release], None],
+    ) -> list[str | Failure]:
+        """`results` of rendering, with a failure in place of each that a lint has something against.
+
+        Args:
+            files: of the chart.
+            releases: as they were rendered.
+            results: by release.
+            lint: lints the chart with the values of a release, and raises `Failure` if there is something.
+        """
+        chart = _linted(files)
+        found: list[str | Failure] = []
+        for release, result in zip(releases, results, strict=True):
+            outcome = result
+            if isinstance(result, str):
+                key = digest_of(chart, *sorted(set(_KIND.findall(result))))
+                if key not in self._right:
+                    try:
+                        lint(release)
+                        self._right.add(key)
+                    except Failure as failure:
+                        outcome = failure
+            found.append(outcome)
+        return found
+
+
+_KIND: Final = re.compile(r"^(?:apiVersion|kind): .*$", re.MULTILINE)
+_RENDERED: Final = re.compile(r"values(?:-.+)?\.yaml|README\.md")
+"""Files of which a lint sees nothing but what they render to."""
+_OWN: Final = re.compile(
+    rb'^(?:(name): "[a-z][-a-z0-9]*"|(version|appVersion): "N\.N\.N"|(description): "(?:[^"\\]|\\.)*")$'.replace(
+        b"N", rb"(?:0|[1-9][0-9]*)"
+    ),
+    re.MULTILINE,
+)
+"""Lines of Chart.yaml that are a team's own, written so that a lint has nothing against them."""
+
+
+def _linted(files: Mapping[str, bytes]) -> str:
+    """A digest of what a lint looks at in a chart, beside what it renders to."""
+    parts: list[bytes | str] = []
+    for path in sorted(path for path in files if not _RENDERED.fullmatch(path)):
+        content = files[path]
+        parts += [path, _OWN.sub(_field, content) if path == "Chart.yaml" else content]
+    return digest_of(*parts)
+
+
+def _field(line: re.Match[bytes]) -> bytes:
+    return line[line.lastindex or 0]
 
 
 def documents(manifests: str) -> Iterator[str]:

@@ -4,9 +4,9 @@
         for proof in prover.prove(Provable(chart.team, directory, chart.namespaces) for chart in charts):
             ...
 
-What is done for each chart, once: `helm lint --strict` with the values of its first environment. What is done for each
-environment: values against values.schema.json, rendering, reading what was rendered as YAML, and every object strictly
-against the schema of its kind.
+What is done for each environment: values against values.schema.json, rendering, reading what was rendered as YAML, and
+every object strictly against the schema of its kind. `helm lint --strict` is done once for all that it could tell
+nothing new of (`elf_sdk.deploy.helm`).
 """
 
 from __future__ import annotations

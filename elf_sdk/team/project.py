@@ -17,7 +17,7 @@ import os
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import yaml
@@ -32,7 +32,7 @@ from elf_sdk.team.org import Org, check_org
 from elf_sdk.team.organisation import Organisation
 from elf_sdk.team.spec import TeamSpec
 
-__all__ = ["LoadedTeam", "Project", "Survey", "find_project", "survey"]
+__all__ = ["LoadedTeam", "Project", "ProjectRoot", "Survey", "find_project", "find_root", "survey"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +104,19 @@ class Project:
 
 
 @dataclass(frozen=True, slots=True)
+class ProjectRoot:
+    """A project whose teams nobody asked for.
+
+    Attributes:
+        root: absolute directory.
+        organisation: what elf.yaml says.
+    """
+
+    root: Path
+    organisation: Organisation
+
+
+@dataclass(frozen=True, slots=True)
 class Survey:
     """A project as far as it could be read, and everything that is wrong with it.
 
@@ -136,23 +149,32 @@ def find_project(start: Path) -> Project:
     return found.project
 
 
+def find_root(start: Path) -> ProjectRoot:
+    """The project that `start` means, without a look at its teams, of which there may be thousands.
+
+    Args:
+        start: as of `find_project`.
+
+    Raises:
+        BadInput: there is no team, or (BadSpec) elf.yaml is wrong.
+    """
+    root, _, _, _ = _located(start)
+    file = root / ORGANISATION_FILE
+    organisation, problems = read_organisation(file, _label(file, start))
+    if errors := [problem for problem in problems if problem.severity == "error"]:
+        raise BadSpec(errors)
+    return ProjectRoot(root, organisation or Organisation())
+
+
 def survey(start: Path) -> Survey:
     """Like `find_project`, but what is wrong is part of the answer.
 
     Raises:
         BadInput: `start` means no project.
     """
-    try:
-        root, teams_dir, files, alone = _locate(start)
-    except OSError as error:
-        raise BadInput(f"{start} cannot be read: {error.strerror}") from None
-
-    here, real_root = str(Path.cwd()), os.path.realpath(root)
-
-    def label(path: Path) -> str:
-        inside = not start.is_absolute() or path.is_relative_to(here)
-        return os.path.relpath(path, here) if inside else str(path)
-
+    root, teams_dir, files, alone = _located(start)
+    real_root = os.path.realpath(root)
+    label = partial(_label, start=start)
     organisation, problems = read_organisation(root / ORGANISATION_FILE, label(root / ORGANISATION_FILE))
     known = None if problems else organisation
     teams: list[LoadedTeam] = []
@@ -212,6 +234,19 @@ def _in_registry(project: Project, registry: str) -> Project:
 
 def _absolute(path: Path) -> Path:
     return Path(os.path.abspath(path))  # noqa: PTH100 - resolve() would follow links, and messages name what was typed
+
+
+def _label(path: Path, start: Path) -> str:
+    """What `path` is called in messages, where the user has named the project by `start`."""
+    inside = not start.is_absolute() or path.is_relative_to(Path.cwd())
+    return os.path.relpath(path) if inside else str(path)
+
+
+def _located(start: Path) -> tuple[Path, Path, list[Path], bool]:
+    try:
+        return _locate(start)
+    except OSError as error:
+        raise BadInput(f"{start} cannot be read: {error.strerror}") from None
 
 
 def _locate(start: Path) -> tuple[Path, Path, list[Path], bool]:

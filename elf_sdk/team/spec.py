@@ -180,12 +180,14 @@ class TeamSpec(FileModel):
         where the team runs (cluster, namespace, sync) stays in the override.
         """
         override = self.environments.get(environment)
-        data = self.model_dump(exclude_unset=True, by_alias=True, exclude={"environments"})
-        if override is not None:
-            places = {"cluster", "namespace", "sync"}
-            _merge(data, override.model_dump(exclude_unset=True, by_alias=True, exclude=places))
-        # A spec is checked with all of its environments when it is made, so the merged one need not be again.
-        return TeamSpec.model_validate(data, context=FIELDS_ONLY)
+        given = self.model_fields_set - {"environments"}
+        merged = {name: getattr(self, name) for name in type(self).model_fields if name != "environments"}
+        for name in override.model_fields_set - _PLACES if override is not None else ():
+            if (value := getattr(override, name)) is not None:
+                merged[name] = _merged(merged[name], value)
+                given.add(name)
+        # Every part was checked when it was made, and the whole with all of its environments: so this is not again.
+        return TeamSpec.model_construct(_fields_set=given, **merged)
 
     def problems(self) -> list[tuple[Location, str]]:
         """What is wrong between fields that are each right, in the team and in each of its environments."""
@@ -200,6 +202,19 @@ class TeamSpec(FileModel):
 
 _NATIVE: Final = frozenset({"crewai", "langgraph"})
 """Frameworks whose own client speaks Anthropic's own API to its models, and not the OpenAI-compatible one."""
+
+
+_PLACES: Final = frozenset({"cluster", "namespace", "sync"})
+"""Fields of an override that say where the team runs, which the team itself does not."""
+
+
+def _merged(base: object, over: object) -> object:
+    """`over` in place of `base`, and of a nested setting field by field."""
+    if not isinstance(base, Frozen) or not isinstance(over, Frozen):
+        return over
+    data = base.model_dump(exclude_unset=True, by_alias=True)
+    _merge(data, over.model_dump(exclude_unset=True, by_alias=True))
+    return type(base).model_validate(data, context=FIELDS_ONLY)
 
 
 def _merge(base: dict[str, Any], over: dict[str, Any]) -> None:

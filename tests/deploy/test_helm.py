@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from elf_sdk.deploy.chart import chart_tree, load_templates
-from elf_sdk.deploy.helm import CommandLineHelm, Helm, choose_helm, fit
+from elf_sdk.deploy.helm import CommandLineHelm, Helm, Release, choose_helm, fit
 from elf_sdk.deploy.kubernetes import ObjectSchemas, parse_manifests
 from elf_sdk.errors import Failure, Missing
 from elf_sdk.files import write_tree
@@ -23,6 +23,47 @@ def test_what_helm_refuses_is_said_in_one_line(any_helm: Helm, tmp_path: Path) -
         any_helm.render(tmp_path / "c", tmp_path / "over.yaml", release="x", namespace="x")
     assert "replicas" in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def _chart(directory: Path, **files: str) -> Path:
+    """A chart of one template, whose metadata are those that `elf package` writes unless `files` say otherwise."""
+    tree = {
+        "Chart.yaml": f'apiVersion: "v2"\nname: "{directory.name}"\ntype: "application"\nversion: "0.1.0"\n',
+        "values.yaml": "kind: v1\n",
+        "templates/one.yaml": "apiVersion: {{ .Values.kind }}\nkind: PodDisruptionBudget\nmetadata:\n  name: x\n",
+        **{name.replace("__", ".").replace("_", "-"): text for name, text in files.items()},
+    }
+    write_tree(directory, {name: text.encode() for name, text in tree.items()})
+    return directory
+
+
+def test_a_kind_that_was_given_up_is_found_in_the_environment_that_has_it(any_helm: Helm, tmp_path: Path) -> None:
+    chart = _chart(tmp_path / "one", values_dev__yaml="", values_prod__yaml="kind: policy/v1beta1\n")
+    releases = [Release("x", "x", chart / f"values-{environment}.yaml") for environment in ("dev", "prod")]
+    for _ in range(2):
+        dev, prod = any_helm.render_each(chart, releases)
+        assert isinstance(dev, str)
+        assert isinstance(prod, Failure)
+        assert "policy/v1beta1" in str(prod)
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ('version: "one"', "one"),
+        ('name: "two"\ntype: "service"\nversion: "0.1.0"', "type"),
+        ('version: "0.1.0"\nappVersion: 1', "appVersion"),
+    ],
+)
+def test_a_chart_that_differs_from_one_that_was_linted_is_linted_itself(
+    any_helm: Helm, tmp_path: Path, line: str, said: str
+) -> None:
+    good = _chart(tmp_path / "one", values_dev__yaml="")
+    name = "" if line.startswith("name") else 'name: "two"\ntype: "application"\n'
+    bad = _chart(tmp_path / "two", values_dev__yaml="", Chart__yaml=f'apiVersion: "v2"\n{name}{line}\n')
+    assert any_helm.render(good, good / "values-dev.yaml", release="x", namespace="x")
+    with pytest.raises(Failure, match=said):
+        any_helm.render(bad, bad / "values-dev.yaml", release="x", namespace="x")
 
 
 @pytest.mark.parametrize(

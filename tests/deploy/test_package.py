@@ -17,6 +17,7 @@ import pytest
 
 import elf_sdk
 from elf_sdk.cache import Cache
+from elf_sdk.deploy.chart import load_templates
 from elf_sdk.deploy.helm import Helm, Release
 from elf_sdk.deploy.manifest import MANIFEST
 from elf_sdk.deploy.package import package
@@ -54,7 +55,7 @@ def test_a_project_becomes_a_chart_and_an_archive_for_each_team(project_dir: Pat
         "values.schema.json",
         "values.yaml",
     }
-    assert (output / "chief-team/charts/elf-team/Chart.yaml").is_file()
+    assert (output / f"chief-team/{load_templates().vendored}").is_file()
     assert beside(output) == []
 
 

@@ -10,12 +10,12 @@ from elf_sdk.deploy.gitops.git import Git, said, without_credentials
 from elf_sdk.deploy.gitops.repository import REMOTE, Repository
 from elf_sdk.errors import BadInput, Failure
 from elf_sdk.files import staged, swap, tree_lock
-from elf_sdk.team.project import Project
+from elf_sdk.team.project import Project, ProjectRoot
 
 __all__ = ["open_repository"]
 
 
-def open_repository(project: Project, url: str = "", clone: Path | None = None) -> Repository:
+def open_repository(project: Project | ProjectRoot, url: str = "", clone: Path | None = None) -> Repository:
     """The GitOps repository of a project; cloned where there is no clone yet.
 
     Args:
@@ -49,7 +49,7 @@ def open_repository(project: Project, url: str = "", clone: Path | None = None) 
     return Repository(top, top / settings.path, address, settings.branch, own=False)
 
 
-def _own(start: Path, project: Project, beside: bool) -> Repository:
+def _own(start: Path, project: Project | ProjectRoot, beside: bool) -> Repository:
     settings = project.organisation.gitops
     top = _top(start)
     remedy = "or name the repository that Argo CD watches: gitops: {url: …} in elf.yaml, or GITOPS_REPO_URL"

@@ -11,8 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from elf_sdk.deploy.archive import archive
-from elf_sdk.deploy.chart import LIBRARY, Templates, chart_tree
+from elf_sdk.deploy.chart import Templates, chart_tree
 from elf_sdk.deploy.encode import to_yaml
 from elf_sdk.deploy.gitops.app import App
 from elf_sdk.deploy.gitops.layout import APP_FILE, GENERATED, MANIFESTS, Tree
@@ -27,6 +26,7 @@ __all__ = ["Directories", "Directory", "is_ours"]
 
 _VALUES: Final = "values.yaml"
 _COMMON: Final = frozenset({"Chart.yaml", "values.schema.json"})
+_COMMON_BELOW: Final = ("charts/", "templates/")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,6 @@ class Directories:
         self._organisation = organisation
         self._templates = templates
         self._servers = {cluster.name: cluster.server for cluster in organisation.clusters}
-        self._library = {f"charts/{LIBRARY}-{templates.library_version}.tgz": archive(LIBRARY, templates.library)}
         # Of the team that was made last: its other environments come next.
         self._common: tuple[TeamSpec, Sequence[Mapping[str, Any]], Tree] | None = None
 
@@ -83,7 +82,11 @@ class Directories:
             BadInput: what the team says cannot be a chart; the message names team, environment and field.
         """
         everywhere, shared = self._shared(spec, packaged)
-        values = team_values(spec, self._organisation, environment, edges, digest)
+        known = packaged.values[environment.name] if packaged else {}
+        if packaged and packaged.edges[environment.name] == edges and known["image"]["digest"] == digest:
+            values = known
+        else:
+            values = team_values(spec, self._organisation, environment, edges, digest)
         own = GENERATED + to_yaml(differing(values, everywhere))
         app = App(
             team=spec.name,
@@ -96,7 +99,7 @@ class Directories:
         )
         files = {**shared, APP_FILE: app.encode(), f"values-{environment.name}.yaml": own.encode()}
         proof = ""
-        if packaged is not None and packaged.values[environment.name] == values:
+        if packaged is not None and known == values:
             # The same templates with the same values, whatever file they stand in.
             proof = proof_keys(spec.name, packaged.tree, {environment.name: app.namespace})[environment.name]
         warnings = tuple(shortcomings(spec, self._organisation, environment, edges))
@@ -111,11 +114,11 @@ class Directories:
             }
             chart = packaged.tree if packaged else chart_tree(spec, values, self._templates)
             files = {
-                name: content for name, content in chart.items() if name in _COMMON or name.startswith("templates/")
+                name: content for name, content in chart.items() if name in _COMMON or name.startswith(_COMMON_BELOW)
             }
             first, *_ = values.values()
             files[_VALUES] = (GENERATED + to_yaml(first)).encode()
-            self._common = (spec, list(values.values()), {**files, **self._library})
+            self._common = (spec, list(values.values()), files)
         return self._common[1], self._common[2]
 
 
@@ -125,7 +128,7 @@ def is_ours(place: str, path: str) -> bool:
         return "/" not in path and path.endswith(".yaml")
     head, _, rest = path.partition("/")
     if rest:
-        return head in ("charts", "templates")
+        return f"{head}/" in _COMMON_BELOW
     return head in (APP_FILE, _VALUES, *_COMMON) or (head.startswith("values-") and head.endswith(".yaml"))
 
 

@@ -208,6 +208,18 @@ def test_only_what_changed_is_rewritten(project_dir: Path) -> None:
     assert {path.split("/")[2] for path in before if before[path] != after[path]} == {"brand-team", "data-team"}
 
 
+def test_what_is_written_is_committed_whatever_is_being_typed_in_a_team(project_dir: Path) -> None:
+    written(project_dir)
+    (project_dir / "teams/data-team/team.yaml").write_text("name: [")
+    done = elf("gitops", "commit", cwd=project_dir)
+    assert done.returncode == 0, done.stderr
+    assert git(project_dir / "gitops", "status", "--porcelain") == ""
+    (project_dir / "elf.yaml").write_text("gitops: [")
+    refused = elf("gitops", "commit", cwd=project_dir)
+    assert refused.returncode == 2
+    assert "elf.yaml:1: this is not YAML" in refused.stderr
+
+
 def test_what_is_taken_back_in_team_yaml_is_taken_back_on_disk(project_dir: Path) -> None:
     written(project_dir)
     elf("gitops", "commit", cwd=project_dir)
