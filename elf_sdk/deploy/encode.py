@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Final
 
-__all__ = ["inline_markdown", "to_json", "to_yaml", "yaml_text"]
+__all__ = ["inline_markdown", "one_line", "to_json", "to_yaml", "yaml_text"]
 
 _ESCAPES: Final = {'"': '\\"', "\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t"}
 # Controls, line separators, byte order marks, surrogates and non-characters of the first plane. Above it characters
@@ -41,10 +41,14 @@ def to_json(data: object) -> str:
     return json.dumps(data, indent=2, ensure_ascii=False) + "\n"
 
 
+def one_line(text: str) -> str:
+    """`text` on one line: what a reader may take for the end of one, or would not show, is a space."""
+    return " ".join(re.sub(r"[\x00-\x1f\x7f-\xa0\u2028\u2029\ufeff]", " ", text).split())
+
+
 def inline_markdown(text: str) -> str:
     """`text` as one line of Markdown that shows it and does nothing else (CommonMark 0.31, 2.4)."""
-    line = " ".join(re.sub(r"[\x00-\x1f\x7f-\xa0\u2028\u2029\ufeff]", " ", text).split())
-    line = re.sub(r"([\\`*_\[\]<>#|&~$!{}=^])", r"\\\1", line)
+    line = re.sub(r"([\\`*_\[\]<>#|&~$!{}=^])", r"\\\1", one_line(text))
     # Only at its start a dash, a plus or a number makes a list.
     return re.sub(r"^(\d*)([-+.)])", r"\1\\\2", line)
 
