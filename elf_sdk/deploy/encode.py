@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Final
 
-__all__ = ["inline_markdown", "to_json", "to_yaml"]
+__all__ = ["inline_markdown", "one_line", "to_json", "to_yaml", "yaml_text"]
 
 _ESCAPES: Final = {'"': '\\"', "\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t"}
 # Controls, line separators, byte order marks, surrogates and non-characters of the first plane. Above it characters
@@ -41,10 +41,14 @@ def to_json(data: object) -> str:
     return json.dumps(data, indent=2, ensure_ascii=False) + "\n"
 
 
+def one_line(text: str) -> str:
+    """`text` on one line: what a reader may take for the end of one, or would not show, is a space."""
+    return " ".join(re.sub(r"[\x00-\x1f\x7f-\xa0\u2028\u2029\ufeff]", " ", text).split())
+
+
 def inline_markdown(text: str) -> str:
     """`text` as one line of Markdown that shows it and does nothing else (CommonMark 0.31, 2.4)."""
-    line = " ".join(re.sub(r"[\x00-\x1f\x7f-\xa0\u2028\u2029\ufeff]", " ", text).split())
-    line = re.sub(r"([\\`*_\[\]<>#|&~$!{}=^])", r"\\\1", line)
+    line = re.sub(r"([\\`*_\[\]<>#|&~$!{}=^])", r"\\\1", one_line(text))
     # Only at its start a dash, a plus or a number makes a list.
     return re.sub(r"^(\d*)([-+.)])", r"\1\\\2", line)
 
@@ -82,14 +86,14 @@ def _sequence(items: Sequence[object], pad: str, lines: list[str]) -> None:
 @lru_cache(maxsize=4096)
 def _key(text: str) -> str:
     plain = _PLAIN_KEY.fullmatch(text) and text.lower() not in _RESERVED_KEYS
-    return text if plain else _quoted(text)
+    return text if plain else yaml_text(text)
 
 
 def _scalar(value: object) -> str:
     if value is None:
         return "null"
     if isinstance(value, str):
-        return _quoted(value)
+        return yaml_text(value)
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, int):
@@ -101,7 +105,8 @@ def _scalar(value: object) -> str:
     raise TypeError(f"{type(value).__name__} is no value of a chart")
 
 
-def _quoted(text: str) -> str:
+def yaml_text(text: str) -> str:
+    """`text` as a YAML scalar on one line."""
     return f'"{_NOT_PLAIN.sub(_escape, text)}"'
 
 

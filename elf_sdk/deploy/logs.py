@@ -134,85 +134,101 @@ def follow_logs(
 
     It ends only when the iterator is closed. Arguments and errors are those of `read_logs`.
     """
-    taken: queue.Queue[LogLine | ElfError] = queue.Queue(_WAITING)
-    over = threading.Event()
-    known: set[str] = set()
-    readers: list[threading.Thread] = []
-    streams: set[Lines] = set()
+    yield from _Follower(api, namespace, team, _query(lines, since), note).lines()
 
-    def put(item: LogLine | ElfError) -> None:
-        while not over.is_set():
+
+class _Follower:
+    """The lines of all replicas as they come: a thread for each replica, and one that looks for new ones."""
+
+    def __init__(self, api: KubeApi, namespace: str, team: str, query: Mapping[str, str], note: Note) -> None:
+        self._api, self._namespace, self._team = api, namespace, team
+        self._query = query
+        self._note = note
+        self._taken: queue.Queue[LogLine | ElfError] = queue.Queue(_WAITING)
+        self._over = threading.Event()
+        self._readers: dict[str, threading.Thread] = {}
+        self._streams: set[Lines] = set()
+
+    def lines(self) -> Generator[LogLine, None, None]:
+        """Every line; it ends when it is closed, or raises what keeps all of them from being read."""
+        looker = threading.Thread(target=self._look, name="elf-logs", daemon=True)
+        looker.start()
+        try:
+            while True:
+                item = self._taken.get()
+                if isinstance(item, ElfError):
+                    raise item
+                yield item
+        finally:
+            # All of them end here: a thread that still reads would outlive the connection that its caller closes.
+            self._over.set()
+            until = time.monotonic() + _END_SECONDS
+            looker.join(_END_SECONDS)
+            for stream in tuple(self._streams):
+                stream.interrupt()
+            for reader in tuple(self._readers.values()):
+                reader.join(max(0.0, until - time.monotonic()))
+
+    def _put(self, item: LogLine | ElfError) -> None:
+        while not self._over.is_set():
             with suppress(queue.Full):
-                taken.put(item, timeout=0.5)
+                self._taken.put(item, timeout=0.5)
                 return
 
-    def read(pod: str, first: Mapping[str, str]) -> None:
-        query, seen = dict(first), _Seen()
-        while not over.is_set():
+    def _look(self) -> None:
+        query = self._query
+        while True:
             try:
-                with _open(api, namespace, pod, {**query, "follow": "true"}, None) as stream:
-                    streams.add(stream)
-                    try:
-                        if over.is_set():
-                            return
-                        for line in _parsed(stream, pod):
-                            if seen.is_new(line):
-                                put(line)
-                    finally:
-                        streams.discard(stream)
+                for pod in _pods(self._api, self._namespace, self._team):
+                    name = pod["metadata"]["name"]
+                    if name not in self._readers:
+                        reader = threading.Thread(
+                            target=self._read, args=(name, query), name=f"elf-logs-{name}", daemon=True
+                        )
+                        self._readers[name] = reader
+                        reader.start()
+            except (Retryable, NotFound) as error:
+                if not self._readers:
+                    self._put(error)
+                    return
+            except ElfError as error:
+                self._put(error)
+                return
+            # A replica that starts from now on is shown from its beginning.
+            query = {}
+            if self._over.wait(_LOOK_SECONDS):
+                return
+
+    def _read(self, pod: str, first: Mapping[str, str]) -> None:
+        query, seen = dict(first), _Seen()
+        while not self._over.is_set():
+            try:
+                self._read_on(pod, query, seen)
             except NotFound:
                 return
             except (Retryable, Failure) as error:
                 # Not started yet, or the line is broken.
                 if not seen.last and not isinstance(error, Retryable) and not _waits(error):
-                    note(f"{pod}: {error}")
+                    self._note(f"{pod}: {error}")
             except ElfError as error:
-                put(error)
+                self._put(error)
                 return
-            if over.wait(_LOOK_SECONDS) or not _lives(api, namespace, pod):
+            if self._over.wait(_LOOK_SECONDS) or not _lives(self._api, self._namespace, pod):
                 return
             query = {"sinceTime": seen.last} if seen.last else dict(first)
 
-    def look() -> None:
-        first = _query(lines, since)
-        while True:
+    def _read_on(self, pod: str, query: Mapping[str, str], seen: _Seen) -> None:
+        """Give the lines of one stream, until it ends or breaks."""
+        with _open(self._api, self._namespace, pod, {**query, "follow": "true"}, None) as stream:
+            self._streams.add(stream)
             try:
-                for pod in _pods(api, namespace, team):
-                    name = pod["metadata"]["name"]
-                    if name not in known:
-                        known.add(name)
-                        reader = threading.Thread(target=read, args=(name, first), name=f"elf-logs-{name}", daemon=True)
-                        readers.append(reader)
-                        reader.start()
-            except (Retryable, NotFound) as error:
-                if not known:
-                    put(error)
+                if self._over.is_set():
                     return
-            except ElfError as error:
-                put(error)
-                return
-            # A replica that starts from now on is shown from its beginning.
-            first = {}
-            if over.wait(_LOOK_SECONDS):
-                return
-
-    looker = threading.Thread(target=look, name="elf-logs", daemon=True)
-    looker.start()
-    try:
-        while True:
-            item = taken.get()
-            if isinstance(item, ElfError):
-                raise item
-            yield item
-    finally:
-        # All of them end here: a thread that still reads would outlive the connection that its caller closes.
-        over.set()
-        until = time.monotonic() + _END_SECONDS
-        looker.join(_END_SECONDS)
-        for stream in tuple(streams):
-            stream.interrupt()
-        for reader in tuple(readers):
-            reader.join(max(0.0, until - time.monotonic()))
+                for line in _parsed(stream, pod):
+                    if seen.is_new(line):
+                        self._put(line)
+            finally:
+                self._streams.discard(stream)
 
 
 class _Seen:

@@ -69,7 +69,7 @@ async def open_chat(http: httpx.AsyncClient, url: str, token: str) -> AsyncGener
 
 
 class Chat:
-    """A session that is open; made by `open_chat`.
+    """A `Talk` in a session that is open; made by `open_chat`.
 
     Attributes:
         image: digest of the image that answers, as the team says; empty where it says none.

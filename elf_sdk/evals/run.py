@@ -4,26 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import orjson
 
 from elf_sdk.errors import ElfError, Failure
-from elf_sdk.evals.chat import Chat
 from elf_sdk.evals.judge import Judge
 from elf_sdk.evals.load import Conversation
 from elf_sdk.evals.recorded import Check, Turn
 from elf_sdk.evals.reply import Reply, Spent
 from elf_sdk.evals.result import CheckResult, ConversationResult, Report, Session, TurnResult
-from elf_sdk.evals.talk import open_talk
-from elf_sdk.evals.tasks import Tasks
+from elf_sdk.evals.talk import Talk, open_talk
 from elf_sdk.evals.verify import beyond, mistake
 from elf_sdk.team.kinds import duration_seconds
 from elf_sdk.team.work import LLM
 
 __all__ = ["PARALLEL", "Target", "evaluate"]
+
+_Result = TypeVar("_Result")
 
 PARALLEL: Final = 4
 """Conversations at once: one user may have five open with a team, unless its `chat:` says otherwise."""
@@ -87,7 +87,7 @@ async def evaluate(
     return Report(target.team, target.url, target.digest, tuple(results))
 
 
-async def _all(work: Any) -> list[Any]:
+async def _all(work: Iterable[Coroutine[Any, Any, _Result]]) -> list[_Result]:
     """The results in order; the first error ends the others, and is raised by itself."""
     try:
         async with asyncio.TaskGroup() as group:
@@ -108,7 +108,7 @@ async def _have(conversation: Conversation, target: Target, user: str, judge: Ca
 class _Sitting:
     """One session of one conversation."""
 
-    def __init__(self, conversation: Conversation, talk: Chat | Tasks, judge: Callable[[LLM | None], Judge]) -> None:
+    def __init__(self, conversation: Conversation, talk: Talk, judge: Callable[[LLM | None], Judge]) -> None:
         self._conversation = conversation
         self._talk = talk
         self._judge = judge
@@ -145,14 +145,13 @@ class _Sitting:
         longest = duration_seconds(turn.limits.time or _TURN)
         match turn.act:
             case "say":
-                reply = await self._talk.say(turn.value, longest)
+                return await self._talk.say(turn.value, longest)
             case "answer":
-                reply = await self._talk.answer(turn.value, longest)
+                return await self._talk.answer(turn.value, longest)
             case "confirm":
-                reply = await self._talk.confirm(turn.value, longest)
+                return await self._talk.confirm(turn.value, longest)
             case _:
-                reply = await self._talk.reject(turn.value, turn.reason or "", longest)
-        return reply
+                return await self._talk.reject(turn.value, turn.reason or "", longest)
 
     async def _checked(self, place: int, turn: Turn, reply: Reply) -> tuple[CheckResult, ...]:
         checks = [await self._check(place, number, check, reply) for number, check in enumerate(turn.expect)]

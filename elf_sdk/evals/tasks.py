@@ -29,7 +29,7 @@ _NO_CHAT: Final = "the team has no chat, in which alone a person confirms or ref
 
 
 class Tasks:
-    """A conversation; its methods are those of `Chat`.
+    """A `Talk` with a team that has no chat.
 
     Args:
         http: with the user's token.

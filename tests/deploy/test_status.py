@@ -149,8 +149,6 @@ def test_what_a_server_answers_is_an_error_by_its_meaning(kube: ApiServer, tmp_p
         for number in range(3):
             api.create(SECRETS, "meanings", {"metadata": {"name": f"s-{number}", "labels": {"a": "b"}}})
         assert len(api.list(SECRETS, "meanings", labels={"a": "b"})) == 3
-        api.delete(SECRETS, "meanings", "s-0")
-        assert len(api.list(SECRETS, "meanings", labels={"a": "b"})) == 2
     nobody = json.loads((tmp_path / "config").read_text())
     nobody["users"][0]["user"]["token"] = "unknown"
     (tmp_path / "config").write_text(json.dumps(nobody))

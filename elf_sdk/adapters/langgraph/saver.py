@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 import random
 import threading
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence, Set
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-import orjson
-import ormsgpack
 from langgraph.checkpoint.base import (
     WRITES_IDX_MAP,
     BaseCheckpointSaver,
@@ -24,9 +20,11 @@ from langgraph.checkpoint.base import (
     get_checkpoint_metadata,
     writes_sort_key,
 )
-from langgraph.checkpoint.serde.types import ERROR, INTERRUPT
+from langgraph.checkpoint.serde.types import INTERRUPT
 from typing_extensions import override
 
+from elf_sdk.adapters.langgraph.kept import PREFIX, Kept, Typed, Writes, ends, key_of, latest, place_of
+from elf_sdk.adapters.langgraph.saving import Saving
 from elf_sdk.adapters.langgraph.serializer import StrictSerializer
 from elf_sdk.runs.adapter import RunError
 from elf_sdk.runs.checkpoints import Checkpoints
@@ -37,58 +35,11 @@ if TYPE_CHECKING:
 
 __all__ = ["Finished", "RunSaver"]
 
-_PREFIX: Final = "langgraph/"
-_CONTROL: Final = frozenset({*WRITES_IDX_MAP, "__error_source_node__"})
-"""Channels that say what became of a task, and not what it gave."""
-
 _START: Final = "__start__"
 """The node that takes the input apart."""
 
-Typed = tuple[str, bytes]
 Finished = Callable[[str, str | None], Mapping[str, bytes]]
 """Told of a namespace whose step is done, or of a task that is; gives what is to be kept together with that."""
-
-
-@dataclass(slots=True)
-class _Kept:
-    """One checkpoint; the values of its channels are beside it, because most are those of the one before.
-
-    Attributes:
-        step: how many-th of its graph's, from one life of the run to the next. Its id holds the time, which is another
-            one on another machine.
-        checkpoint: all but the values.
-        metadata: as LangGraph gives it.
-        parent: id of the one before.
-        blobs: new values by channel, each with its version.
-    """
-
-    step: int
-    checkpoint: Typed
-    metadata: Typed
-    parent: str | None
-    blobs: dict[str, tuple[str, Typed]] = field(default_factory=dict)
-
-
-@dataclass(slots=True)
-class _Writes:
-    """What one task has written behind a checkpoint.
-
-    Attributes:
-        path: orders it among the others.
-        asked: ids of all its interrupts so far.
-        waits: ids of those that wait for an answer, as far as it was told.
-        rows: channel and value by index; LangGraph's own channels have negative ones.
-    """
-
-    path: str
-    asked: list[str] = field(default_factory=list)
-    waits: list[str] = field(default_factory=list)
-    rows: dict[int, tuple[str, Typed]] = field(default_factory=dict)
-
-    @property
-    def finished(self) -> bool:
-        """Whether the task has come to its end."""
-        return _ends({channel for channel, _ in self.rows.values()})
 
 
 class RunSaver(BaseCheckpointSaver[str]):
@@ -109,21 +60,14 @@ class RunSaver(BaseCheckpointSaver[str]):
 
     def __init__(self, checkpoints: Checkpoints, serializer: StrictSerializer | None = None) -> None:
         super().__init__(serde=serializer or StrictSerializer())
-        self._checkpoints = checkpoints
         self.finished: Finished = _nothing
         self._refused: RunError | None = None
-        self._loop = asyncio.get_running_loop()
-        self._thread = threading.get_ident()
+        self._checkpoints = checkpoints
+        self._saving = Saving(checkpoints)
         self._lock = threading.RLock()
-        self._kept: defaultdict[tuple[str, str], dict[str, _Kept]] = defaultdict(dict)
-        self._writes: defaultdict[tuple[str, str, str], dict[str, _Writes]] = defaultdict(dict)
+        self._kept: defaultdict[tuple[str, str], dict[str, Kept]] = defaultdict(dict)
+        self._writes: defaultdict[tuple[str, str, str], dict[str, Writes]] = defaultdict(dict)
         self._blobs: dict[tuple[str, str, str, str], Typed] = {}
-        # What is not with the checkpoints yet.
-        self._unsaved: dict[str, bytes | None] = {}
-        # The next save, which has not begun yet, and the one before it.
-        self._saving: asyncio.Future[None] | None = None
-        self._latest: asyncio.Future[None] | None = None
-        self._held_up = False
 
     async def open(self) -> None:
         """Read what was kept before.
@@ -131,29 +75,16 @@ class RunSaver(BaseCheckpointSaver[str]):
         Raises:
             Retryable: the database is away.
         """
-        for key, value in (await self._checkpoints.load(_PREFIX)).items():
-            kind, *place = orjson.loads(key.removeprefix(_PREFIX))
-            found = ormsgpack.unpackb(value)
+        for key, packed in (await self._checkpoints.load(PREFIX)).items():
+            kind, thread, namespace, checkpoint_id, *task = place_of(key)
             if kind == "checkpoint":
-                thread, namespace, checkpoint_id = place
-                checkpoint, metadata, parent, blobs = found
-                self._add(
-                    (thread, namespace),
-                    checkpoint_id,
-                    _Kept(
-                        self.serde.loads_typed(_typed(metadata))["step"],
-                        _typed(checkpoint),
-                        _typed(metadata),
-                        parent,
-                        {channel: (version, _typed(blob)) for channel, (version, blob) in blobs.items()},
-                    ),
-                )
+                self._add((thread, namespace), checkpoint_id, Kept.unpack(packed, self._step))
             else:
-                thread, namespace, checkpoint_id, task_id = place
-                path, asked, waits, rows = found
-                self._writes[thread, namespace, checkpoint_id][task_id] = _Writes(
-                    path, asked, waits, {index: (channel, _typed(blob)) for index, channel, blob in rows}
-                )
+                self._writes[thread, namespace, checkpoint_id][task[0]] = Writes.unpack(packed)
+
+    def _step(self, metadata: Typed) -> int:
+        step: int = self.serde.loads_typed(metadata)["step"]
+        return step
 
     def begun(self, thread: str) -> bool:
         """Whether the graph of this thread has a checkpoint to go on from."""
@@ -169,7 +100,7 @@ class RunSaver(BaseCheckpointSaver[str]):
         answered = {
             interrupt_id
             for place, kept in self._kept.items()
-            for writes in (self._writes.get((*place, _latest(kept)), {}) if asked and place[1] else {}).values()
+            for writes in (self._writes.get((*place, latest(kept)), {}) if asked and place[1] else {}).values()
             for interrupt_id in writes.asked
             if writes.finished or interrupt_id not in writes.waits
         }
@@ -179,7 +110,7 @@ class RunSaver(BaseCheckpointSaver[str]):
         """What tasks of a graph wait for that are not done."""
         kept = self._kept.get(place)
         found: dict[str, Interrupt] = {}
-        for writes in self._writes.get((*place, _latest(kept)), {}).values() if kept else ():
+        for writes in self._writes.get((*place, latest(kept)), {}).values() if kept else ():
             value = writes.rows.get(WRITES_IDX_MAP[INTERRUPT])
             if value is not None and not writes.finished:
                 found |= {interrupt.id: interrupt for interrupt in _interrupts(self.serde.loads_typed(value[1]))}
@@ -189,11 +120,8 @@ class RunSaver(BaseCheckpointSaver[str]):
 
     @override
     def get_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
-        if threading.get_ident() == self._thread:
-            # A graph that runs in the loop's own thread begins with this, and then writes from other threads, which
-            # must not wait for the loop until it comes round.
-            self._held_up = True
-            self._loop.call_soon(self._come_round)
+        # A graph begins with this.
+        self._saving.read_by_thread()
         return self._tuple(*_place(config), get_checkpoint_id(config))
 
     @override
@@ -251,7 +179,7 @@ class RunSaver(BaseCheckpointSaver[str]):
             checkpoints = self._kept.get((thread, namespace))
             if not checkpoints:
                 return None
-            checkpoint_id = checkpoint_id or _latest(checkpoints)
+            checkpoint_id = checkpoint_id or latest(checkpoints)
             kept = checkpoints.get(checkpoint_id)
             if kept is None:
                 return None
@@ -290,7 +218,7 @@ class RunSaver(BaseCheckpointSaver[str]):
     ) -> RunnableConfig:
         stored = self._put(config, checkpoint, metadata, new_versions)
         if metadata["step"] > 0:
-            await self._save()
+            await self._saving.save()
         # Before that no node of the graph is done: without it the graph begins anew, and has lost nothing.
         return stored
 
@@ -303,7 +231,7 @@ class RunSaver(BaseCheckpointSaver[str]):
         new_versions: ChannelVersions,
     ) -> RunnableConfig:
         stored = self._put(config, checkpoint, metadata, new_versions)
-        self._save_from_thread()
+        self._saving.save_from_thread()
         return stored
 
     @override
@@ -312,24 +240,24 @@ class RunSaver(BaseCheckpointSaver[str]):
     ) -> None:
         self._put_writes(config, writes, task_id, task_path)
         if not task_path.endswith(_START):
-            await self._save()
+            await self._saving.save()
 
     @override
     def put_writes(
         self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str = ""
     ) -> None:
         self._put_writes(config, writes, task_id, task_path)
-        self._save_from_thread()
+        self._saving.save_from_thread()
 
     @override
     async def adelete_thread(self, thread_id: str) -> None:
         self._delete_thread(thread_id)
-        await self._save()
+        await self._saving.save()
 
     @override
     def delete_thread(self, thread_id: str) -> None:
         self._delete_thread(thread_id)
-        self._save_from_thread()
+        self._saving.save_from_thread()
 
     @override
     def get_next_version(self, current: str | None, channel: None) -> str:
@@ -359,20 +287,18 @@ class RunSaver(BaseCheckpointSaver[str]):
             for channel, version in new_versions.items()
         }
         bare = {key: value for key, value in checkpoint.items() if key != "channel_values"}
-        kept = _Kept(
+        kept = Kept(
             metadata["step"],
             self.serde.dumps_typed(bare),
             self.serde.dumps_typed(get_checkpoint_metadata(config, metadata)),
             get_checkpoint_id(config),
             blobs,
         )
-        key = _key("checkpoint", thread, namespace, checkpoint["id"])
         # Without the lock, because it may wait for the reader.
         beside = self.finished(namespace, None)
         with self._lock:
             self._add((thread, namespace), checkpoint["id"], kept)
-            self._unsaved[key] = ormsgpack.packb([kept.checkpoint, kept.metadata, kept.parent, kept.blobs])
-            self._unsaved |= beside
+            self._saving.add({key_of("checkpoint", thread, namespace, checkpoint["id"]): kept.pack(), **beside})
         return _config(thread, namespace, checkpoint["id"])
 
     def _put_writes(
@@ -384,36 +310,28 @@ class RunSaver(BaseCheckpointSaver[str]):
             WRITES_IDX_MAP.get(channel, place): (channel, self._dump(value, channel, task_path))
             for place, (channel, value) in enumerate(writes)
         }
-        beside = self.finished(namespace, task_id) if _ends({channel for channel, _ in writes}) else {}
+        beside = self.finished(namespace, task_id) if ends({channel for channel, _ in writes}) else {}
         with self._lock:
-            kept = self._writes[thread, namespace, checkpoint_id].setdefault(task_id, _Writes(task_path))
+            kept = self._writes[thread, namespace, checkpoint_id].setdefault(task_id, Writes(task_path))
             # Written once is written; of LangGraph's own the latest counts.
             kept.rows |= {index: row for index, row in rows.items() if index < 0 or index not in kept.rows}
             for channel, value in writes:
                 if channel == INTERRUPT:
                     kept.waits = [one.id for one in _interrupts(value) if hasattr(one, "id")]
                     kept.asked += kept.waits
-            self._unsaved[_key("writes", thread, namespace, checkpoint_id, task_id)] = ormsgpack.packb(
-                [
-                    kept.path,
-                    kept.asked,
-                    kept.waits,
-                    [[index, channel, typed] for index, (channel, typed) in kept.rows.items()],
-                ]
-            )
-            self._unsaved |= beside
+            self._saving.add({key_of("writes", thread, namespace, checkpoint_id, task_id): kept.pack(), **beside})
 
     def _delete_thread(self, thread_id: str) -> None:
         with self._lock:
-            for thread, namespace in [place for place in self._kept if place[0] == thread_id]:
-                for checkpoint_id in self._kept.pop((thread, namespace)):
-                    self._unsaved[_key("checkpoint", thread, namespace, checkpoint_id)] = None
-            for place in [place for place in self._writes if place[0] == thread_id]:
-                for task_id in self._writes.pop(place):
-                    self._unsaved[_key("writes", *place, task_id)] = None
+            forgotten: list[str] = []
+            for place in [place for place in self._kept if place[0] == thread_id]:
+                forgotten += [key_of("checkpoint", *place, checkpoint_id) for checkpoint_id in self._kept.pop(place)]
+            for writes in [writes for writes in self._writes if writes[0] == thread_id]:
+                forgotten += [key_of("writes", *writes, task_id) for task_id in self._writes.pop(writes)]
             self._blobs = {place: blob for place, blob in self._blobs.items() if place[0] != thread_id}
+            self._saving.add(dict.fromkeys(forgotten))
 
-    def _add(self, place: tuple[str, str], checkpoint_id: str, kept: _Kept) -> None:
+    def _add(self, place: tuple[str, str], checkpoint_id: str, kept: Kept) -> None:
         self._kept[place][checkpoint_id] = kept
         for channel, (version, blob) in kept.blobs.items():
             self._blobs[(*place, channel, version)] = blob
@@ -430,52 +348,9 @@ class RunSaver(BaseCheckpointSaver[str]):
             )
             raise self._refused from error
 
-    async def _save(self) -> None:
-        """Wait until all that was written so far is durable. What is written in one moment is saved as one."""
-        if self._saving is None:
-            self._saving = self._latest = asyncio.ensure_future(self._flush(self._latest))
-            # Whoever waits for it hears of it; nobody may.
-            self._saving.add_done_callback(lambda done: done.cancelled() or done.exception())
-        await asyncio.shield(self._saving)
-
-    async def _flush(self, before: asyncio.Future[None] | None) -> None:
-        # The end of a task and that of its step come one after the other.
-        await asyncio.sleep(0)
-        if before is not None:
-            # It may have what somebody waits for who came too late for it.
-            await asyncio.wait({before})
-        self._saving = None
-        with self._lock:
-            entries, self._unsaved = self._unsaved, {}
-        try:
-            await self._checkpoints.save(entries)
-        except BaseException:
-            with self._lock:
-                self._unsaved = entries | self._unsaved
-            raise
-
-    def _save_from_thread(self) -> None:
-        if self._held_up:
-            self._loop.call_soon_threadsafe(lambda: asyncio.ensure_future(self._save()))
-        else:
-            asyncio.run_coroutine_threadsafe(self._save(), self._loop).result()
-
-    def _come_round(self) -> None:
-        self._held_up = False
-
 
 # LangGraph asks in each run what it takes, and to find that out costs more than all else that it asks.
 vars(RunSaver)["aput_writes"].__signature__ = inspect.signature(RunSaver.aput_writes)
-
-
-def _latest(kept: Mapping[str, _Kept]) -> str:
-    """The id of a graph's latest checkpoint."""
-    return max(kept, key=lambda checkpoint_id: (kept[checkpoint_id].step, checkpoint_id))
-
-
-def _ends(channels: Set[str]) -> bool:
-    """Whether what was written to these channels ends a task well."""
-    return ERROR not in channels and bool(channels - _CONTROL)
 
 
 def _nothing(namespace: str, task_id: str | None) -> Mapping[str, bytes]:
@@ -489,16 +364,6 @@ def _place(config: RunnableConfig) -> tuple[str, str]:
 
 def _config(thread: str, namespace: str, checkpoint_id: str) -> RunnableConfig:
     return {"configurable": {"thread_id": thread, "checkpoint_ns": namespace, "checkpoint_id": checkpoint_id}}
-
-
-def _key(*place: str) -> str:
-    # As JSON, because a name may hold any separator.
-    return _PREFIX + orjson.dumps(place).decode()
-
-
-def _typed(pair: Sequence[Any]) -> Typed:
-    kind, data = pair
-    return kind, data
 
 
 def _interrupts(value: Any) -> Sequence[Interrupt]:

@@ -142,16 +142,13 @@ class KubeApi:
         except NotFound:
             return None
 
-    def list(
-        self, kind: Kind, namespace: str = "", *, labels: Mapping[str, str] | None = None, fields: str = ""
-    ) -> list[Object]:
+    def list(self, kind: Kind, namespace: str = "", *, labels: Mapping[str, str] | None = None) -> list[Object]:
         """Every object of a kind, in a namespace or in all.
 
         Args:
             kind: of the objects.
             namespace: empty for all of them.
             labels: only objects that have these.
-            fields: only objects that a field selector takes, such as `involvedObject.name=brand-team`.
 
         Raises:
             NotFound: the cluster has no such kind.
@@ -159,8 +156,6 @@ class KubeApi:
         query = {"limit": str(_PAGE)}
         if labels:
             query["labelSelector"] = ",".join(f"{name}={value}" for name, value in sorted(labels.items()))
-        if fields:
-            query["fieldSelector"] = fields
         found: list[Object] = []
         while True:
             try:
@@ -193,14 +188,6 @@ class KubeApi:
         return self._object(
             self._ask("POST", kind.path(namespace), {"fieldManager": FIELD_MANAGER, "fieldValidation": "Strict"}, body)
         )
-
-    def delete(self, kind: Kind, namespace: str, name: str) -> None:
-        """Remove an object, and in the background what it owns.
-
-        Raises:
-            NotFound: there is none.
-        """
-        self._ask("DELETE", kind.path(namespace, name), {"propagationPolicy": "Background"})
 
     @contextmanager
     def lines(

@@ -249,7 +249,7 @@ def _answers(name: BuilderName) -> tuple[str, str]:
     if done.returncode or not version:
         return "", f"does not answer ({last_line(done.stderr.splitlines()) or 'no engine'})"
     if name == "buildah":
-        version = asked([name, "--version"]).removeprefix("buildah version ").partition(" ")[0]
+        version = (asked([name, "--version"]) or "").removeprefix("buildah version ").partition(" ")[0]
     return version, ""
 
 

@@ -14,6 +14,7 @@ import re
 from collections.abc import Mapping
 from typing import Final
 
+from elf_sdk.deploy.encode import one_line
 from elf_sdk.deploy.reference import qualified
 from elf_sdk.team.spec import TeamSpec
 
@@ -101,5 +102,4 @@ def dockerfile(spec: TeamSpec, labels: Mapping[str, str], *, own: bool = False, 
 
 def _quoted(text: str) -> str:
     """`text` as one word of a Dockerfile, in which no variable is replaced; it stays on its line."""
-    line = " ".join(re.sub(r"[\x00-\x1f\x7f-\xa0\u2028\u2029\ufeff]", " ", text).split())
-    return '"' + re.sub(r'([\\"$])', r"\\\1", line) + '"'
+    return '"' + re.sub(r'([\\"$])', r"\\\1", one_line(text)) + '"'

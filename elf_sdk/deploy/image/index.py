@@ -9,7 +9,6 @@ from __future__ import annotations
 import ast
 import hashlib
 import re
-import subprocess
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
+from elf_sdk.deploy.image.program import asked
 from elf_sdk.deploy.reference import is_loopback
 
 __all__ = ["PackageIndex", "read_index", "wheels_of"]
@@ -83,14 +83,8 @@ def read_index(proxies: Iterable[str] = ()) -> PackageIndex:
 
 def _told() -> dict[str, str]:
     for program in ([sys.executable, "-m", "pip"], ["pip"], ["python3", "-m", "pip"]):
-        try:
-            done = subprocess.run(  # noqa: S603 - pip, asked for its configuration
-                [*program, "config", "list"], capture_output=True, text=True, timeout=60, check=False
-            )
-        except (OSError, subprocess.TimeoutExpired):
-            continue
-        if done.returncode == 0:
-            return _parsed(done.stdout)
+        if (listing := asked([*program, "config", "list"])) is not None:
+            return _parsed(listing)
     return {}
 
 

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Final
 
 from elf_sdk.deploy.image.builder import Builder, choose_builder
-from elf_sdk.deploy.image.program import Tell
+from elf_sdk.deploy.image.program import Tell, last_line
 from elf_sdk.deploy.reference import Reference, image_of
 from elf_sdk.errors import BadInput, Failure, Missing
 from elf_sdk.team.project import Project
@@ -148,5 +148,5 @@ def _import(command: Sequence[str], archive: Path, reference: Reference, target:
         except (OSError, subprocess.TimeoutExpired) as error:
             raise Failure(f"{reference} could not be loaded into {target}: {error}") from None
     if done.returncode:
-        said = [line.strip() for line in (done.stderr or done.stdout).splitlines() if line.strip()]
-        raise Failure(f"{reference} could not be loaded into {target}: {said[-1] if said else 'it says nothing'}")
+        said = last_line((done.stderr or done.stdout).splitlines()) or "it says nothing"
+        raise Failure(f"{reference} could not be loaded into {target}: {said}")

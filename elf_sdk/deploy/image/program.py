@@ -1,4 +1,4 @@
-"""Builders as programs: run with every line told, asked something short, or read from."""
+"""Programs: run with every line told, asked something short, or read from."""
 
 from __future__ import annotations
 
@@ -63,15 +63,15 @@ def run(command: Sequence[str], tell: Tell, environment: Mapping[str, str]) -> D
     return Done(process.returncode, tuple(lines))
 
 
-def asked(command: Sequence[str]) -> str:
-    """What a short question is answered; empty where it is not."""
+def asked(command: Sequence[str]) -> str | None:
+    """What a program answers to a short question; None where it is not there, fails, or takes over two minutes."""
     try:
-        done = subprocess.run(  # noqa: S603 - as above
+        done = subprocess.run(  # noqa: S603 - fixed questions to a builder, git or pip
             command, capture_output=True, text=True, timeout=120, check=False
         )
     except (OSError, subprocess.TimeoutExpired):
-        return ""
-    return done.stdout.strip() if done.returncode == 0 else ""
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None
 
 
 def output(command: Sequence[str]) -> bytes:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import re
-import subprocess
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit, urlunsplit
 
+from elf_sdk.deploy.image.program import asked
 from elf_sdk.deploy.images import IMAGES_FILE
 
 __all__ = ["Provenance", "provenance_of"]
@@ -36,23 +35,13 @@ def provenance_of(directory: Path) -> Provenance:
     The revision is the directory's and not the repository's, so that a commit elsewhere does not make another image.
     The digests, which a push writes there, are no part of the image and do not count.
     """
+    git = ("git", "-C", str(directory))
     here = (".", f":(exclude){IMAGES_FILE}")
-    changed = _git(directory, "status", "--porcelain", "--", *here)
+    changed = asked([*git, "status", "--porcelain", "--", *here])
     if changed is None:
         return Provenance()
-    revision = _git(directory, "log", "-1", "--format=%H", "--", *here) if not changed else ""
-    return Provenance(revision or "", _public(_git(directory, "remote", "get-url", "origin") or ""))
-
-
-def _git(directory: Path, *arguments: str) -> str | None:
-    command: Sequence[str] = ["git", "-C", str(directory), *arguments]
-    try:
-        done = subprocess.run(  # noqa: S603 - fixed questions to git
-            command, capture_output=True, text=True, timeout=60, check=False
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return done.stdout.strip() if done.returncode == 0 else None
+    revision = asked([*git, "log", "-1", "--format=%H", "--", *here]) if not changed else ""
+    return Provenance(revision or "", _public(asked([*git, "remote", "get-url", "origin"]) or ""))
 
 
 def _public(address: str) -> str:

@@ -34,7 +34,6 @@ class Pushed:
         environment: whose digest was written.
         lock: the file that it was written to.
         was_there: whether the registry had this very image before.
-        recorded: whether the file said something else before.
         seconds: that it took.
     """
 
@@ -44,7 +43,6 @@ class Pushed:
     environment: str
     lock: Path
     was_there: bool
-    recorded: bool
     seconds: float
 
 
@@ -99,7 +97,7 @@ def push(
         digest = there or engine.push(reference, tell)
         if not there:
             _confirm(reference, digest, told)
-        recorded = write_digest(team.directory, project.organisation, environment, digest)
+        write_digest(team.directory, project.organisation, environment, digest)
         yield Pushed(
             team.spec.name,
             reference,
@@ -107,7 +105,6 @@ def push(
             environment,
             team.directory / IMAGES_FILE,
             bool(there),
-            recorded,
             time.monotonic() - begin,
         )
 

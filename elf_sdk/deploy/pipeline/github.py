@@ -10,7 +10,7 @@ import textwrap
 from collections.abc import Iterator, Mapping
 from typing import Final
 
-from elf_sdk.deploy.encode import to_json
+from elf_sdk.deploy.encode import yaml_text
 from elf_sdk.deploy.pipeline import steps
 from elf_sdk.deploy.pipeline.pipeline import Pipeline
 
@@ -18,12 +18,6 @@ __all__ = ["NEEDS", "github"]
 
 _CHECKOUT: Final = "actions/checkout@de0fac2e4500dabe0009e67214ff5f5447ce83dd # v6.0.2"
 _PYTHON: Final = "actions/setup-python@a309ff8b426b58ec0e2a45f0f869d46889d02405 # v6.2.0"
-_IDENTITY: Final = {
-    "GIT_AUTHOR_NAME": "elf",
-    "GIT_AUTHOR_EMAIL": "elf@noreply.invalid",
-    "GIT_COMMITTER_NAME": "elf",
-    "GIT_COMMITTER_EMAIL": "elf@noreply.invalid",
-}
 
 NEEDS: Final = (
     ("secret", "REGISTRY_USER, REGISTRY_PASSWORD", "may push images"),
@@ -55,7 +49,7 @@ def github(pipeline: Pipeline) -> dict[str, str]:
 
 def _deliver(pipeline: Pipeline) -> Iterator[str]:
     yield "name: elf\n\n"
-    yield f"on:\n  pull_request:\n  push:\n    branches: [{_scalar(pipeline.branch)}]\n\n"
+    yield f"on:\n  pull_request:\n  push:\n    branches: [{yaml_text(pipeline.branch)}]\n\n"
     yield from _common(pipeline)
     yield "concurrency:\n  group: elf-${{ github.ref }}\n"
     yield "  cancel-in-progress: ${{ github.event_name == 'pull_request' }}\n\n"
@@ -90,7 +84,7 @@ def _deliver(pipeline: Pipeline) -> Iterator[str]:
 
 
 def _promote(pipeline: Pipeline) -> Iterator[str]:
-    choices = ", ".join(_scalar(name) for name in pipeline.environments)
+    choices = ", ".join(yaml_text(name) for name in pipeline.environments)
     yield "name: elf promote\nrun-name: Promote ${{ inputs.team }} to ${{ inputs.to }}\n\n"
     yield "on:\n  workflow_dispatch:\n    inputs:\n"
     yield "      team:\n        description: The team\n        required: true\n        type: string\n"
@@ -118,7 +112,7 @@ def _promote(pipeline: Pipeline) -> Iterator[str]:
 def _common(pipeline: Pipeline) -> Iterator[str]:
     yield "permissions:\n  contents: read\n\n"
     yield from _env({"ELF_SDK": pipeline.requirement}, 0)
-    yield f"\ndefaults:\n  run:\n    shell: bash\n    working-directory: {_scalar(pipeline.directory)}\n\n"
+    yield f"\ndefaults:\n  run:\n    shell: bash\n    working-directory: {yaml_text(pipeline.directory)}\n\n"
 
 
 def _gitops(pipeline: Pipeline, branch: str) -> dict[str, str]:
@@ -126,7 +120,7 @@ def _gitops(pipeline: Pipeline, branch: str) -> dict[str, str]:
         "BRANCH": branch,
         "DELIVERED": pipeline.branch,
         "GITOPS_REPO_URL": "${{ vars.GITOPS_REPO_URL }}",
-        **_IDENTITY,
+        **steps.IDENTITY,
     }
 
 
@@ -158,12 +152,8 @@ def _env(env: Mapping[str, str], indent: int) -> Iterator[str]:
         pad = " " * indent
         yield f"{pad}env:\n"
         for name, value in env.items():
-            yield f"{pad}  {name}: {_scalar(value)}\n"
+            yield f"{pad}  {name}: {yaml_text(value)}\n"
 
 
 def _secret(name: str) -> str:
     return f"${{{{ secrets.{name} }}}}"
-
-
-def _scalar(text: str) -> str:
-    return to_json(text).rstrip("\n")

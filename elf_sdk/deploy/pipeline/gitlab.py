@@ -9,7 +9,7 @@ import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
-from elf_sdk.deploy.encode import to_json
+from elf_sdk.deploy.encode import yaml_text
 from elf_sdk.deploy.pipeline import steps
 from elf_sdk.deploy.pipeline.pipeline import Pipeline
 
@@ -62,15 +62,7 @@ def _jobs(pipeline: Pipeline) -> Iterator[str]:
     yield "stages: [check, deliver, promote]\n\n"
     yield f".elf:\n  image: {_IMAGE}\n  variables:\n"
     yield from _variables({"ELF_SDK": pipeline.requirement, "DELIVERED": pipeline.branch, "GIT_DEPTH": "0"}, 4)
-    yield from _variables(
-        {
-            "GIT_AUTHOR_NAME": "elf",
-            "GIT_AUTHOR_EMAIL": "elf@noreply.invalid",
-            "GIT_COMMITTER_NAME": "elf",
-            "GIT_COMMITTER_EMAIL": "elf@noreply.invalid",
-        },
-        4,
-    )
+    yield from _variables(steps.IDENTITY, 4)
     yield "  before_script:\n"
     yield from _scripts([_TOOLS, f"cd {_word(pipeline.directory)}\n", steps.INSTALL])
     yield "\nelf check:\n  extends: .elf\n  stage: check\n  timeout: 30 minutes\n  rules:\n"
@@ -85,8 +77,9 @@ def _jobs(pipeline: Pipeline) -> Iterator[str]:
     yield "  script:\n"
     yield from _scripts([_BUILDER, steps.IMAGES, steps.SIGN_IN_TO_GIT, _PUSH, steps.RECORD, _REVIEW, steps.CHANGE])
     for environment in pipeline.environments:
-        yield f"\n{_scalar(f'elf promote to {environment}')}:\n  extends: .elf\n  stage: promote\n  timeout: 1 hour\n"
-        yield f"  resource_group: elf\n  environment:\n    name: {_scalar(environment)}\n    action: prepare\n"
+        yield f"\n{yaml_text(f'elf promote to {environment}')}:\n"
+        yield "  extends: .elf\n  stage: promote\n  timeout: 1 hour\n"
+        yield f"  resource_group: elf\n  environment:\n    name: {yaml_text(environment)}\n    action: prepare\n"
         yield "  rules:\n"
         # A web pipeline that names a team: the variable is typed by a person, and reaches bash as a variable.
         yield '    - if: $CI_PIPELINE_SOURCE == "web" && $TEAM\n      when: manual\n  variables:\n'
@@ -102,13 +95,9 @@ def _scripts(scripts: Sequence[str]) -> Iterator[str]:
 
 def _variables(variables: Mapping[str, str], indent: int) -> Iterator[str]:
     for name, value in variables.items():
-        yield f"{' ' * indent}{name}: {_scalar(value)}\n"
+        yield f"{' ' * indent}{name}: {yaml_text(value)}\n"
 
 
 def _word(text: str) -> str:
     """A path as one word of bash."""
     return "'" + text.replace("'", "'\\''") + "'"
-
-
-def _scalar(text: str) -> str:
-    return to_json(text).rstrip("\n")

@@ -11,7 +11,26 @@ from __future__ import annotations
 
 from typing import Final
 
-__all__ = ["CHANGE", "CHECK", "CONVERSE", "IMAGES", "INSTALL", "PROMOTE", "PROVE", "RECORD", "SIGN_IN_TO_GIT"]
+__all__ = [
+    "CHANGE",
+    "CHECK",
+    "CONVERSE",
+    "IDENTITY",
+    "IMAGES",
+    "INSTALL",
+    "PROMOTE",
+    "PROVE",
+    "RECORD",
+    "SIGN_IN_TO_GIT",
+]
+
+IDENTITY: Final = {
+    "GIT_AUTHOR_NAME": "elf",
+    "GIT_AUTHOR_EMAIL": "elf@noreply.invalid",
+    "GIT_COMMITTER_NAME": "elf",
+    "GIT_COMMITTER_EMAIL": "elf@noreply.invalid",
+}
+"""Variables: who commits."""
 
 INSTALL: Final = """\
 python -m pip install --quiet --disable-pip-version-check "$ELF_SDK"

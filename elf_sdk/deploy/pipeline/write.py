@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import os
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
 from elf_sdk.errors import BadInput, Failure
+from elf_sdk.files import replace_file
 
 __all__ = ["PipelineFile", "repository_of", "write_pipeline"]
 
@@ -92,10 +92,6 @@ def _status(path: Path, content: bytes, *, force: bool) -> Literal["added", "upd
 def _write(path: Path, content: bytes) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            os.fchmod(descriptor, 0o644)
-        Path(name).replace(path)
     except OSError as error:
-        raise Failure(f"{path} cannot be written: {error.strerror}") from None
+        raise Failure(f"{path.parent} cannot be made: {error.strerror}") from None
+    replace_file(path, content)
