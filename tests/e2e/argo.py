@@ -79,6 +79,8 @@ class ArgoCD:
     def clear(self, organisation: str) -> None:
         """Take away all that belongs to an organisation, and leave what it brought where it is."""
         label = f"app.kubernetes.io/part-of={organisation}"
+        # The root first: it would put back what goes before it.
+        self._cluster.delete("-n", _NAMESPACE, "applications.argoproj.io", f"{organisation}-bootstrap")
         for kind in ("applicationsets", "applications", "appprojects"):
             resource = f"{kind}.argoproj.io"
             for item in self._cluster.items(resource, "-n", _NAMESPACE, "-l", label):

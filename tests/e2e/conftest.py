@@ -42,6 +42,7 @@ _ORDER = (
     "operate",
     "edges",
     "rollout",
+    "autoscaler",
     "promotion",
     "ingress",
     "nodes",
@@ -95,6 +96,7 @@ def cluster(figures: Figures) -> Generator[Cluster, None, None]:
     argo = cluster.has("applications.argoproj.io")
     if not argo:
         figures.left_out["Argo CD"] = "the cluster has none; `elf deploy` was used instead"
+        figures.left_out["what Argo CD makes of a commit"] = "a new version, promotion, revert, and teams that leave"
     _clear(cluster, argo=argo)
     yield cluster
     if not os.environ.get("ELF_E2E_KEEP"):
@@ -167,8 +169,9 @@ def deployed(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Deployed:
     """All teams in all environments, running."""
-    began = time.monotonic()
     if not cluster.has("applications.argoproj.io"):
+        company.pin(images, ENVIRONMENTS[1:])
+        began = time.monotonic()
         for environment in ENVIRONMENTS:
             company.elf("deploy", environment, timeout=600)
         return Deployed(company, None, images, time.monotonic() - began, signer)

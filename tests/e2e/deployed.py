@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from tests.e2e.argo import ArgoCD
-from tests.e2e.organisation import Company, namespace_of
+from tests.e2e.organisation import ENVIRONMENTS, Company, namespace_of
 from tests.e2e.signing import Signer
 
 __all__ = ["Deployed"]
@@ -37,3 +37,15 @@ class Deployed:
     def token(self, environment: str, team: str, user: str = "ada") -> str:
         """With which a person may call a team."""
         return self.signer.token(environment, team, user)
+
+    def bring(self, team: str) -> None:
+        """Have dev run a team as its files are now; it does when this returns."""
+        environment = ENVIRONMENTS[0]
+        if self.argo is None:
+            self.company.elf("deploy", environment, team, timeout=400)
+            return
+        self.company.elf("gitops", "write", team)
+        self.company.elf("gitops", "commit")
+        self.company.elf("gitops", "push")
+        self.argo.refresh()
+        self.argo.settled([f"{team}-{environment}"], 300, revision=self.company.head())

@@ -8,17 +8,18 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from elf_sdk.deploy.images import read_digests
+from elf_sdk.deploy.images import read_digests, write_digest
 from elf_sdk.team.org import Org
 from elf_sdk.team.project import find_project
 from tests.e2e.cluster import Cluster
 
 __all__ = [
     "CLIENT",
+    "DELEGATE",
     "DEPLOY",
     "ENVIRONMENTS",
     "ISSUER",
@@ -95,6 +96,17 @@ rules:
     say: Here it is.
     delay: 0ms
 """
+DELEGATE = "Have the brand team answer slowly"
+_DELEGATING = """
+rules:
+  - when: {{system: Copywriter, after_tool: delegate_to_marketing_brand_team}}
+    say: It is written down.
+  - when: {{system: Copywriter, user: '(?i)^{ask}'}}
+    call:
+      tool: delegate_to_marketing_brand_team
+      arguments: {{title: Answer slowly, description: Word by word.}}
+"""
+"""What the marketing team does when it is told so, beside what it does in the examples."""
 _LAST = {"engineering-team": "You are the Engineering Lead", "marketing-brand-team": "Revise your draft"}
 """By team that answers at once or slowly when it is told so, how its last step is told who it is."""
 
@@ -155,9 +167,9 @@ class Company:
         for team in TEAMS:
             with (project / "teams" / team / "team.yaml").open("a", encoding="utf-8") as file:
                 file.write(_MORE.format(team=team))
-        for team, last in _LAST.items():
+        more = {team: _RULES.format(last=last, slow=SLOW_ANSWER) for team, last in _LAST.items()}
+        for team, rules in {**more, "marketing-team": _DELEGATING.format(ask=DELEGATE)}.items():
             script = project / "teams" / team / "offline.yaml"
-            rules = _RULES.format(last=last, slow=SLOW_ANSWER)
             script.write_text(script.read_text(encoding="utf-8").replace("\nrules:\n", rules, 1), encoding="utf-8")
         (project / ".gitignore").write_text("/gitops/\n", encoding="utf-8")
         company = cls(project, remote, prefix)
@@ -215,6 +227,14 @@ class Company:
             for team in project.teams
             if (digest := read_digests(team.directory, project.organisation).get(environment))
         }
+
+    def pin(self, digests: Mapping[str, str], environments: Iterable[str]) -> None:
+        """Have further environments run these images, as a person does who has no promotion."""
+        project = find_project(self.project)
+        for team, digest in digests.items():
+            for environment in environments:
+                write_digest(self.project / "teams" / team, project.organisation, environment, digest)
+        self.committed("Pin the images everywhere")
 
     def image(self, team: str, digest: str) -> str:
         """A team's image by its digest."""

@@ -6,10 +6,12 @@ import json
 import subprocess
 from pathlib import Path
 
+import pytest
+
 from tests.e2e.cluster import Cluster
 from tests.e2e.deployed import Deployed
 from tests.e2e.figures import Figures
-from tests.e2e.organisation import ENVIRONMENTS, SANDBOX, TEAMS, namespace_of
+from tests.e2e.organisation import DEPLOY, ENVIRONMENTS, SANDBOX, TEAMS, namespace_of
 from tests.helm import helm_programs
 
 
@@ -68,3 +70,31 @@ def test_deploy_installs_without_argo_cd_and_helm_test_has_a_conversation(
     figures.add("helm test, after elf deploy", "passed", "passed")
     company.elf_in(sandbox, "deploy", SANDBOX, team, "--remove", "--yes")
     assert not cluster.items("deployments", "-n", namespace)
+
+
+def test_the_conversation_of_helm_test_is_had_with_what_argo_cd_installed_and_argo_cd_does_not_mind(
+    cluster: Cluster, deployed: Deployed, tmp_path: Path, figures: Figures
+) -> None:
+    if deployed.argo is None:
+        pytest.skip("the cluster has no Argo CD")
+    helm = next(iter(helm_programs()), None)
+    if helm is None:
+        figures.left_out["helm test under Argo CD"] = "there is no helm on the PATH, and ELF_TEST_HELM names none"
+        return
+    team, namespace = "marketing-brand-team", namespace_of("prod")
+    pod = f"{team}-test"
+    assert cluster.find("pod", pod, "-n", namespace) is None, "Argo CD made what is for helm test"
+    chart = deployed.company.clone(tmp_path / "clone") / DEPLOY / "environments/prod" / team
+    template = [helm, "template", team, ".", "--values", "values-prod.yaml", "--namespace", namespace]
+    rendered = subprocess.run(template, cwd=chart, check=True, capture_output=True, text=True).stdout
+    made = cluster.run("create", "--selector", "elf-sdk/hook=test", "--filename", "-", stdin=rendered)
+    try:
+        assert made.stdout.splitlines() == [f"pod/{pod} created"]
+        succeeded = ["--for", "jsonpath={.status.phase}=Succeeded", "--timeout", "180s"]
+        cluster.run("wait", f"pod/{pod}", "-n", namespace, *succeeded, timeout=200)
+        deployed.argo.refresh()
+        deployed.argo.settled([f"{team}-prod"], 60)
+        assert cluster.find("pod", pod, "-n", namespace), "Argo CD pruned what is not its own"
+    finally:
+        cluster.delete("pod", pod, "-n", namespace)
+    figures.add("helm test's conversation, with what Argo CD installed in prod", "passed", "passed")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.e2e.cluster import Cluster
 from tests.e2e.deployed import Deployed
 from tests.e2e.figures import Figures
@@ -11,10 +13,21 @@ from tests.e2e.organisation import ENVIRONMENTS, TEAMS, namespace_of
 def test_one_commit_brings_every_team_to_synced_and_healthy_in_three_environments(
     deployed: Deployed, figures: Figures
 ) -> None:
+    if deployed.argo is None:
+        pytest.skip("the cluster has no Argo CD")
     figures.add(
         f"{len(TEAMS)} teams x {len(ENVIRONMENTS)} environments, commit to all Synced and Healthy",
         f"{deployed.seconds:.0f} s",
         "180 s",
+    )
+
+
+def test_without_argo_cd_a_command_for_each_environment_brings_every_team(deployed: Deployed, figures: Figures) -> None:
+    if deployed.argo is not None:
+        pytest.skip("the cluster has Argo CD")
+    figures.add(
+        f"{len(TEAMS)} teams x {len(ENVIRONMENTS)} environments by elf deploy, until every pod answers",
+        f"{deployed.seconds:.0f} s",
     )
 
 

@@ -10,6 +10,8 @@ metadata:
   namespace: {{ .Values.namespace | quote }}
   labels:
     {{- include "elf-team.testLabels" . | nindent 4 }}
+    # By which kubectl picks it out of all that the chart renders, where no Helm release is there to test.
+    elf-sdk/hook: test
   annotations:
     helm.sh/hook: test
     helm.sh/hook-delete-policy: before-hook-creation

@@ -51,10 +51,12 @@ class Load:
         at = time.strftime("%H:%M:%S")
         try:
             answer = await self._client.post(self._url, json=_body("SendMessage", uuid.uuid4().hex, "Answer at once"))
-            state = answer.json()["result"]["task"]["status"]["state"]
-            if state != "TASK_STATE_COMPLETED":
+            body = answer.json()
+            if "result" not in body:
+                self.failed.append(f"{at} {answer.status_code} {json.dumps(body)}")
+            elif (state := body["result"]["task"]["status"]["state"]) != "TASK_STATE_COMPLETED":
                 self.failed.append(f"{at} {state}")
-        except (httpx.HTTPError, ValueError, KeyError) as error:
+        except (httpx.HTTPError, ValueError) as error:
             self.failed.append(f"{at} {type(error).__name__} {error} after {time.monotonic() - began:.2f} s")
         self.seconds.append(time.monotonic() - began)
 
