@@ -223,7 +223,7 @@ class Repository:
             ElfError: as `written` and `commit`.
         """
         change = self.written()
-        made = self.commit(change, branch)
+        made = self._commit(change, branch, in_place=True)
         if made and branch and branch != self.branch():
             before = self.head().read_all(change.places)
             self._replace({place: before.get(place) for place in change.places})
@@ -245,6 +245,10 @@ class Repository:
             Failure: something cannot be written.
             Retryable: the branch has moved meanwhile.
         """
+        return self._commit(change, branch, in_place=False)
+
+    def _commit(self, change: Change, branch: str | None, *, in_place: bool) -> str | None:
+        """As `commit`; `in_place` says that the work tree holds the change already, and has just been read."""
         current = self.branch()
         target = branch or current
         tip = self.head(target)
@@ -259,7 +263,7 @@ class Repository:
             made = store(self.git, narrow, base)
             self._move(target, made, tip.commit)
             return made
-        stale = {place: tree for place, tree in narrow.places.items() if read_place(self.root, place) != tree}
+        stale = {} if in_place else self._stale(narrow.places)
         if stale and (dirty := sorted(stale.keys() & set(self.dirty()))):
             raise BadInput(f"{self.root / dirty[0]} has changes that are not committed; commit or discard them first")
         made = store(self.git, narrow, base)
@@ -313,9 +317,12 @@ class Repository:
     def _id(self, tree: Tree | None) -> str | None:
         return None if tree is None else tree_id(tree, self.algorithm)
 
+    def _stale(self, places: Mapping[str, Tree | None]) -> dict[str, Tree | None]:
+        """Those of `places` that the work tree does not hold so."""
+        return {place: tree for place, tree in places.items() if read_place(self.root, place) != tree}
+
     def _replace(self, places: Mapping[str, Tree | None]) -> None:
-        stale = {place: tree for place, tree in places.items() if read_place(self.root, place) != tree}
-        replace_places(self.root, stale)
+        replace_places(self.root, self._stale(places))
 
     def _move(self, branch: str, commit: str, before: str | None) -> None:
         # What was there is part of the request: whoever came in between is not undone.
