@@ -8,6 +8,7 @@ import gc
 import logging
 import signal
 import socket
+import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from types import FrameType
@@ -33,6 +34,10 @@ _MAX_FRAME: Final = 1024 * 1024 + 1
 
 _YOUNG: Final = 10_000
 """New objects after which Python looks for garbage in cycles; its own 700 are a few requests."""
+_LINGER: Final = 2.0
+"""Seconds at most for clients to learn that the connections they keep come to an end."""
+_LOOK: Final = 0.05
+"""Seconds between two looks whether they have."""
 GRACE: Final = 30
 """Seconds for open connections and calls to end after SIGTERM."""
 
@@ -86,6 +91,11 @@ class _Server(uvicorn.Server):
     async def _leave(self, drain: Callable[[], Awaitable[None]], sig: int, frame: FrameType | None) -> None:
         try:
             await drain()
+            # Whoever sends on a connection that it kept, while that is being closed, gets no answer. Each answer now
+            # says that it is the last one, so connections that are in use end by themselves.
+            end = time.monotonic() + _LINGER
+            while self.server_state.connections and time.monotonic() < end:  # noqa: ASYNC110 - nobody is told of it
+                await asyncio.sleep(_LOOK)
         finally:
             super().handle_exit(sig, frame)
 

@@ -15,6 +15,7 @@ from elf_sdk.server.metrics.team import TeamMetrics
 __all__ = ["REQUEST_ID", "IdentifiedRequests"]
 
 REQUEST_ID: Final = b"x-request-id"
+_LAST: Final = (b"connection", b"close")
 _TRACE_PARENT: Final = b"traceparent"
 _LONGEST: Final = 128
 _UNCLEAN: Final = re.compile(rb"[^A-Za-z0-9._~:/+=@-]")
@@ -33,10 +34,12 @@ class IdentifiedRequests:
 
     Attributes:
         metrics: where answers are counted, once somebody wants that.
+        leaving: the server is about to stop, so each answer is the last one on its connection (RFC 9112, section 9.6).
     """
 
     def __init__(self, app: ASGIApp, team: str) -> None:
         self.metrics: TeamMetrics | None = None
+        self.leaving = False
         self._app = app
         self._team = team
         self._series = secrets.token_hex(12)
@@ -66,6 +69,8 @@ class IdentifiedRequests:
             said = message["type"]
             if said == "http.response.start" or said == "websocket.accept":
                 message["headers"] = [*message.get("headers", ()), (REQUEST_ID, request_id.encode())]
+                if self.leaving and said == "http.response.start":
+                    message["headers"].append(_LAST)
                 if metrics is not None and said == "http.response.start":
                     metrics.responded(message["status"])
             await send(message)

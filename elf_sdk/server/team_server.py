@@ -186,7 +186,7 @@ class TeamServer:
         The team goes on to answer meanwhile.
         """
         if self._running is not None:
-            self._draining = True
+            self._draining = self._requests.leaving = True
             await self._running.engine.drain(self._running.services.settings.drain_seconds)
 
     @asynccontextmanager
@@ -202,7 +202,7 @@ class TeamServer:
         isolated = isolated_adapter(type(self), self.spec, self._chosen, model)
         self._adapter = isolated or beside_the_loop(self._chosen)
         self._running = running = self._assembled(services, model, isolated)
-        self._draining = False
+        self._draining = self._requests.leaving = False
         self._requests.metrics = services.metrics.team(self.spec.name)
         started = False
         try:

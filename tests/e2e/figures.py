@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-__all__ = ["Figures"]
+__all__ = ["Figures", "failed_of"]
+
+
+def failed_of(load: Mapping[str, Any]) -> str:
+    """How many requests failed, as the program `load` says it, and how many had to be sent again."""
+    again = f" ({load['refused']} sent again because a replica was full)" if load["refused"] else ""
+    return f"{len(load['failed'])} of {load['requests']} failed{again}"
 
 
 @dataclass

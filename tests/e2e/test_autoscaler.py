@@ -13,7 +13,7 @@ import pytest
 from tests.e2e.client import Client
 from tests.e2e.cluster import Cluster, until
 from tests.e2e.deployed import Deployed
-from tests.e2e.figures import Figures
+from tests.e2e.figures import Figures, failed_of
 from tests.e2e.organisation import SLOW_ANSWER, namespace_of
 
 TEAM = "engineering-team"
@@ -136,8 +136,7 @@ def _judge(found: dict[str, Any], figures: Figures, rate: int, what: str) -> Non
     wrong = {text: number for text, number in texts.items() if text != SLOW_ANSWER}
     figures.add(
         f"{what} under {rate} requests/s and {STREAMS} streams",
-        f"{len(found['failed'])} of {found['requests']} failed, {sum(wrong.values())} of {sum(texts.values())} "
-        "streams wrong",
+        f"{failed_of(found)}, {sum(wrong.values())} of {sum(texts.values())} streams wrong",
         "0 failed, 0 wrong",
     )
     assert found["failed"] == []

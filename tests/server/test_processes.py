@@ -12,6 +12,7 @@ import threading
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import IO
 
@@ -335,6 +336,27 @@ def test_a_container_that_is_told_to_go_while_it_still_loads_its_team_goes(proje
             assert process.wait(20) == 128 + signal.SIGTERM
         finally:
             process.kill()
+
+
+def test_a_client_that_keeps_its_connection_is_told_before_the_server_stops(project: Path) -> None:
+    directory = project / "teams" / "alpha"
+    env = environment(project, ELF_PORT="0", JWT_SECRET_KEY="only for this test, and long enough for HS256")
+    with running(["team.py"], directory, env) as server:
+        address = server.wait_for(r"http://(127\.0\.0\.1):(\d+)")
+        connection = HTTPConnection(address[1], int(address[2]), timeout=20)
+        connection.connect()
+        # A second connection would be a request that the first one lost.
+        connection.auto_open = False
+        told: list[str | None] = []
+        while "close" not in told:
+            connection.request("GET", "/livez")
+            answer = connection.getresponse()
+            assert (answer.status, answer.read()) == (200, b'{"status":"ok"}')
+            told.append(answer.getheader("Connection"))
+            if len(told) == 1:
+                server.process.send_signal(signal.SIGTERM)
+        assert told[0] is None
+        assert server.process.wait(20) == 0
 
 
 def test_an_unknown_team(project: Path) -> None:

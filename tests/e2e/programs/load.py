@@ -1,7 +1,8 @@
 """Keep a team busy until standard input is closed, then say how it went: load.py URL TOKEN RATE STREAMS.
 
 RATE messages a second, each answered at once, and STREAMS slow answers that are followed word by word, all the time. A
-request that fails is a failure; a stream that breaks off goes on behind the last event that arrived, as A2A has it.
+request that fails is a failure, and one that a full replica refuses is sent again, as it asks; a stream that breaks off
+goes on behind the last event that arrived, as A2A has it.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from typing import Any
 import httpx
 
 _ENDED = {"TASK_STATE_COMPLETED", "TASK_STATE_FAILED", "TASK_STATE_CANCELED", "TASK_STATE_REJECTED"}
+_PATIENCE = 30.0
+"""Seconds in which a request that is refused because a replica is full is sent again."""
 
 
 class Load:
@@ -29,6 +32,7 @@ class Load:
         self._going = True
         self.seconds: list[float] = []
         self.failed: list[str] = []
+        self.refused = 0
         self.broken: list[str] = []
         self.silences: list[float] = []
         self.texts: Counter[str] = Counter()
@@ -47,18 +51,25 @@ class Load:
                 await asyncio.sleep(max(0.0, began + number / rate - time.monotonic()))
 
     async def _message(self) -> None:
-        began = time.monotonic()
-        at = time.strftime("%H:%M:%S")
+        began, at, message = time.monotonic(), time.strftime("%H:%M:%S"), uuid.uuid4().hex
         try:
-            answer = await self._client.post(self._url, json=_body("SendMessage", uuid.uuid4().hex, "Answer at once"))
-            body = answer.json()
+            body = await self._answered(message)
+            while _is_full(body) and time.monotonic() < began + _PATIENCE:
+                self.refused += 1
+                await asyncio.sleep(0.5)
+                body = await self._answered(message)
             if "result" not in body:
-                self.failed.append(f"{at} {answer.status_code} {json.dumps(body)}")
+                self.failed.append(f"{at} {json.dumps(body)}")
             elif (state := body["result"]["task"]["status"]["state"]) != "TASK_STATE_COMPLETED":
                 self.failed.append(f"{at} {state}")
         except (httpx.HTTPError, ValueError) as error:
             self.failed.append(f"{at} {type(error).__name__} {error} after {time.monotonic() - began:.2f} s")
         self.seconds.append(time.monotonic() - began)
+
+    async def _answered(self, message: str) -> dict[str, Any]:
+        answer = await self._client.post(self._url, json=_body("SendMessage", message, "Answer at once"))
+        body: dict[str, Any] = answer.json()
+        return body
 
     async def follow(self) -> None:
         """One slow answer after the other, each to its end."""
@@ -87,6 +98,11 @@ class Load:
             else:
                 self.broken.append(f"{time.strftime('%H:%M:%S')} ended early")
             await asyncio.sleep(0.2)
+
+
+def _is_full(body: dict[str, Any]) -> bool:
+    """Whether a replica has as much to do as it takes, and says that the same may be sent again."""
+    return "waiting already; try again" in body.get("error", {}).get("message", "")
 
 
 def _take(item: dict[str, Any], pieces: list[str]) -> str:
@@ -123,6 +139,7 @@ async def main(url: str, token: str, rate: float, streams: int) -> dict[str, Any
     return {
         "requests": len(ordered),
         "failed": load.failed,
+        "refused": load.refused,
         "p50": statistics.median(ordered),
         "p99": ordered[int(len(ordered) * 0.99) - 1],
         "longest": ordered[-1],
