@@ -19,6 +19,7 @@ from elf_sdk.evals.load import Conversation, conversations_of
 from elf_sdk.evals.report import as_data, as_junit, as_markdown, failures, summary
 from elf_sdk.evals.result import ConversationResult, Report
 from elf_sdk.evals.run import PARALLEL, Target, evaluate
+from elf_sdk.server.auth.team_tokens import read_team_token
 from elf_sdk.server.local import dev_issuer, local_settings
 from elf_sdk.settings import Settings
 from elf_sdk.team.project import LoadedTeam, Project, find_project
@@ -152,11 +153,12 @@ def target_at(url: str, project: Project, settings: Settings, team: str, token: 
     Args:
         url: the address.
         project: whose secret signs tokens where none is given.
-        settings: of which environment the team is.
+        settings: of which environment the team is, and where tokens of several teams are kept.
         team: its name.
-        token: of a user.
+        token: of a user; None for the one in `settings.team_tokens`, if there is one for this team.
         digest: as `Target.digest`.
     """
+    token = token or read_team_token(settings.team_tokens, team) or None
     if token is not None:
         return Target(team, url.replace("{team}", team), lambda _: token, digest)
     issuer = dev_issuer(project, settings)

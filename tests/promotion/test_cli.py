@@ -66,6 +66,17 @@ async def test_a_team_is_asked_where_it_runs_and_then_promoted(alone: Site) -> N
     assert repository.git("log", "-1", "--format=%s") == "Promote boss 1.0.0 from dev to staging\n"
 
 
+async def test_each_of_several_teams_is_asked_with_its_own_token(alone: Site, tmp_path: Path) -> None:
+    tokens = tmp_path / "tokens"
+    tokens.mkdir()
+    async with running(alone, "Good morning!", 1) as served:
+        (tokens / "boss").write_text(served.issuer.user_token("ci", "boss") + "\n")
+        command = ("promote", "--all", "--to", "staging", "--url", served.url("boss").replace("boss", "{team}"))
+        done = await asyncio.to_thread(lambda: elf(*command, cwd=alone.root, ELF_TEAM_TOKENS=str(tokens)))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Elf-Evals: 1 right" in alone.log()
+
+
 @pytest.mark.parametrize(
     ("says", "number", "why"),
     [

@@ -9,7 +9,7 @@ from typing import Final
 from elf_sdk.errors import BadInput, Retryable
 from elf_sdk.server.auth.issuer import Issuer
 
-__all__ = ["TeamTokens"]
+__all__ = ["TeamTokens", "read_team_token"]
 
 _TEAM: Final = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?")
 _LARGEST: Final = 16 * 1024
@@ -35,23 +35,30 @@ class TeamTokens:
             Retryable: the file is there and cannot be read, or is empty.
             BadInput: there is no file, and nobody signs.
         """
-        if self._directory and _TEAM.fullmatch(team):
-            token = self._from_file(Path(self._directory) / team)
-            if token:
-                return token
+        if token := read_team_token(self._directory, team):
+            return token
         if self._issuer is not None:
             return self._issuer.team_token(caller, team)
         where = f"put one into {Path(self._directory) / team}" if self._directory else "set ELF_TEAM_TOKENS"
         raise BadInput(f"{caller} has no token to call {team} with; {where}, or set JWT_SECRET_KEY")
 
-    def _from_file(self, path: Path) -> str:
-        try:
-            with path.open("rb") as file:
-                token = file.read(_LARGEST).decode("ascii").strip()
-        except FileNotFoundError:
-            return ""
-        except (OSError, UnicodeDecodeError) as error:
-            raise Retryable(f"the token {path} cannot be read: {error}") from None
-        if not token:
-            raise Retryable(f"the token {path} is empty; it is written again, perhaps")
-        return token
+
+def read_team_token(directory: str, team: str) -> str:
+    """The token for `team` in a directory with a file for each; empty where there is none.
+
+    Raises:
+        Retryable: the file is there and cannot be read, or is empty.
+    """
+    if not directory or not _TEAM.fullmatch(team):
+        return ""
+    path = Path(directory) / team
+    try:
+        with path.open("rb") as file:
+            token = file.read(_LARGEST).decode("ascii").strip()
+    except FileNotFoundError:
+        return ""
+    except (OSError, UnicodeDecodeError) as error:
+        raise Retryable(f"the token {path} cannot be read: {error}") from None
+    if not token:
+        raise Retryable(f"the token {path} is empty; it is written again, perhaps")
+    return token
