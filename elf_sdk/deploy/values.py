@@ -83,8 +83,9 @@ def team_values(
         "ports": {"grpc": here.serving.grpc_port or 0, "metrics": here.serving.metrics_port},
         "resources": workload.resources(here, defaults),
         "probes": {
-            # A framework's import takes seconds on a busy node: two minutes to start, then a minute of silence.
-            "startup": {"periodSeconds": 2, "timeoutSeconds": 2, "failureThreshold": 60},
+            # A framework's import takes seconds, and minutes on a node where all teams begin at once: five minutes to
+            # start, for a process that cannot start ends by itself; then a minute of silence.
+            "startup": {"periodSeconds": 2, "timeoutSeconds": 2, "failureThreshold": 150},
             "liveness": {"periodSeconds": 10, "timeoutSeconds": 5, "failureThreshold": 6},
             "readiness": {"periodSeconds": 5, "timeoutSeconds": 3, "failureThreshold": 2},
         },
