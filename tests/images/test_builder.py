@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -140,3 +142,25 @@ def test_the_context_alone_is_written_for_other_tools(tmp_path: Path) -> None:
     place = project / "context" / "brand-team"
     assert sorted(path.name for path in place.iterdir()) == ["Dockerfile", "elf-sdk", "packages", "team"]
     assert (place / "packages" / "requirements.txt").read_text().startswith("a2a-sdk==")
+
+
+def test_a_job_that_is_stopped_stops_its_builder() -> None:
+    slow = "import os, time; print(os.getpid(), flush=True); time.sleep(60)"
+    program = (
+        "import sys\n"
+        "from elf_sdk.deploy.image.program import run\n"
+        f"run([sys.executable, '-c', {slow!r}], lambda line: print(line, flush=True), {{}})\n"
+    )
+    environ = {**os.environ, "PYTHONPATH": str(Path(elf_sdk.__file__).parents[1])}
+    with subprocess.Popen([sys.executable, "-c", program], env=environ, stdout=subprocess.PIPE, text=True) as job:
+        assert job.stdout is not None
+        builder = int(job.stdout.readline())
+        job.send_signal(signal.SIGTERM)
+        code = job.wait(30)
+    try:
+        assert code == 128 + signal.SIGTERM
+        with pytest.raises(ProcessLookupError):
+            os.kill(builder, 0)
+    finally:
+        with suppress(ProcessLookupError):
+            os.kill(builder, signal.SIGKILL)

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
+import sys
 import threading
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Final
+from types import FrameType
+from typing import Final, NoReturn
 
 from elf_sdk.errors import Failure
 
@@ -35,7 +39,10 @@ class Done:
 
 
 def run(command: Sequence[str], tell: Tell, environment: Mapping[str, str]) -> Done:
-    """Run `command` to its end, within an hour; `environment` is added to this process's own."""
+    """Run `command` to its end, within an hour; `environment` is added to this process's own.
+
+    SIGTERM, with which pipelines stop a job, ends it too: a builder has no parent to miss, and would build on.
+    """
     lines: deque[str] = deque(maxlen=_KEPT_LINES)
     try:
         process = subprocess.Popen(  # noqa: S603 - the builder that was chosen, the arguments are ours
@@ -53,7 +60,7 @@ def run(command: Sequence[str], tell: Tell, environment: Mapping[str, str]) -> D
     late = threading.Timer(_HOUR, process.kill)
     late.start()
     try:
-        with process:
+        with process, _ended_with_this(process):
             for line in process.stdout or ():
                 if line.strip():
                     lines.append(line.rstrip())
@@ -61,6 +68,23 @@ def run(command: Sequence[str], tell: Tell, environment: Mapping[str, str]) -> D
     finally:
         late.cancel()
     return Done(process.returncode, tuple(lines))
+
+
+@contextmanager
+def _ended_with_this(process: subprocess.Popen[str]) -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main one may ask for signals
+        return
+
+    def end(number: int, _: FrameType | None) -> NoReturn:
+        process.terminate()
+        sys.exit(128 + number)
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def asked(command: Sequence[str]) -> str | None:
