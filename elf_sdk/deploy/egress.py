@@ -21,7 +21,7 @@ from elf_sdk.team.edges import Edges
 from elf_sdk.team.organisation import Environment, Organisation
 from elf_sdk.team.spec import TeamSpec
 
-__all__ = ["Dependency", "Egress", "Kind", "Place", "dependencies", "egress_of"]
+__all__ = ["Dependency", "Egress", "Kind", "Place", "egress_of"]
 
 Kind: TypeAlias = Literal["dns", "team", "store", "keys", "model", "mcp", "telemetry", "push"]
 """Name resolution; another team; the database; the keys of callers' tokens; a model; an MCP server; an OTLP collector;
@@ -227,7 +227,7 @@ def egress_of(
         store: the ports of its database; none where runs are on the pod's own disk.
     """
     here = spec.for_environment(environment.name)
-    table = tuple(dependencies(spec, organisation, environment, edges, store))
+    table = tuple(_dependencies(spec, here, organisation, environment, edges, store))
     variables = {variable.name for variable in here.env}
     return Egress(
         here.egress.mode or defaults_of(environment.name).egress,
@@ -240,12 +240,16 @@ def egress_of(
     )
 
 
-def dependencies(
-    spec: TeamSpec, organisation: Organisation, environment: Environment, edges: Edges, store: Iterable[int] = ()
+def _dependencies(
+    spec: TeamSpec,
+    here: TeamSpec,
+    organisation: Organisation,
+    environment: Environment,
+    edges: Edges,
+    store: Iterable[int],
 ) -> Iterator[Dependency]:
-    """Everything that a team reaches out to; arguments as for `egress_of`."""
+    """Everything that a team reaches out to; `here` is the team with its environment merged in."""
     namespace = spec.namespace_in(environment)
-    here = spec.for_environment(environment.name)
     cluster, database = organisation.cluster(spec.cluster_in(environment)), organisation.database
     dns = cluster.dns
     yield Dependency(
