@@ -68,10 +68,10 @@ class Helm(ABC):
     def render_each(self, chart: Path, releases: Sequence[Release]) -> list[str | Failure]:
         """Lint the chart in the directory `chart`, and render every release of it.
 
-        A lint looks at Chart.yaml and at what the templates render to: for fields in wrong places, and for kinds that
-        Kubernetes has given up. Charts with the same templates that render the same kinds have the same findings, and
-        Helm builds its whole table of kinds for each object that it lints. So of such charts one without a finding
-        stands for the others.
+        A lint looks at Chart.yaml and at each object that the templates render to: for its name, for the selector that
+        a Deployment needs, and for kinds that Kubernetes has given up, whose table Helm builds anew for each object.
+        So of charts with the same templates that render the same kinds, with selectors in the same of them, one
+        without a finding stands for the others. Names differ: `ObjectSchemas` checks every one.
 
         Returns:
             For each release its manifests, as a stream of YAML documents, or what Helm has to say against it.
@@ -272,8 +272,9 @@ class _Lints:
         for release, result in zip(releases, results, strict=True):
             outcome = result
             if isinstance(result, str):
-                key = digest_of(chart, *sorted(set(_KIND.findall(result))))
-                if key not in self._right:
+                shapes = {_shape(document) for document in documents(result)}
+                key = digest_of(chart, *sorted(shape for shape in shapes if shape))
+                if None in shapes or key not in self._right:
                     try:
                         lint(release)
                         self._right.add(key)
@@ -283,7 +284,9 @@ class _Lints:
         return found
 
 
-_KIND: Final = re.compile(r"^(?:apiVersion|kind): .*$", re.MULTILINE)
+_KIND: Final = re.compile(r"^(apiVersion|kind): (.*)$", re.MULTILINE)
+_SELECTOR: Final = re.compile("matchLabels|matchExpressions")
+"""What Helm itself looks for in an object that has to select pods."""
 _RENDERED: Final = re.compile(r"values(?:-.+)?\.yaml|README\.md")
 """Files of which a lint sees nothing but what they render to."""
 _OWN: Final = re.compile(
@@ -293,6 +296,14 @@ _OWN: Final = re.compile(
     re.MULTILINE,
 )
 """Lines of Chart.yaml that are a team's own, written so that a lint has nothing against them."""
+
+
+def _shape(document: str) -> str | None:
+    """What a lint looks at in an object, beside its name; None where that is not written as our templates write it."""
+    kinds = sorted(_KIND.findall(document))
+    if [name for name, _ in kinds] != ["apiVersion", "kind"]:
+        return None
+    return " ".join([*(value for _, value in kinds), *(["selector"] if _SELECTOR.search(document) else [])])
 
 
 def _linted(files: Mapping[str, bytes]) -> str:

@@ -13,6 +13,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
+from elf_sdk.team.load import TEAM_FILE
+
 __all__ = ["end_with_parent", "snapshot", "supervise"]
 
 _LOOK: Final = 0.5
@@ -23,13 +25,14 @@ _SUFFIXES: Final = frozenset({".py", ".yaml", ".yml", ".env"})
 _SKIPPED: Final = frozenset({"__pycache__", "node_modules"})
 """Directories that hold nothing of a team, beside those whose names begin with a dot."""
 _WRITTEN: Final = frozenset({"charts", "gitops"})
-"""Directories beside elf.yaml that commands write."""
+"""Directories beside elf.yaml that commands write, unless a team is there."""
 
 
 def snapshot(root: Path) -> dict[Path, int]:
     """The files below `root` on which a team depends, with the time of their last change in nanoseconds."""
     found = {}
-    for path in _files(root, _SKIPPED | _WRITTEN):
+    written = {name for name in _WRITTEN if not (root / name / TEAM_FILE).is_file()}
+    for path in _files(root, _SKIPPED | written):
         # Editors replace files, and a link may lead nowhere.
         with suppress(OSError):
             found[path] = path.stat().st_mtime_ns

@@ -48,6 +48,44 @@ def test_a_kind_that_was_given_up_is_found_in_the_environment_that_has_it(any_he
 
 
 @pytest.mark.parametrize(
+    ("template", "right", "wrong", "said"),
+    [
+        pytest.param(
+            '"apiVersion": {{ .Values.x }}\n"kind": PodDisruptionBudget\nmetadata: {name: x}\n',
+            "policy/v1",
+            "policy/v1beta1",
+            "policy/v1beta1",
+            id="quoted",
+        ),
+        pytest.param(
+            "{apiVersion: {{ .Values.x }}, kind: PodDisruptionBudget, metadata: {name: x}}\n",
+            "policy/v1",
+            "policy/v1beta1",
+            "policy/v1beta1",
+            id="in braces",
+        ),
+        pytest.param(
+            "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: x}\nspec:\n  selector: {{ .Values.x | toJson }}\n",
+            "{matchLabels: {app: x}}",
+            "{}",
+            "must contain matchLabels",
+            id="selector",
+        ),
+    ],
+)
+def test_what_a_lint_refuses_is_found_beside_an_environment_that_is_right(
+    any_helm: Helm, tmp_path: Path, template: str, right: str, wrong: str, said: str
+) -> None:
+    files = {"values_dev__yaml": f"x: {right}\n", "values_prod__yaml": f"x: {wrong}\n", "templates/one.yaml": template}
+    chart = _chart(tmp_path / "one", **files)
+    releases = [Release("x", "x", chart / f"values-{environment}.yaml") for environment in ("dev", "prod")]
+    dev, prod = any_helm.render_each(chart, releases)
+    assert isinstance(dev, str)
+    assert isinstance(prod, Failure)
+    assert said in str(prod)
+
+
+@pytest.mark.parametrize(
     ("line", "said"),
     [
         ('version: "one"', "one"),

@@ -20,6 +20,7 @@ import pytest
 from websockets.sync.client import connect
 
 from elf_sdk.server.auth import Issuer, Verifier
+from elf_sdk.server.reload import snapshot
 
 TEAM_YAML = """\
 name: {name}
@@ -188,6 +189,16 @@ def test_elf_dev_serves_all_teams_and_tells_how_to_try_them(project: Path) -> No
         assert ask(f"{address}/teams/beta", beta, "hi") == "mended: hi"
     assert server.process.returncode == 0
     assert "Traceback" not in server.output
+
+
+@pytest.mark.parametrize("name", ["charts", "gitops"])
+def test_elf_dev_looks_at_a_team_that_is_called_like_a_directory_that_commands_write(project: Path, name: str) -> None:
+    assert project / "teams" / "alpha" / "words.py" in snapshot(project)
+    (project / name / "alpha").mkdir(parents=True)
+    (project / name / "alpha" / "values.yaml").touch()
+    assert project / name / "alpha" / "values.yaml" not in snapshot(project)
+    (project / name / "team.yaml").write_text(TEAM_YAML.format(name=name))
+    assert project / name / "team.yaml" in snapshot(project)
 
 
 def test_elf_dev_writes_the_charts_after_each_change(project: Path) -> None:
