@@ -7,6 +7,7 @@ there is the old tree or the new one.
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Mapping
@@ -21,14 +22,21 @@ __all__ = ["read_place", "replace_places"]
 
 
 def read_place(root: Path, place: str) -> Tree | None:
-    """The files of a place; None where there is none. Links are read as what they point to is called."""
+    """The files of a place; None where there is none. Links are read as what they point to is called.
+
+    What git does not know, such as a pipe, is not there.
+    """
     path = f"{root}/{place}"
     try:
         mode = os.lstat(path).st_mode
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    if not stat.S_ISDIR(mode):
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+            return None
+        raise
+    if stat.S_ISREG(mode) or stat.S_ISLNK(mode):
         return {"": _read(path, link=stat.S_ISLNK(mode))}
+    if not stat.S_ISDIR(mode):
+        return None
     tree: dict[str, bytes] = {}
     _read_directory(path, "", tree)
     return dict(sorted(tree.items()))
@@ -40,7 +48,7 @@ def _read_directory(path: str, prefix: str, tree: dict[str, bytes]) -> None:
         for entry in entries:
             if entry.is_dir(follow_symlinks=False):
                 _read_directory(entry.path, f"{prefix}{entry.name}/", tree)
-            else:
+            elif entry.is_symlink() or entry.is_file():
                 tree[prefix + entry.name] = _read(entry.path, link=entry.is_symlink())
 
 

@@ -220,6 +220,14 @@ def test_what_is_written_is_committed_whatever_is_being_typed_in_a_team(project_
     assert "elf.yaml:1: this is not YAML" in refused.stderr
 
 
+def test_a_pipe_in_the_clone_does_not_hold_anything_up(project_dir: Path) -> None:
+    written(project_dir)
+    os.mkfifo(root(project_dir) / "environments/dev/data-team/pipe")
+    os.mkfifo(root(project_dir) / "projects/pipe")
+    done = elf("gitops", "commit", cwd=project_dir)
+    assert done.returncode == 0, done.stderr
+
+
 def test_what_is_taken_back_in_team_yaml_is_taken_back_on_disk(project_dir: Path) -> None:
     written(project_dir)
     elf("gitops", "commit", cwd=project_dir)
