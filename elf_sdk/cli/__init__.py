@@ -6,7 +6,6 @@ Exit codes: 0, 1 (it failed), 2 (what was typed or written cannot be used).
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import os
 import signal
@@ -18,6 +17,7 @@ from typing import Final
 import click
 
 from elf_sdk import __version__
+from elf_sdk.cli.group import Group
 from elf_sdk.errors import BadInput, ElfError
 
 __all__ = ["EXIT_FAILURE", "EXIT_USAGE", "elf", "main"]
@@ -58,7 +58,7 @@ _COMMANDS: Final = {
 }
 
 
-class _Elf(click.Group):
+class _Elf(Group):
     def list_commands(self, ctx: click.Context) -> list[str]:
         return sorted(_COMMANDS)
 
@@ -70,15 +70,6 @@ class _Elf(click.Group):
         command = getattr(module, entry.module)
         assert isinstance(command, click.Command)  # noqa: S101 - a slip in the table above, not a user's error
         return command
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        if args and args[0] not in _COMMANDS and not args[0].startswith("-"):
-            near = difflib.get_close_matches(args[0], _COMMANDS, 1)
-            remedy = f"did you mean {near[0]!r}?" if near else "elf --help lists them"
-            raise click.UsageError(f"there is no command {args[0]!r}; {remedy}", ctx)
-        return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         # The summaries stand in the table, so that listing them imports no command.

@@ -9,6 +9,7 @@ from typing import Literal
 import click
 
 from elf_sdk.cli import options
+from elf_sdk.cli.group import Group
 from elf_sdk.cli.output import counted
 from elf_sdk.errors import BadInput, Failure
 from elf_sdk.team.project import find_project
@@ -16,7 +17,7 @@ from elf_sdk.team.project import find_project
 __all__ = ["ci"]
 
 
-@click.group()
+@click.group(cls=Group)
 def ci() -> None:
     """Write the pipeline of the repository that the teams are in.
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import click
 
+from elf_sdk.cli.group import Group
 from elf_sdk.errors import BadInput
 
 __all__ = ["db"]
 
 
-@click.group()
+@click.group(cls=Group)
 def db() -> None:
     """Look after the PostgreSQL database of a team.
 

@@ -9,6 +9,7 @@ from typing import Any, Final
 import click
 
 from elf_sdk.cli import options
+from elf_sdk.cli.group import Group
 from elf_sdk.cli.output import counted, nearest, print_commit, print_done, print_json, print_lines, print_warning
 from elf_sdk.cli.progress import Progress
 from elf_sdk.cli.words import split_words
@@ -37,7 +38,7 @@ _format = click.option(
 )
 
 
-@click.group()
+@click.group(cls=Group)
 def gitops() -> None:
     """Write, commit and push the repository that Argo CD watches.
 

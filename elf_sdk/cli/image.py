@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from elf_sdk.cli import options
+from elf_sdk.cli.group import Group
 from elf_sdk.cli.output import print_done, print_json
 from elf_sdk.deploy.image.builder import BUILDERS, Builder, choose_builder
 from elf_sdk.deploy.image.index import read_index
@@ -34,7 +35,7 @@ _builder = click.option(
 _verbose = click.option("--verbose", is_flag=True, help="Show what the builder prints.")
 
 
-@click.group()
+@click.group(cls=Group)
 def image() -> None:
     """Build, push and load the container images of teams.
 

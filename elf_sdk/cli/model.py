@@ -6,10 +6,12 @@ from pathlib import Path
 
 import click
 
+from elf_sdk.cli.group import Group
+
 __all__ = ["model"]
 
 
-@click.group()
+@click.group(cls=Group)
 def model() -> None:
     """Run the offline model, a server with the APIs of OpenAI and Anthropic for demos and tests.
 

@@ -12,6 +12,7 @@ import click
 
 from elf_sdk.cli import options
 from elf_sdk.cli.check import report
+from elf_sdk.cli.group import Group
 from elf_sdk.cli.output import counted, print_json, print_warning
 from elf_sdk.team.callers import Access, call_matrix, environment_named, who_may_call
 from elf_sdk.team.org import Org
@@ -22,7 +23,7 @@ __all__ = ["org"]
 _RELATION: Final = re.compile(r"^(name|reports_to|manages|peers)\b|\.manages\[|\.target$")
 
 
-@click.group()
+@click.group(cls=Group)
 def org() -> None:
     """Show the organisation: who reports to whom, and who may call whom.
 

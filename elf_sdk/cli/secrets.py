@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from elf_sdk.cli import options
+from elf_sdk.cli.group import Group
 from elf_sdk.cli.output import counted, print_json
 from elf_sdk.errors import BadInput, ElfError, Failure
 from elf_sdk.team.organisation import Environment
@@ -18,7 +19,7 @@ __all__ = ["secrets"]
 _environment = click.argument("environment", default="", metavar="[ENV]")
 
 
-@click.group()
+@click.group(cls=Group)
 def secrets() -> None:
     """Write skeletons of the Secrets that charts name, and ask a cluster for them. Values are never shown.
 

@@ -127,6 +127,16 @@ def test_help_has_an_example(tmp_path: Path, command: tuple[str, ...]) -> None:
     assert f"Example: elf {' '.join(command)}" in done.stdout
 
 
+def test_a_command_of_commands_lists_whole_sentences_and_tells_what_was_meant(tmp_path: Path) -> None:
+    listed = elf("gitops", "--help", cwd=tmp_path).stdout.partition("Commands:")[2]
+    assert "exit code 1 if there is any." in listed
+    assert "..." not in listed
+    done = elf("gitops", "wriet", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "there is no command 'wriet'; did you mean 'write'?" in done.stderr
+    assert "elf gitops --help lists them" in elf("gitops", "frobnicate", cwd=tmp_path).stderr
+
+
 def test_help_loads_neither_pydantic_nor_yaml(tmp_path: Path) -> None:
     program = (
         "import sys\n"
