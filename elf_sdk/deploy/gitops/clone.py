@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
+from typing import Final
 
 from elf_sdk.deploy.gitops.git import Git, said, without_credentials
 from elf_sdk.deploy.gitops.repository import REMOTE, Repository
@@ -13,6 +14,9 @@ from elf_sdk.files import staged, swap, tree_lock
 from elf_sdk.team.project import Project, ProjectRoot
 
 __all__ = ["open_repository"]
+
+_CLONE: Final = "gitops"
+"""Where a clone is made, beside elf.yaml."""
 
 
 def open_repository(project: Project | ProjectRoot, url: str = "", clone: Path | None = None) -> Repository:
@@ -33,7 +37,7 @@ def open_repository(project: Project | ProjectRoot, url: str = "", clone: Path |
     address = _address(url or settings.url)
     if not address:
         return _own(Path(os.path.abspath(clone or project.root)), project, clone is None)  # noqa: PTH100 - a link must stay one
-    directory = Path(os.path.abspath(clone or project.root / "gitops"))  # noqa: PTH100 - the same
+    directory = Path(os.path.abspath(clone or project.root / _CLONE))  # noqa: PTH100 - the same
     with tree_lock(directory):
         if not directory.exists() or not any(directory.iterdir()):
             _clone(address, settings.branch, directory)
@@ -51,6 +55,14 @@ def open_repository(project: Project | ProjectRoot, url: str = "", clone: Path |
 
 def _own(start: Path, project: Project | ProjectRoot, beside: bool) -> Repository:
     settings = project.organisation.gitops
+    clone = project.root / _CLONE
+    if beside and (clone / ".git").exists():
+        # Made under another environment, most often. Git would keep nothing of what is written into it.
+        there = without_credentials(_remote_url(clone)) or "another repository"
+        raise BadInput(
+            f"{clone} is a clone of {there}, and nothing here says that this is the GitOps repository; "
+            "say it with gitops: {url: …} in elf.yaml or GITOPS_REPO_URL, or move the clone away"
+        )
     top = _top(start)
     remedy = "or name the repository that Argo CD watches: gitops: {url: …} in elf.yaml, or GITOPS_REPO_URL"
     if top is None:

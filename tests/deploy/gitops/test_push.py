@@ -302,6 +302,24 @@ def test_a_directory_that_is_no_clone_of_it_is_refused(project_dir: Path, tmp_pa
         open_repository(find_project(project_dir), clone=tmp_path / "clone")
 
 
+def test_a_clone_whose_address_nobody_names_any_more_is_not_written_into(
+    tmp_path: Path, remote: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    top = tmp_path / "project"
+    project_dir = write_project(top, TEAMS)
+    git(top, "init", "--quiet", "--initial-branch=main")
+    git(top, "remote", "add", "origin", str(bare(tmp_path / "teams.git")))
+    monkeypatch.setenv("GITOPS_REPO_URL", remote.as_uri())
+    assert elf("gitops", "write", cwd=project_dir).returncode == 0
+    before = state(top / "gitops")
+    monkeypatch.delenv("GITOPS_REPO_URL")
+    for command in ("write", "diff", "commit", "push"):
+        done = elf("gitops", command, cwd=project_dir)
+        assert done.returncode == 2
+        assert f"gitops is a clone of {remote.as_uri()}, and nothing here says" in done.stderr
+    assert state(top / "gitops") == before
+
+
 def test_the_project_s_own_repository_serves_too(tmp_path: Path, remote: Path) -> None:
     top = tmp_path / "mono"
     project_dir = write_project(top / "agents", TEAMS)
