@@ -98,6 +98,10 @@ def test_killed_while_it_commits_it_leaves_whole_commits(project_dir: Path) -> N
         killed(project_dir, "commits", commits, chance)
         assert repository.head().ids in wanted
     git(repository.top, "fsck", "--strict")
+    # The git that it had started goes on to its end.
+    end = time.monotonic() + 30
+    while (repository.top / ".git/index.lock").exists() and time.monotonic() < end:
+        time.sleep(0.05)
     # The next command tidies up whatever was underway.
     git(repository.top, "reset", "--quiet")
     git(repository.top, "restore", ".")
