@@ -65,6 +65,11 @@ def package(
     if check and report.drifted:
         how_many = f"{len(report.drifted)} of {counted(len(report.teams), 'chart')}"
         raise Failure(f"{how_many} in {nearest(report.output)} not up to date; run elf package")
+    if check and report.foreign:
+        what = counted(len(report.foreign), "file")
+        raise Failure(
+            f"{nearest(report.output)} holds {what} that elf package did not write; move what is not ours elsewhere"
+        )
 
 
 def _tell(report: Report, check: bool) -> None:
@@ -80,7 +85,9 @@ def _tell(report: Report, check: bool) -> None:
             ):
                 for path in paths:
                     click.echo(f"{what:9} {path}")
-        if not report.drifted:
+        for path in report.foreign:
+            click.echo(f"not ours  {path}")
+        if not report.drifted and not report.foreign:
             print_done(f"{counted(len(report.teams), 'chart')} in {output}, up to date")
         return
     shown = [team for team in report.teams if team.status != "unchanged" or team.environments]
@@ -104,7 +111,7 @@ def _tell(report: Report, check: bool) -> None:
 
 def _as_json(report: Report, check: bool) -> dict[str, Any]:
     return {
-        "ok": not (check and report.drifted),
+        "ok": not (check and (report.drifted or report.foreign)),
         "output": str(report.output),
         "environments": list(report.environments),
         "helm": report.helm or None,
@@ -123,5 +130,6 @@ def _as_json(report: Report, check: bool) -> dict[str, Any]:
             }
             for team in report.teams
         ],
+        "foreign": list(report.foreign),
         "warnings": list(report.warnings),
     }

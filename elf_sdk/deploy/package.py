@@ -69,6 +69,8 @@ class Report:
         helm: which Helm proved the charts; empty where none had to be proven.
         kubernetes: the version of the schemas.
         teams: sorted by name.
+        foreign: paths in the output that belong to no chart, where the whole project was compared; `package` without
+            `check` refuses them.
         warnings: what will not work although the charts are right.
     """
 
@@ -77,6 +79,7 @@ class Report:
     helm: str
     kubernetes: str
     teams: tuple[Packaged, ...]
+    foreign: tuple[str, ...]
     warnings: tuple[str, ...]
 
     @property
@@ -266,8 +269,17 @@ class _Work:
             engine,
             KUBERNETES_VERSION,
             tuple(sorted(teams, key=lambda team: team.team)),
+            self._foreign(),
             tuple(warnings),
         )
+
+    def _foreign(self) -> tuple[str, ...]:
+        """What is in the output beside the charts; of a chart's own directory its `Drift` tells that."""
+        if not self._whole:
+            return ()
+        charts = self._there.charts.keys() | {team.spec.name for team in self._teams}
+        beside = self._entries.by_team.keys() - charts - {MANIFEST}
+        return tuple(sorted(path for name in beside for path in self._entries.by_team[name]))
 
 
 def _proven(proofs: Iterable[Proof], total: int, progress: Progress) -> Mapping[str, Proof]:

@@ -107,8 +107,9 @@ class TeamCharts:
         warnings: list[str] = []
         for environment in organisation.environments:
             name = environment.name
-            values[name] = team_values(spec, organisation, environment, edges[name], digests.get(name, ""))
-            warnings += shortcomings(spec, organisation, environment, edges[name])
+            digest = digests.get(name, "")
+            values[name] = team_values(spec, organisation, environment, edges[name], digest)
+            warnings += shortcomings(spec, organisation, environment, edges[name], digest)
         tree = chart_tree(spec, values, self._templates)
         return TeamChart(spec.name, spec.version, tree, values, edges, tuple(warnings))
 

@@ -14,7 +14,7 @@ from elf_sdk.deploy import surroundings, workload
 from elf_sdk.deploy.defaults import defaults_of
 from elf_sdk.deploy.egress import egress_of
 from elf_sdk.deploy.network import network_values
-from elf_sdk.deploy.reference import image_of
+from elf_sdk.deploy.reference import image_of, repository_of
 from elf_sdk.deploy.values_model import Values
 from elf_sdk.errors import BadInput
 from elf_sdk.team.clashes import MAIN_PORT
@@ -132,7 +132,9 @@ def layered(by_environment: Mapping[str, Mapping[str, Any]]) -> tuple[dict[str, 
     }
 
 
-def shortcomings(spec: TeamSpec, organisation: Organisation, environment: Environment, edges: Edges) -> Iterator[str]:
+def shortcomings(
+    spec: TeamSpec, organisation: Organisation, environment: Environment, edges: Edges, digest: str = ""
+) -> Iterator[str]:
     """What will not work in `environment` although the chart is right, one sentence each; arguments as above."""
     where = f"{spec.name} in {environment.name}"
     egress = egress_of(spec, organisation, environment, edges)
@@ -146,6 +148,11 @@ def shortcomings(spec: TeamSpec, organisation: Organisation, environment: Enviro
         yield f"{where}: {absent.team} {absent.reason}, so neither can call the other there"
     for server, variable in workload.unset_variables(spec.for_environment(environment.name)):
         yield f"{where}: the MCP server {server!r} is given {variable}, which has no value; add it to secrets or to env"
+    if digest and repository_of(spec.for_environment(environment.name), organisation) == spec.name:
+        yield (
+            f"{where}: the image goes by digest and is in no registry, so nodes ask Docker Hub for it; name the one "
+            "that it was pushed to: registry in elf.yaml, or DOCKER_REGISTRY"
+        )
 
 
 def differing(values: Mapping[str, Any], others: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -201,6 +201,20 @@ def test_check_lists_every_drift_and_changes_nothing(project_dir: Path) -> None:
     assert elf("package", "--check", "data-team", cwd=project_dir).returncode == 0
 
 
+def test_check_lists_what_is_beside_the_charts(project_dir: Path) -> None:
+    package(find_project(project_dir))
+    (project_dir / "charts/notes.txt").write_text("mine")
+    (project_dir / "charts/other").mkdir()
+    (project_dir / "charts/other/Chart.yaml").write_text("name: other\n")
+    done = elf("package", "--check", cwd=project_dir)
+    assert done.returncode == 1
+    assert done.stdout.splitlines() == ["not ours  notes.txt", "not ours  other/Chart.yaml"]
+    assert "charts holds 2 files that elf package did not write" in done.stderr
+    body = json.loads(elf("package", "--check", "--json", cwd=project_dir).stdout)
+    assert (body["ok"], body["foreign"]) == (False, ["notes.txt", "other/Chart.yaml"])
+    assert elf("package", "--check", "data-team", cwd=project_dir).returncode == 0
+
+
 def test_check_notices_a_changed_team(project_dir: Path) -> None:
     package(find_project(project_dir))
     write_project(project_dir, {"data-team": {**TEAMS["data-team"], "purpose": "another"}})

@@ -103,6 +103,17 @@ def test_a_way_out_that_is_closed_is_said_where_it_is_needed() -> None:
     assert said(spec(), "prod") == []
 
 
+def test_a_digest_without_a_registry_is_said() -> None:
+    def said(team: Any, registry: str = "", digest: str = f"sha256:{'a' * 64}") -> list[str]:
+        return list(shortcomings(team, Organisation(registry=registry), environment("dev"), Edges(team.name), digest))
+
+    (sentence,) = said(spec())
+    assert "brand-team in dev: the image goes by digest and is in no registry" in sentence
+    assert said(spec(), registry="registry.example.com/agents") == []
+    assert said(spec(image={"registry": "registry.example.com"})) == []
+    assert said(spec(), digest="") == []
+
+
 @pytest.mark.parametrize(
     ("path", "value"),
     [

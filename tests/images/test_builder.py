@@ -29,7 +29,10 @@ def test_a_client_without_an_engine_is_no_builder(tmp_path: Path, monkeypatch: p
     client.write_text("#!/bin/sh\necho 'Cannot connect to the Docker daemon.' >&2\nexit 1\n")
     client.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:/bin")
-    with pytest.raises(Missing, match=r"docker does not answer \(Cannot connect to the Docker daemon\.\)"):
+    with pytest.raises(
+        Missing,
+        match=r"^docker does not answer \(Cannot connect to the Docker daemon\.\); .*--builder podman or buildah",
+    ):
         choose_builder("docker")
 
 

@@ -102,7 +102,7 @@ class Directories:
         if packaged is not None and known == values:
             # The same templates with the same values, whatever file they stand in.
             proof = proof_keys(spec.name, packaged.tree, {environment.name: app.namespace})[environment.name]
-        warnings = tuple(shortcomings(spec, self._organisation, environment, edges))
+        warnings = tuple(shortcomings(spec, self._organisation, environment, edges, digest))
         return Directory(app, dict(sorted(files.items())), warnings, proof)
 
     def _shared(self, spec: TeamSpec, packaged: TeamChart | None) -> tuple[Sequence[Mapping[str, Any]], Tree]:

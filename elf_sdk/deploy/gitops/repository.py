@@ -183,12 +183,22 @@ class Repository:
         known = Pending.read(self._git_path(PENDING_FILE)).places
         change = self.changed()
         for place, tree in change.places.items():
+            if place not in known and (added := self._added(place)):
+                raise BadInput(
+                    f"{self.top / added} was put there, and not by elf gitops; commit that yourself, or move it "
+                    "elsewhere"
+                )
             if place not in known or known[place] != self._id(tree):
                 raise BadInput(
                     f"{self.root / place} was changed, and not by elf gitops; commit that yourself, or discard it "
                     f"with: git -C {self.top} restore {self.source.path}/{place}"
                 )
         return change
+
+    def _added(self, place: str) -> str:
+        """A file of a place that git does not know, below the top of the repository; empty where there is none."""
+        listed = self.git("ls-files", "--others", "--exclude-standard", "-z", "--", f"{self.source.path}/{place}")
+        return listed.partition("\0")[0]
 
     def refresh(self) -> None:
         """Bring the branch that the clone is on to what the remote has, where it has nothing of its own.

@@ -221,6 +221,9 @@ def choose_builder(choice: str = "auto") -> Builder:
         if version:
             return Builder(name, version)
         silent.append(f"{name} {reason}")
+    if choice != "auto":
+        others = " or ".join(name for name in BUILDERS if name != choice)
+        raise Missing(f"{silent[0]}; mend that, or build with another: --builder {others}")
     raise Missing(
         f"nothing here builds images: {'; '.join(silent)}; start an engine, or install buildah, which needs none "
         "(apt-get install buildah)"

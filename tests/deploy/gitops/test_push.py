@@ -236,6 +236,15 @@ def test_what_somebody_else_changed_is_not_committed(project_dir: Path) -> None:
     assert state(project_dir / "gitops") == before
 
 
+def test_a_file_that_somebody_else_put_there_is_named(project_dir: Path) -> None:
+    committed(project_dir)
+    mine = project_dir / "gitops/gitops/environments/dev/data-team/notes.txt"
+    mine.write_text("mine")
+    done = elf("gitops", "commit", cwd=project_dir)
+    assert done.returncode == 2
+    assert f"{mine} was put there, and not by elf gitops; commit that yourself, or move it elsewhere" in done.stderr
+
+
 def test_what_is_beside_the_directory_of_elf_is_nobody_s_business(project_dir: Path, remote: Path) -> None:
     project, repository = committed(project_dir)
     (project_dir / "gitops/notes.txt").write_text("mine")
