@@ -121,6 +121,14 @@ def namespace_of(environment: str) -> str:
     return f"elf-e2e-{environment}"
 
 
+_IDENTITY = {
+    f"GIT_{role}_{part}": value
+    for role in ("AUTHOR", "COMMITTER")
+    for part, value in (("NAME", "Platform Engineer"), ("EMAIL", "platform@lumen.example"))
+}
+"""Who commits, in the project and in its GitOps repository, whatever this machine's own settings say."""
+
+
 @dataclass(frozen=True)
 class Company:
     """A project directory and the remote that its deployments are pushed to.
@@ -174,8 +182,6 @@ class Company:
         (project / ".gitignore").write_text("/gitops/\n", encoding="utf-8")
         company = cls(project, remote, prefix)
         company.git("init", "-q", "-b", "main")
-        company.git("config", "user.name", "Platform Engineer")
-        company.git("config", "user.email", "platform@lumen.example")
         company.committed("Found the company")
         return company
 
@@ -185,7 +191,7 @@ class Company:
 
     def elf_in(self, place: Path, *arguments: str, timeout: float = 300, fine: Iterable[int] = (0,)) -> str:
         """The same in another directory."""
-        environment = {"BUILDAH_ISOLATION": "chroot", **os.environ}
+        environment = {"BUILDAH_ISOLATION": "chroot", **os.environ, **_IDENTITY}
         done = subprocess.run(
             [sys.executable, "-m", "elf_sdk", *arguments],
             cwd=place,
@@ -253,6 +259,7 @@ def _networks(addresses: list[str]) -> str:
 
 
 def _git(where: Path, *arguments: str) -> str:
-    done = subprocess.run(["git", *arguments], cwd=where, check=False, capture_output=True, text=True)
+    environment = {**os.environ, **_IDENTITY}
+    done = subprocess.run(["git", *arguments], cwd=where, env=environment, check=False, capture_output=True, text=True)
     assert done.returncode == 0, f"git {' '.join(arguments)}: {done.stderr}"
     return done.stdout.strip()
