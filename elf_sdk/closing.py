@@ -61,10 +61,16 @@ def connecting(url: str, remedies: Remedies) -> Iterator[None]:
         ElfError: the socket was closed; as `why_closed` says.
         Retryable: nobody serves there.
     """
+    from socket import gaierror
+    from ssl import SSLError
+
     from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus, InvalidURI
 
     try:
         yield
+    except (gaierror, SSLError) as error:
+        # Before ValueError, which a certificate that is not trusted is too; the numbers of both are not the system's.
+        raise Retryable(f"nobody serves a chat at {url} ({error.strerror}); {remedies.start}") from None
     except (InvalidURI, ValueError):
         address = url.removesuffix("/chat")
         raise BadInput(f"{address!r} is no address of a team; write http://HOST:PORT/teams/TEAM") from None

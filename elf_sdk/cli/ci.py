@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Literal
 
 import click
 
@@ -26,12 +25,12 @@ def ci() -> None:
 
 
 @ci.command()
-@click.option("--github", "forge", flag_value="github", help="As GitHub's workflows.")
-@click.option("--gitlab", "forge", flag_value="gitlab", help="As GitLab's pipeline.")
+@click.option("--github", "for_github", is_flag=True, help="As GitHub's workflows.")
+@click.option("--gitlab", "for_gitlab", is_flag=True, help="As GitLab's pipeline.")
 @click.option("--branch", default="main", show_default=True, help="The branch that images are delivered from.")
 @click.option("--force", is_flag=True, help="Also replace files that somebody has changed.")
 @options.project
-def init(forge: Literal["github", "gitlab"] | None, branch: str, force: bool, path: Path) -> None:
+def init(for_github: bool, for_gitlab: bool, branch: str, force: bool, path: Path) -> None:
     """Write a pipeline: check, prove, converse, build, push, change the GitOps repository, promote.
 
     A file that somebody has changed stays as it is, and is named. No secret is in any of them; what has to be set in
@@ -46,13 +45,13 @@ def init(forge: Literal["github", "gitlab"] | None, branch: str, force: bool, pa
     from elf_sdk.deploy.pipeline.pipeline import pipeline_of
     from elf_sdk.deploy.pipeline.write import repository_of, write_pipeline
 
-    if forge is None:
-        raise BadInput("say for which forge: --github or --gitlab")
+    if for_github == for_gitlab:
+        raise BadInput("say for which forge, one at a time: --github or --gitlab")
     project = find_project(path)
     repository = repository_of(project.root)
     directory = Path(os.path.relpath(project.root.resolve(), repository)).as_posix()
     pipeline = pipeline_of(project, directory, branch)
-    files, needs = (github(pipeline), GITHUB_NEEDS) if forge == "github" else (gitlab(pipeline), GITLAB_NEEDS)
+    files, needs = (github(pipeline), GITHUB_NEEDS) if for_github else (gitlab(pipeline), GITLAB_NEEDS)
     done = write_pipeline(repository, files, force=force)
     kept = [file for file in done if file.status == "kept"]
     for file in done:
@@ -64,7 +63,7 @@ def init(forge: Literal["github", "gitlab"] | None, branch: str, force: bool, pa
             remedy = "compare, then --force replaces it"
         click.echo(f"{click.style('!', fg='yellow')} {file.path} was changed by somebody; {remedy}", err=True)
     click.echo("Set in the repository, where they are needed:")
-    every = [*needs, *(("secret" if forge == "github" else "variable", key, "key of a model") for key in pipeline.keys)]
+    every = [*needs, *(("secret" if for_github else "variable", key, "key of a model") for key in pipeline.keys)]
     for kind, name, use in every:
         click.echo(f"  {kind:8}  {name}: {use}")
     if [file for file in kept if file.path != ".gitlab-ci.yml"]:

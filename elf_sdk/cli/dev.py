@@ -13,6 +13,7 @@ from pathlib import Path
 import click
 
 from elf_sdk import __version__
+from elf_sdk.cli import options
 from elf_sdk.cli.output import counted
 from elf_sdk.errors import BadInput
 from elf_sdk.server.listen import bind
@@ -26,7 +27,7 @@ __all__ = ["dev"]
 
 
 @click.command()
-@click.argument("teams", nargs=-1)
+@options.teams
 @click.option("--host", help="Address to listen on.  [default: ELF_HOST, or 127.0.0.1]")
 @click.option("--port", type=click.IntRange(0, 65535), help="Port; 0 takes a free one.  [default: ELF_PORT, or 8000]")
 @click.option("--reload/--no-reload", default=True, help="Serve again when a file changes.  [default: reload]")
@@ -35,7 +36,7 @@ __all__ = ["dev"]
 def dev(
     teams: tuple[str, ...], host: str | None, port: int | None, reload: bool, watch: bool, descriptor: int | None
 ) -> None:
-    """Serve TEAMS of this project, or all of them, with a token and a command to try.
+    """Serve each TEAM of this project, by default all, with a token and a command to try.
 
     Reads .env beside elf.yaml, keeps its database in .elf/, and lets teams reach each other.
 

@@ -74,12 +74,12 @@ def check(path: Path, as_json: bool) -> None:
 
 
 @org.command("who-may-call")
-@click.argument("teams", nargs=-1)
+@options.teams
 @click.option("--env", "environment", help="The environment.  [default: the first one in elf.yaml]")
 @click.option("--matrix", is_flag=True, help="Show every pair of teams, allowed or refused.")
 @options.as_json
 def who_may_call_command(teams: tuple[str, ...], environment: str | None, matrix: bool, as_json: bool) -> None:
-    """Show who may call each of TEAMS, or all, and what lets it in.
+    """Show who may call each TEAM, by default all, and what lets it in.
 
     The callee's policy lets in the caller's pods, its server takes the caller's token for this audience, and the caller
     finds it at this address. Everybody else is refused by each of them.

@@ -6,6 +6,7 @@ import os
 import pty
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -14,6 +15,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+
+from elf_sdk.closing import Remedies, connecting
+from elf_sdk.errors import Retryable
+from tests.server.signing import certificate, publishing
 
 ROOT = Path(__file__).parents[2]
 TEAM = "name: help-team\nmembers: [{role: Lead, is_manager: true}]\n"
@@ -170,6 +175,22 @@ def test_no_colour_where_none_is_wanted(project: Path) -> None:
 )
 def test_an_address_where_no_team_is(project: Path, address: str, sentence: str) -> None:
     assert elf("talk", "help-team", "--url", address, "--say", "hi", cwd=project).stderr.startswith(sentence)
+
+
+def test_a_certificate_that_nobody_trusts_is_told(project: Path, tmp_path: Path) -> None:
+    with publishing(certificate(tmp_path / "server.pem")) as server:
+        done = elf("talk", "help-team", "--url", server.address, "--say", "hi", cwd=project)
+    assert "certificate verify failed" in done.stderr
+
+
+def test_a_name_that_nobody_has_is_told() -> None:
+    # The resolver's error without the resolver, which would ask the network.
+    why = socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+    with (
+        pytest.raises(Retryable, match=r"chat at ws://nobody/chat \(Name or service not known\); start it"),
+        connecting("ws://nobody/chat", Remedies(start="start it", token="", again="")),
+    ):
+        raise why
 
 
 def test_an_address_that_serves_something_else(project: Path) -> None:

@@ -29,8 +29,7 @@ from elf_sdk.team.project import Project, find_project
 from tests.deploy.organisations import Object, environment, render, write_project
 from tests.deploy.pods import ISSUER, Kubelet, Pod
 from tests.server.conftest import Client
-from tests.server.signing import SigningKey, key_set, publishing
-from tests.server.test_keys import certificate
+from tests.server.signing import SigningKey, certificate, key_set, publishing
 
 TEAMS: dict[str, dict[str, Any]] = {
     "chief-team": {"manages": ["brand-team", "data-team"]},

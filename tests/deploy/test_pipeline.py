@@ -159,7 +159,10 @@ def test_nothing_is_written_through_a_link(repository: Path, tmp_path: Path) -> 
     assert done.returncode == 2
     assert "leads out of the repository" in done.stderr
     assert list((tmp_path / "elsewhere").iterdir()) == []
-    assert elf("ci", "init", cwd=repository).returncode == 2
+    for forges in ((), ("--github", "--gitlab")):
+        done = elf("ci", "init", *forges, cwd=repository)
+        assert done.returncode == 2
+        assert "say for which forge, one at a time" in done.stderr
 
 
 def test_a_project_below_its_repository_is_gone_to_first(tmp_path: Path) -> None:

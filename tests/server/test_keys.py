@@ -7,16 +7,10 @@ import json
 import time
 from collections.abc import AsyncGenerator, Generator
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime, timedelta
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from elf_sdk.errors import BadInput, Retryable, Unauthenticated
 from elf_sdk.server.auth import Verifier, audience
@@ -24,7 +18,7 @@ from elf_sdk.server.auth.anchors import ElfIssuer
 from elf_sdk.server.auth.keys import read_key_set
 from elf_sdk.server.auth.signature import Algorithm
 from elf_sdk.server.auth.sources import Discovery, FetchedKeys, KeyFile, KeyUrl, Origin
-from tests.server.signing import Publisher, SigningKey, claims, key_set, publishing
+from tests.server.signing import Publisher, SigningKey, certificate, claims, key_set, publishing
 
 ISSUER = "https://issuer.example"
 ALGORITHMS: list[Algorithm] = ["EdDSA", "ES256", "RS256"]
@@ -279,28 +273,6 @@ async def test_who_goes_away_does_not_stop_the_reading_of_others(publisher: Publ
     first.cancel()
     assert (await second).name == "ada"
     assert publisher.asked == ["/jwks"]
-
-
-def certificate(path: Path) -> Path:
-    """A file with a certificate for 127.0.0.1, and its key."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "api server")])
-    now = datetime.now(UTC)
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(now - timedelta(hours=1))
-        .not_valid_after(now + timedelta(hours=1))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    pem, plain = serialization.Encoding.PEM, serialization.NoEncryption()
-    path.write_bytes(made.public_bytes(pem) + key.private_bytes(pem, serialization.PrivateFormat.PKCS8, plain))
-    return path
 
 
 async def test_an_api_server_is_asked_with_a_token_and_trusted_by_its_own_certificates(tmp_path: Path) -> None:
