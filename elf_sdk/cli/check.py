@@ -70,6 +70,6 @@ def report(problems: list[Problem], as_json: bool, all_well: str) -> None:
         elif warnings:
             click.echo(f"{counted(warnings, 'warning')}, and nothing that stops you")
         else:
-            print_done(f"{all_well}")
+            print_done(all_well)
     if errors:
         raise click.exceptions.Exit(EXIT_USAGE)

@@ -135,7 +135,7 @@ class EmbeddedHelm(Helm):
         the values of every release are checked by the schema compiled once, as Helm merges them, and the chart is
         rendered without that file.
         """
-        files = {path: (chart / path).read_bytes() for path in list_tree(chart)}
+        files = _read(chart)
         schema = files.get(_SCHEMA, b"{}")
         try:
             bare = archive(chart.name, {path: content for path, content in files.items() if path != _SCHEMA})
@@ -220,7 +220,7 @@ class CommandLineHelm(Helm):
 
     def render_each(self, chart: Path, releases: Sequence[Release]) -> list[str | Failure]:
         """As in the seam."""
-        files = {path: (chart / path).read_bytes() for path in list_tree(chart)}
+        files = _read(chart)
         results = [self._render(chart, release) for release in releases]
         return self._lints.add(files, releases, results, lambda release: self._lint(chart, release))
 
@@ -240,6 +240,10 @@ class CommandLineHelm(Helm):
             findings = re.findall(r"^\[(?:WARNING|ERROR)\] (.+(?:\n(?!\[|\d+ chart).+)*)", done.stdout, re.MULTILINE)
             raise Failure(_one_line("; ".join(findings) or done.stderr or done.stdout))
         return done.stdout
+
+
+def _read(chart: Path) -> dict[str, bytes]:
+    return {path: (chart / path).read_bytes() for path in list_tree(chart)}
 
 
 def _given(release: Release) -> tuple[str, ...]:

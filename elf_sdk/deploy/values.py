@@ -136,7 +136,7 @@ def shortcomings(
     spec: TeamSpec, organisation: Organisation, environment: Environment, edges: Edges, digest: str = ""
 ) -> Iterator[str]:
     """What will not work in `environment` although the chart is right, one sentence each; arguments as above."""
-    where = f"{spec.name} in {environment.name}"
+    where, here = f"{spec.name} in {environment.name}", spec.for_environment(environment.name)
     egress = egress_of(spec, organisation, environment, edges)
     unreached: dict[str, list[str]] = {}
     for dependency in egress.table:
@@ -146,9 +146,9 @@ def shortcomings(
         yield f"{where}: {' and '.join(dict.fromkeys(what))} cannot be reached: {reason}"
     for absent in edges.absent:
         yield f"{where}: {absent.team} {absent.reason}, so neither can call the other there"
-    for server, variable in workload.unset_variables(spec.for_environment(environment.name)):
+    for server, variable in workload.unset_variables(here):
         yield f"{where}: the MCP server {server!r} is given {variable}, which has no value; add it to secrets or to env"
-    if digest and repository_of(spec.for_environment(environment.name), organisation) == spec.name:
+    if digest and repository_of(here, organisation) == spec.name:
         yield (
             f"{where}: the image goes by digest and is in no registry, so nodes ask Docker Hub for it; name the one "
             "that it was pushed to: registry in elf.yaml, or DOCKER_REGISTRY"

@@ -113,7 +113,6 @@ class TeamServer:
         self.spec = self._declared = spec
         self._adapter = self._chosen
         self._running: _Running | None = None
-        self._draining = False
         self._app = Starlette(
             routes=self._fixed_routes(),
             lifespan=self._lifespan,
@@ -186,7 +185,7 @@ class TeamServer:
         The team goes on to answer meanwhile.
         """
         if self._running is not None:
-            self._draining = self._requests.leaving = True
+            self._requests.leaving = True
             await self._running.engine.drain(self._running.services.settings.drain_seconds)
 
     @asynccontextmanager
@@ -202,7 +201,7 @@ class TeamServer:
         isolated = isolated_adapter(type(self), self.spec, self._chosen, model)
         self._adapter = isolated or beside_the_loop(self._chosen)
         self._running = running = self._assembled(services, model, isolated)
-        self._draining = self._requests.leaving = False
+        self._requests.leaving = False
         self._requests.metrics = services.metrics.team(self.spec.name)
         started = False
         try:
@@ -427,7 +426,7 @@ class TeamServer:
         return JSONResponse({"status": "ok"})
 
     async def _readyz(self, request: Request) -> Response:
-        if self._draining:
+        if self._requests.leaving:
             return JSONResponse({"status": "stopping"}, status_code=503)
         health = await self._checked()
         ready = health.status != "failing"
